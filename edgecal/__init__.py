@@ -1,0 +1,3 @@
+"""edgecal: honest confidence for local language models, without labels and without a GPU."""
+
+__version__ = "0.1.0"

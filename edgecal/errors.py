@@ -1,0 +1,49 @@
+"""Every error that edgecal raises on purpose, and the exit code that each one means.
+
+    EdgecalError
+    ├── InputError            2   what the user gave cannot be used
+    ├── ModelError            3   llama.cpp or the native hook failed on a model
+    ├── NotIdentifiedError    4   the data do not determine a temperature
+    └── OutputError           5   the result could not be written
+
+A message is one line: what is wrong, where, what was expected, what was found, and what to do next.
+Anything else that escapes is a bug and keeps its traceback. Ctrl-C exits with 130.
+
+Knows nothing of the rest of the package.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EdgecalError", "InputError", "ModelError", "NotIdentifiedError", "OutputError"]
+
+EXIT_INTERRUPTED = 130
+
+
+class EdgecalError(Exception):
+    """Base of all deliberate errors; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class InputError(EdgecalError):
+    """A file, an option or a record that the user gave is wrong or does not fit the others."""
+
+    exit_code = 2
+
+
+class ModelError(EdgecalError):
+    """A model could not be run: llama.cpp refused, aborted or hung, or its graph was not as expected."""
+
+    exit_code = 3
+
+
+class NotIdentifiedError(EdgecalError):
+    """The prompts do not determine a temperature (METHOD: too few examples, flat, or at a bound)."""
+
+    exit_code = 4
+
+
+class OutputError(EdgecalError):
+    """The result could not be written; the previous state of the file is intact."""
+
+    exit_code = 5

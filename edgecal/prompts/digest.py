@@ -1,0 +1,68 @@
+"""Tells prompts apart by content: their canonical order, their hash, and a draw that both make repeatable.
+
+The order in which a user's files list prompts must not reach any number. So prompts are put in the order of
+their content hashes before anything random or floating-point touches them.
+Does not know models: what is hashed is what the user gave, rendered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgecal.prompts.model import Prompt
+
+__all__ = ["canonical_order", "compute_prompts_sha256", "draw_prompts"]
+
+
+def canonical_order(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts in an order that depends on their contents alone.
+
+    Sorted by content hash (answers excluded), then by answer. Equal prompts keep no order among themselves,
+    and need none.
+    """
+    return sorted(
+        prompts, key=lambda prompt: (_digest(prompt), -1 if prompt.answer is None else prompt.answer)
+    )
+
+
+def compute_prompts_sha256(prompts: Sequence[Prompt], *, with_answers: bool = False) -> str:
+    """SHA-256 (hex) of a set of prompts, whatever their order.
+
+    Parameters
+    ----------
+    prompts: the rendered prompts.
+    with_answers: also hash the answers; only a method that uses them should ask for it.
+    """
+    total = hashlib.sha256()
+    for prompt in canonical_order(prompts):
+        total.update(_digest(prompt))
+        if with_answers:
+            total.update(repr(prompt.answer).encode())
+    return total.hexdigest()
+
+
+def draw_prompts(prompts: Sequence[Prompt], limit: int, seed: int) -> list[Prompt]:
+    """Draws `limit` prompts without replacement, by seed and content alone; all of them if there are fewer.
+
+    Returns
+    -------
+    The drawn prompts in canonical order.
+    """
+    ordered = canonical_order(prompts)
+    if limit >= len(ordered):
+        return ordered
+    drawn = np.random.Generator(np.random.PCG64(seed)).permutation(len(ordered))[:limit]
+    return [ordered[index] for index in np.sort(drawn)]
+
+
+def _digest(prompt: Prompt) -> bytes:
+    if prompt.text is not None:
+        content: list[object] = ["text", prompt.text, prompt.labels, prompt.labels_verbatim]
+    else:
+        content = ["tokens", prompt.tokens, prompt.choice_tokens]
+    encoded = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(encoded.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,162 @@
+"""Small but real vocabularies for test models: a byte-complete BPE, a SentencePiece-like one, or none.
+
+Both can encode any text. Letters with and without a leading space, digits and a few words are single
+tokens, so that answer letters behave as they do in real models; everything else falls apart into smaller
+pieces or bytes. Nothing here knows of models or files; `TinyVocab.metadata` gives the `tokenizer.*` keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from string import ascii_letters, ascii_uppercase, digits
+from typing import Any
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+WORDS = (
+    "Answer", "Question", "answer", "question", "the", "of", "and", "is", "in", "to", "what", "which",
+    "What", "Which", "Give", "only", "correct", "option", "with", "for", "are", "letter", "The", "yes",
+    "no", "True", "False", "user", "assistant", "system",
+)  # fmt: skip
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
+
+
+@dataclass(frozen=True)
+class TinyVocab:
+    """Tokens in order of their id, and all that llama.cpp wants to know of them."""
+
+    model: str  # tokenizer.ggml.model
+    pre: str | None
+    tokens: tuple[bytes, ...]
+    token_types: tuple[int, ...]
+    scores: tuple[float, ...] = ()
+    merges: tuple[str, ...] = ()
+    special: dict[str, int | bool] = field(default_factory=dict)  # e.g. bos_token_id, add_bos_token
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def id_of(self, token: str) -> int:
+        """Id of the token with this stored text (`Ġ`/`▁` written out)."""
+        return self.tokens.index(token.encode())
+
+    def extended(self, extra: tuple[str, ...]) -> TinyVocab:
+        """The same vocabulary with control tokens added at the end."""
+        n = len(extra)
+        return TinyVocab(
+            self.model,
+            self.pre,
+            self.tokens + tuple(t.encode() for t in extra),
+            self.token_types + (CONTROL,) * n,
+            self.scores + (0.0,) * n if self.scores else (),
+            self.merges,
+            self.special,
+        )
+
+    def padded(self, n_vocab: int) -> TinyVocab:
+        """The same vocabulary filled up with unused tokens to `n_vocab`."""
+        n = n_vocab - len(self)
+        if n < 0:
+            raise ValueError(f"n_vocab {n_vocab} is less than the {len(self)} tokens of the vocabulary")
+        return TinyVocab(
+            self.model,
+            self.pre,
+            self.tokens + tuple(f"<|unused_{i}|>".encode() for i in range(len(self), n_vocab)),
+            self.token_types + (UNUSED,) * n,
+            self.scores + (-1000.0,) * n if self.scores else (),
+            self.merges,
+            self.special,
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """The `tokenizer.ggml.*` keys."""
+        keys: dict[str, Any] = {
+            "tokenizer.ggml.model": self.model,
+            "tokenizer.ggml.tokens": list(self.tokens),
+            "tokenizer.ggml.token_type": list(self.token_types),
+        }
+        if self.pre is not None:
+            keys["tokenizer.ggml.pre"] = self.pre
+        if self.scores:
+            keys["tokenizer.ggml.scores"] = [float(s) for s in self.scores]
+        if self.merges:
+            keys["tokenizer.ggml.merges"] = list(self.merges)
+        keys.update({f"tokenizer.ggml.{name}": value for name, value in self.special.items()})
+        return keys
+
+
+def byte_letters() -> list[str]:
+    """The printable character that stands for each byte in a byte-level BPE, in order of the byte.
+
+    Printable Latin-1 bytes stand for themselves, the other 68 for the code points from 256 on (GPT-2's
+    published convention).
+    """
+    itself = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(256, 512))
+    return [chr(b) if b in itself else chr(next(others)) for b in range(256)]
+
+
+@lru_cache(maxsize=None)
+def bpe_vocab(add_bos: bool = False) -> TinyVocab:
+    """Byte-level BPE: 256 bytes, space-letter and space-digit tokens, and the words with all their prefixes."""
+    tokens = byte_letters()
+    merges: list[str] = []
+
+    def merge(left: str, right: str) -> None:
+        if left + right not in tokens:
+            merges.append(f"{left} {right}")
+            tokens.append(left + right)
+
+    for letter in ascii_letters + digits:
+        merge("Ġ", letter)
+    for word in WORDS:
+        for start in ("", "Ġ"):
+            piece = start + word[0]
+            for letter in word[1:]:
+                merge(piece, letter)
+                piece += letter
+    types = [NORMAL] * len(tokens) + [CONTROL, CONTROL]
+    tokens += ["<|bos|>", "<|endoftext|>"]
+    special = {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1, "add_bos_token": add_bos}
+    return TinyVocab(
+        "gpt2", "gpt-2", tuple(t.encode() for t in tokens), tuple(types), merges=tuple(merges), special=special
+    )
+
+
+@lru_cache(maxsize=None)
+def spm_vocab(add_bos: bool = True, add_space_prefix: bool = True) -> TinyVocab:
+    """SentencePiece-like: <unk>, <s>, </s>, 256 byte tokens, single characters, words with their prefixes.
+
+    The score falls with the position, and pieces that begin with a space come first, so that a word is
+    built from its start and no shorter match can get in the way.
+    """
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256))]
+    types = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256]
+    pieces: list[str] = [f"▁{c}" for c in ascii_letters + digits]
+    for start in ("▁", ""):
+        for word in WORDS:
+            pieces += [start + word[:n] for n in range(2 if not start else 1, len(word) + 1)]
+    pieces += list(ascii_letters + digits + "▁:.,?!()'\"-\n")
+    seen = list(dict.fromkeys(pieces))
+    tokens += seen
+    types += [NORMAL] * len(seen)
+    scores = [0.0] * 259 + [-float(i) for i in range(len(seen))]
+    special: dict[str, int | bool] = {
+        "bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0,
+        "add_bos_token": add_bos, "add_space_prefix": add_space_prefix,
+    }  # fmt: skip
+    return TinyVocab(
+        "llama", None, tuple(t.encode() for t in tokens), tuple(types), tuple(scores), special=special
+    )
+
+
+def letters(vocab: TinyVocab, count: int = 4, space: bool = True) -> list[int]:
+    """Ids of the first `count` answer letters as single tokens, with or without the leading space."""
+    mark = {"gpt2": "Ġ", "llama": "▁"}[vocab.model] if space else ""
+    return [vocab.id_of(mark + letter) for letter in ascii_uppercase[:count]]

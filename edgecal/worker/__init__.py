@@ -1,0 +1,8 @@
+"""A worker process for code that can abort, crash or hang: llama.cpp.
+
+Knows nothing of what the worker does: it calls a named function with a picklable argument.
+"""
+
+from edgecal.worker.process import run_in_worker
+
+__all__ = ["run_in_worker"]

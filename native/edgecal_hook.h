@@ -1,0 +1,122 @@
+/* The residual stream of chosen token rows, copied out of llama.cpp while it computes.
+ *
+ * Job: an eval callback for llama.cpp that recognises the tensors named `l_out-<il>` (the residual stream
+ * after block il), checks them, and copies the wanted rows into a float32 array [n_prompts, n_layer, n_embd]
+ * that the caller owns.
+ *
+ * What it does not know: ggml's and llama.cpp's headers and struct layouts (tensors are opaque; everything is
+ * asked through functions whose addresses the caller hands over), models, tokens, splitting rules, Python.
+ * There are no globals: every context has its own capture object, so several models can run at once.
+ *
+ * One decode: edgecal_capture_plan(), then the decode with edgecal_capture_eval() as its callback, then
+ * edgecal_capture_finish(). Nothing inside the callback allocates, exits or raises; what goes wrong there is
+ * kept (the first error wins) and handed out by edgecal_capture_finish().
+ */
+#ifndef EDGECAL_HOOK_H
+#define EDGECAL_HOOK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define EDGECAL_API __declspec(dllexport)
+#elif defined(__GNUC__)
+#define EDGECAL_API __attribute__((visibility("default")))
+#else
+#define EDGECAL_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised whenever a signature, a struct or a code below changes; the loader compares it. */
+#define EDGECAL_HOOK_ABI 1
+
+struct ggml_tensor; /* opaque, and never defined here */
+
+typedef struct edgecal_capture edgecal_capture;
+
+/* Addresses of llama.cpp's exported functions of the same names. */
+typedef struct edgecal_getters {
+    const char *(*get_name)(const struct ggml_tensor *tensor);
+    int64_t (*nrows)(const struct ggml_tensor *tensor);
+    size_t (*nbytes)(const struct ggml_tensor *tensor);
+    size_t (*element_size)(const struct ggml_tensor *tensor);
+    bool (*is_contiguous)(const struct ggml_tensor *tensor);
+    void (*tensor_get)(const struct ggml_tensor *tensor, void *data, size_t offset, size_t size);
+} edgecal_getters;
+
+/* One token whose residual stream is wanted. */
+typedef struct edgecal_row {
+    int32_t token_row;  /* its row among all tokens of its micro-batch */
+    int32_t output_row; /* its row among the tokens whose logits were asked for, or -1 if it is none of them */
+    int32_t prompt;     /* which [n_layer, n_embd] of the destination it fills */
+} edgecal_row;
+
+/* One micro-batch, in the order of computation. Its wanted rows are rows[row_begin .. row_end). */
+typedef struct edgecal_microbatch {
+    int32_t n_tokens;
+    int32_t n_outputs;
+    int32_t row_begin;
+    int32_t row_end;
+} edgecal_microbatch;
+
+enum edgecal_code {
+    EDGECAL_OK = 0,
+    EDGECAL_NOT_CONTIGUOUS = 1, /* the tensor is not contiguous */
+    EDGECAL_ELEMENT_SIZE = 2,   /* its elements are not 4 bytes (float32) */
+    EDGECAL_ROW_SIZE = 3,       /* bytes are not rows * n_embd * 4 */
+    EDGECAL_ROW_COUNT = 4,      /* rows are not what the micro-batch holds */
+    EDGECAL_BLOCK_MISSING = 5,  /* a block was passed over, or the decode ended before it */
+    EDGECAL_BLOCK_REPEATED = 6, /* a block came again, or after everything that was planned */
+    EDGECAL_BLOCK_BEYOND = 7,   /* a block number that the model does not have */
+    EDGECAL_NO_OUTPUT_ROW = 8,  /* the last block holds output rows only and the wanted token is none */
+    EDGECAL_UNEXPECTED = 9      /* llama.cpp handed over a tensor that was not asked for */
+};
+
+/* What went wrong, or code 0. Sizes that do not apply are -1. */
+typedef struct edgecal_report {
+    int32_t code;
+    int32_t block;
+    int32_t microbatch;
+    int32_t n_microbatches;    /* planned */
+    int64_t got_rows;
+    int64_t got_bytes;
+    int64_t got_element_bytes;
+    int64_t expected_rows;     /* tokens of the micro-batch */
+    int64_t expected_outputs;  /* outputs of the micro-batch */
+    int64_t expected_row_bytes;
+} edgecal_report;
+
+EDGECAL_API int32_t edgecal_hook_abi(void);
+
+/* A capture object for a model of n_layer blocks and a residual stream of n_embd floats.
+ * NULL if a size is not positive, a getter is missing or memory is short. */
+EDGECAL_API edgecal_capture *edgecal_capture_new(const edgecal_getters *getters, int32_t n_layer,
+                                                 int32_t n_embd);
+
+/* Frees the object; NULL is allowed. */
+EDGECAL_API void edgecal_capture_free(edgecal_capture *capture);
+
+/* Prepares one decode and forgets the previous one. `destination` is float32 [n_prompts, n_layer, n_embd] and
+ * `captured` uint8 [n_prompts, n_layer]; both stay the caller's and must live until the decode is over. The
+ * other arrays are copied. A flag in `captured` is set to 1 once its row has been copied, and never cleared.
+ * False, with nothing planned, if the plan contradicts itself or memory is short. */
+EDGECAL_API bool edgecal_capture_plan(edgecal_capture *capture, float *destination, uint8_t *captured,
+                                      int32_t n_prompts, const edgecal_microbatch *microbatches,
+                                      int32_t n_microbatches, const edgecal_row *rows, int32_t n_rows);
+
+/* llama.cpp's eval callback; `user` is the capture object. Asked first (`ask`) for every graph node: does the
+ * caller want it? Then called again for those after they are computed. Never stops the computation. */
+EDGECAL_API bool edgecal_capture_eval(struct ggml_tensor *tensor, bool ask, void *user);
+
+/* Ends the decode: fills the report and returns its code. The plan is over; destination is not touched again. */
+EDGECAL_API int32_t edgecal_capture_finish(edgecal_capture *capture, edgecal_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

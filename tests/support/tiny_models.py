@@ -17,14 +17,13 @@ import importlib.util
 import shutil
 import tempfile
 import zlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 from numpy.typing import NDArray
-
 from support.tiny_vocab import CHAT_TEMPLATE, CHAT_TOKENS, TinyVocab, bpe_vocab, spm_vocab
 
 FloatArray = NDArray[np.float32]
@@ -39,7 +38,7 @@ __all__ = [
 ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def tiny_folder() -> Path:
     """A folder for models that tests share; removed when the test process ends."""
     folder = Path(tempfile.mkdtemp(prefix="edgecal-tiny-"))
@@ -47,7 +46,7 @@ def tiny_folder() -> Path:
     return folder
 
 
-@lru_cache(maxsize=None)
+@cache
 def llama_lib_folder() -> Path:
     """Where llama-cpp-python keeps its native libraries (found without importing it)."""
     spec = importlib.util.find_spec("llama_cpp")
@@ -55,7 +54,7 @@ def llama_lib_folder() -> Path:
     return Path(spec.origin).parent / "lib"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _ggml_base() -> ctypes.CDLL:
     lib = ctypes.CDLL(str(llama_lib_folder() / "libggml-base.so"))
     lib.ggml_quantize_chunk.restype = ctypes.c_size_t
@@ -216,7 +215,8 @@ def _llama_metadata(
 
 
 _FILE_TYPES = {
-    "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K": 15, "Q6_K": 18, "BF16": 32,
+    "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K": 15, "Q6_K": 18,
+    "BF16": 32,
 }  # fmt: skip
 
 
@@ -279,8 +279,9 @@ def write_tiny_llama(
         n_vocab=n_vocab, tied=tied, logit_spread=logit_spread,
     )  # fmt: skip
     keys = _llama_metadata(tensors, n_layer, n_head, n_head_kv, n_ctx_train)
+    template = chat_template
     return _write_llama(
-        path, tensors, keys, words, quantization, head_quantization, chat_template, metadata, split_max_tensors
+        path, tensors, keys, words, quantization, head_quantization, template, metadata, split_max_tensors
     )
 
 

@@ -8,7 +8,7 @@ pieces or bytes. Nothing here knows of models or files; `TinyVocab.metadata` giv
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from string import ascii_letters, ascii_uppercase, digits
 from typing import Any
 
@@ -102,9 +102,9 @@ def byte_letters() -> list[str]:
     return [chr(b) if b in itself else chr(next(others)) for b in range(256)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def bpe_vocab(add_bos: bool = False) -> TinyVocab:
-    """Byte-level BPE: 256 bytes, space-letter and space-digit tokens, and the words with all their prefixes."""
+    """Byte-level BPE: 256 bytes, space-letter and space-digit tokens, the words with their prefixes."""
     tokens = byte_letters()
     merges: list[str] = []
 
@@ -124,12 +124,11 @@ def bpe_vocab(add_bos: bool = False) -> TinyVocab:
     types = [NORMAL] * len(tokens) + [CONTROL, CONTROL]
     tokens += ["<|bos|>", "<|endoftext|>"]
     special = {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1, "add_bos_token": add_bos}
-    return TinyVocab(
-        "gpt2", "gpt-2", tuple(t.encode() for t in tokens), tuple(types), merges=tuple(merges), special=special
-    )
+    stored = tuple(t.encode() for t in tokens)
+    return TinyVocab("gpt2", "gpt-2", stored, tuple(types), merges=tuple(merges), special=special)
 
 
-@lru_cache(maxsize=None)
+@cache
 def spm_vocab(add_bos: bool = True, add_space_prefix: bool = True) -> TinyVocab:
     """SentencePiece-like: <unk>, <s>, </s>, 256 byte tokens, single characters, words with their prefixes.
 

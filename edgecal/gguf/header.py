@@ -1,0 +1,368 @@
+"""The header of a GGUF file: typed keys and tensor entries, read fast and without trusting the file.
+
+Knows the layout (versions 2 and 3, little-endian). Does not know what a model needs to be run (`model`),
+how shards belong together (`split`), or how to change anything (`edit`).
+
+Layout: "GGUF", version u32, number of tensors u64, number of keys u64, keys (name, type, value), tensor
+entries (name, dimensions, type, offset), padding to the alignment, tensor data. Big arrays are hopped over
+and decoded only on request.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy.typing as npt
+
+from edgecal.errors import InputError
+from edgecal.gguf.reader import MAX_DECODED_BYTES, BoundedReader, FileIdentity, damaged
+from edgecal.gguf.sniff import describe_foreign
+from edgecal.gguf.tensors import GGML_TYPES, MAX_DIMS, TensorInfo
+from edgecal.gguf.values import (
+    ARRAY_HEAD_BYTES,
+    PythonValue,
+    Value,
+    ValueType,
+    decode_numbers,
+    decode_strings,
+    decode_text,
+    decode_value,
+    quoted,
+)
+
+__all__ = ["ALIGNMENT_KEY", "MAGIC", "Header", "KeyEntry", "read_header"]
+
+MAGIC = b"GGUF"
+ALIGNMENT_KEY = "general.alignment"
+DEFAULT_ALIGNMENT = 32
+
+MAX_KEYS = 1 << 16
+MAX_TENSORS = 1 << 17
+MAX_KEY_BYTES = 1 << 16
+MAX_TENSOR_NAME_BYTES = 63  # llama.cpp's own limit
+MAX_NAMES_BYTES = 1 << 25  # all names of a header together
+MAX_ELEMENTS = 1 << 63
+KEEP_BYTES = 1 << 12  # values up to this size stay in memory ...
+MAX_KEPT_BYTES = 1 << 25  # ... until they add up to this
+
+_LEAST_KEY_BYTES = 8 + 1 + 4 + 1
+_LEAST_TENSOR_BYTES = 8 + 4 + 4 + 8
+_PREAMBLE = struct.Struct("<4sIQQ")
+PREAMBLE_BYTES = _PREAMBLE.size
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """One key: its type and where it lies. `start` (of the name), `value_start` and `end` are byte offsets.
+
+    The value is the span `value_start`..`end`, as in `Value.raw`. `element_type` is None unless the value is
+    an array; `count` is its number of elements, else 1. `raw` is the value itself where it is small.
+    """
+
+    name: str
+    type: ValueType
+    element_type: ValueType | None
+    count: int
+    start: int
+    value_start: int
+    end: int
+    raw: bytes | None
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """A file's header as it was read; holds no open file.
+
+    Sizes and offsets are in bytes from the start of the file. `keys_end` ends the keys, `header_end` the
+    tensor entries; `data_start` is where the tensor data begin (`header_end` if there are no tensors).
+    Values that were not kept are read from the file again on request, and an InputError says so if the
+    file has changed since.
+    """
+
+    path: Path
+    version: int
+    alignment: int
+    entries: Mapping[str, KeyEntry]
+    tensors: Mapping[str, TensorInfo]
+    keys_end: int
+    header_end: int
+    data_start: int
+    file_size: int
+    identity: FileIdentity
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Key names in the file's order."""
+        return tuple(self.entries)
+
+    @property
+    def has_tensors(self) -> bool:
+        """False for a file of metadata only (a vocabulary, the first shard of some split models)."""
+        return bool(self.tensors)
+
+    @property
+    def architecture(self) -> str | None:
+        """`general.architecture`, or None where it is missing or not text."""
+        found = self.get("general.architecture") if self.is_text("general.architecture") else None
+        return None if found is None else str(found)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.entries
+
+    def is_text(self, key: str) -> bool:
+        """True if the key is there and is a STRING."""
+        return key in self.entries and self.entries[key].type is ValueType.STRING
+
+    def type_of(self, key: str) -> ValueType:
+        """The key's type; InputError if there is no such key."""
+        return self._entry(key).type
+
+    @overload
+    def get(self, key: str) -> PythonValue | None: ...
+    @overload
+    def get(self, key: str, default: Any) -> PythonValue: ...
+    def get(self, key: str, default: Any = None) -> PythonValue:
+        """The decoded value (int, float, bool, str or a list), or `default` where there is no such key.
+
+        Text is decoded with `surrogateescape`. Use `array` for large arrays of numbers.
+        """
+        return self.value(key).python() if key in self.entries else default
+
+    def value(self, key: str) -> Value:
+        """Type and exact bytes; InputError if there is no such key."""
+        entry = self._entry(key)
+        return Value(entry.type, self._raw(entry))
+
+    def array(self, key: str) -> npt.NDArray[Any] | list[str]:
+        """An array of numbers as a read-only numpy array of its own dtype, of text as a list.
+
+        Text is decoded with `surrogateescape`; `array_strings` gives the bytes. InputError if the key is
+        missing, not an array, or an array of arrays.
+        """
+        entry = self._array_entry(key)
+        assert entry.element_type is not None
+        if entry.element_type is ValueType.STRING:
+            return [decode_text(item) for item in self.array_strings(key)]
+        if entry.element_type is ValueType.ARRAY:
+            raise InputError(f"{self.path}: {quoted(key)} is an array of arrays, expected numbers or text")
+        return decode_numbers(entry.element_type, self._raw(entry), ARRAY_HEAD_BYTES, entry.count)
+
+    def array_strings(self, key: str) -> list[bytes]:
+        """An array of text as undecoded bytes; InputError if the key holds anything else."""
+        entry = self._array_entry(key)
+        if entry.element_type is not ValueType.STRING:
+            held = "" if entry.element_type is None else entry.element_type.name
+            raise InputError(f"{self.path}: {quoted(key)} is an array of {held}, expected STRING")
+        return decode_strings(self._raw(entry), ARRAY_HEAD_BYTES, entry.count)
+
+    def array_bytes(self, key: str) -> bytes:
+        """The array exactly as stored (element type, count, elements): equal bytes are equal arrays."""
+        return self._raw(self._array_entry(key))
+
+    def array_length(self, key: str) -> int:
+        """Number of elements, without reading them; InputError if the key is not an array."""
+        return self._array_entry(key).count
+
+    def _entry(self, key: str) -> KeyEntry:
+        entry = self.entries.get(key)
+        if entry is None:
+            raise InputError(f"{self.path}: has no key {quoted(key)}")
+        return entry
+
+    def _array_entry(self, key: str) -> KeyEntry:
+        entry = self._entry(key)
+        if entry.type is not ValueType.ARRAY:
+            raise InputError(f"{self.path}: {quoted(key)} is {entry.type.name}, expected an array")
+        return entry
+
+    def _raw(self, entry: KeyEntry) -> bytes:
+        if entry.raw is not None:
+            return entry.raw
+        n_bytes = entry.end - entry.value_start
+        if n_bytes > MAX_DECODED_BYTES:
+            raise InputError(
+                f"{self.path}: {quoted(entry.name)} is {n_bytes} bytes long, "
+                f"more than {MAX_DECODED_BYTES}: refused"
+            )
+        with BoundedReader(self.path) as reader:
+            if reader.identity != self.identity:
+                raise InputError(f"{self.path}: changed since it was first read; start again")
+            reader.position = entry.value_start
+            return reader.take(n_bytes, quoted(entry.name))
+
+
+def read_header(path: Path | str) -> Header:
+    """Read and check the header of one GGUF file (a shard counts as one file).
+
+    InputError, one line, if the path is missing, a directory or empty, is not GGUF (and what it looks like),
+    has an unsupported version or byte order, absurd counts, duplicate or empty names, unknown value types,
+    lengths or offsets beyond the end of the file, or tensor data that the file does not hold in full.
+    Memory is bounded by fixed limits, whatever the file claims.
+    """
+    path = Path(path)
+    with BoundedReader(path) as reader:
+        version, n_tensors, n_keys = _read_preamble(reader)
+        scan = _Scan(reader)
+        entries = scan.keys(n_keys)
+        keys_end = reader.position
+        alignment = _alignment(path, entries)
+        raw_tensors = scan.tensors(n_tensors)
+        header_end = reader.position
+        data_start = -(-header_end // alignment) * alignment if n_tensors else header_end
+        tensors = {item[0]: _place(reader, item, data_start, alignment) for item in raw_tensors}
+        return Header(
+            path=path,
+            version=version,
+            alignment=alignment,
+            entries=entries,
+            tensors=tensors,
+            keys_end=keys_end,
+            header_end=header_end,
+            data_start=data_start,
+            file_size=reader.size,
+            identity=reader.identity,
+        )
+
+
+def _read_preamble(reader: BoundedReader) -> tuple[int, int, int]:
+    path = reader.path
+    if reader.size == 0:
+        raise InputError(f"{path}: the file is empty")
+    head = reader.head(64)
+    if head[:4] != MAGIC:
+        guess = describe_foreign(head)
+        raise InputError(f"{path}: not a GGUF file" + (f": it looks like {guess}" if guess else ""))
+    reader.skip(4, "the file's start")
+    version = reader.u32("the version")
+    if version and version & 0xFFFF == 0:
+        raise InputError(f"{path}: a big-endian GGUF file; convert the model on a little-endian machine")
+    if version == 1:
+        raise InputError(f"{path}: GGUF version 1, which llama.cpp no longer reads; convert the model again")
+    if version not in (2, 3):
+        raise InputError(f"{path}: GGUF version {version}, edgecal reads versions 2 and 3")
+    n_tensors = reader.u64("the number of tensors")
+    n_keys = reader.u64("the number of keys")
+    for what, count, least, most in (
+        ("keys", n_keys, _LEAST_KEY_BYTES, MAX_KEYS),
+        ("tensors", n_tensors, _LEAST_TENSOR_BYTES, MAX_TENSORS),
+    ):
+        if count > reader.remaining // least:
+            raise InputError(
+                f"{path}: truncated or damaged GGUF header: it claims {count} {what}, the file has "
+                f"{reader.size} bytes; download or convert the file again"
+            )
+        if count > most:
+            raise InputError(f"{path}: the header claims {count} {what}, more than {most}: refused")
+    return version, n_tensors, n_keys
+
+
+_RawTensor = tuple[str, tuple[int, ...], int, int]  # name, ne, type id, offset
+
+
+class _Scan:
+    """Walks keys, then tensor entries, with budgets for what may stay in memory."""
+
+    def __init__(self, reader: BoundedReader) -> None:
+        self._reader = reader
+        self._names_left = MAX_NAMES_BYTES
+        self._kept_left = MAX_KEPT_BYTES
+
+    def _text(self, what: str, most: int) -> str:
+        length = self._reader.u64(what)
+        if length > self._reader.remaining:
+            self._reader.skip(length, what)  # raises: says how many bytes are missing
+        if length > most:
+            raise damaged(self._reader.path, f"{what} is {length} bytes long, at most {most} are allowed")
+        self._names_left -= length
+        if self._names_left < 0:
+            raise InputError(f"{self._reader.path}: the names exceed {MAX_NAMES_BYTES} bytes: refused")
+        return decode_text(self._reader.take(length, what))
+
+    def keys(self, count: int) -> dict[str, KeyEntry]:
+        reader = self._reader
+        entries: dict[str, KeyEntry] = {}
+        for index in range(count):
+            start = reader.position
+            name = self._text(f"the name of key {index}", MAX_KEY_BYTES)
+            if not name:
+                raise damaged(reader.path, f"key {index} has an empty name")
+            if name in entries:
+                raise damaged(reader.path, f"key {quoted(name)} appears twice")
+            what = f"key {quoted(name)}"
+            type_ = reader.value_type(what)
+            value_start = reader.position
+            element_type, n_elements = reader.skip_value(type_, what)
+            end = reader.position
+            raw = None
+            if end - value_start <= min(KEEP_BYTES, self._kept_left):
+                reader.position = value_start
+                raw = reader.take(end - value_start, what)
+                self._kept_left -= len(raw)
+            entries[name] = KeyEntry(name, type_, element_type, n_elements, start, value_start, end, raw)
+        return entries
+
+    def tensors(self, count: int) -> list[_RawTensor]:
+        reader = self._reader
+        found: list[_RawTensor] = []
+        names: set[str] = set()
+        for index in range(count):
+            name = self._text(f"the name of tensor {index}", MAX_TENSOR_NAME_BYTES)
+            what = f"tensor {quoted(name)}"
+            if name in names:
+                raise damaged(reader.path, f"{what} appears twice")
+            names.add(name)
+            n_dims = reader.u32(what)
+            if n_dims > MAX_DIMS:
+                raise damaged(reader.path, f"{what} has {n_dims} dimensions, at most {MAX_DIMS} are allowed")
+            ne = struct.unpack(f"<{n_dims}Q", reader.take(8 * n_dims, what))
+            type_id, offset = struct.unpack("<IQ", reader.take(12, what))
+            found.append((name, ne, type_id, offset))
+        return found
+
+
+def _alignment(path: Path, entries: Mapping[str, KeyEntry]) -> int:
+    entry = entries.get(ALIGNMENT_KEY)
+    if entry is None:
+        return DEFAULT_ALIGNMENT
+    if entry.type is not ValueType.UINT32 or entry.raw is None:
+        raise damaged(path, f"{ALIGNMENT_KEY} is {entry.type.name}, expected UINT32")
+    alignment = int(decode_value(entry.type, entry.raw))
+    if alignment <= 0 or alignment & (alignment - 1):
+        raise damaged(path, f"{ALIGNMENT_KEY} is {alignment}, expected a power of two")
+    return alignment
+
+
+def _place(reader: BoundedReader, raw: _RawTensor, data_start: int, alignment: int) -> TensorInfo:
+    name, ne, type_id, offset = raw
+    what = f"tensor {quoted(name)}"
+    n_elements = 1
+    for n in ne:
+        n_elements *= n
+    if n_elements >= MAX_ELEMENTS:
+        raise damaged(reader.path, f"{what} has absurd dimensions {list(ne)}")
+    if offset % alignment:
+        raise damaged(
+            reader.path, f"{what} is at offset {offset}, not a multiple of the alignment {alignment}"
+        )
+    known = GGML_TYPES.get(type_id)
+    n_bytes = None
+    if known is not None:
+        row = ne[0] if ne else 1
+        if row % known.block_elements:
+            raise damaged(
+                reader.path,
+                f"{what} has rows of {row} elements, not a multiple of {known.name}'s {known.block_elements}",
+            )
+        n_bytes = n_elements // known.block_elements * known.block_bytes
+    data_offset = data_start + offset
+    end = data_offset + (n_bytes or 0)
+    if end > reader.size:
+        raise InputError(
+            f"{reader.path}: truncated: {what} ends at byte {end}, the file has {reader.size} bytes; "
+            "download or convert the file again"
+        )
+    return TensorInfo(name, ne, type_id, offset, data_offset, n_bytes)

@@ -1,0 +1,215 @@
+"""Bounded reading of a GGUF header: a window over a file in which no length is believed before it is checked.
+
+Knows offsets, lengths and limits, not what keys mean. Plain reads instead of a memory map: a file that is
+cut short while it is read then gives an error, where a map would kill the process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from edgecal.errors import InputError
+from edgecal.gguf.values import ARRAY_HEAD_BYTES, ValueType, scalar_size
+
+__all__ = ["MAX_DECODED_BYTES", "MAX_STRINGS", "BoundedReader", "FileIdentity", "damaged"]
+
+WINDOW_BYTES = 1 << 20
+MAX_STRINGS = 1 << 24  # strings and nested arrays in one header; the largest vocabularies have 800k
+MAX_ARRAY_DEPTH = 4
+MAX_DECODED_BYTES = 1 << 28  # largest single value that is decoded on request
+
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What tells that a path still holds the very bytes that were read: device, inode, size and mtime."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @staticmethod
+    def of(status: os.stat_result) -> FileIdentity:
+        return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def damaged(path: Path, problem: str) -> InputError:
+    """The error for a header that contradicts itself or its file."""
+    return InputError(f"{path}: damaged GGUF header: {problem}; download or convert the file again")
+
+
+class BoundedReader:
+    """Reads a regular file front to back through a window of 1 MiB; a context manager.
+
+    `position` is the offset of the next unread byte. Every method that needs bytes raises InputError when
+    the file does not have them, and none allocates before that check.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = _open_regular(path)
+        status = os.fstat(self._descriptor)
+        self.identity = FileIdentity.of(status)
+        self.size = status.st_size
+        self.position = 0
+        self._window = b""
+        self._window_start = 0
+        self._strings_left = MAX_STRINGS
+
+    def __enter__(self) -> BoundedReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def remaining(self) -> int:
+        """Bytes between `position` and the end of the file."""
+        return self.size - self.position
+
+    def head(self, n_bytes: int) -> bytes:
+        """The file's first bytes, fewer if it is shorter; moves nothing."""
+        return self._read_at(0, min(n_bytes, self.size))
+
+    def take(self, n_bytes: int, what: str) -> bytes:
+        """The next `n_bytes` bytes; `what` names them in the error."""
+        self._check(n_bytes, what)
+        start = self.position - self._window_start
+        if not (start >= 0 and start + n_bytes <= len(self._window)):
+            if n_bytes >= WINDOW_BYTES:
+                data = self._read_at(self.position, n_bytes)
+                self.position += n_bytes
+                return data
+            self._refill()
+            start = 0
+        self.position += n_bytes
+        return self._window[start : start + n_bytes]
+
+    def skip(self, n_bytes: int, what: str) -> None:
+        """Move on without reading."""
+        self._check(n_bytes, what)
+        self.position += n_bytes
+
+    def u32(self, what: str) -> int:
+        return int(_U32.unpack(self.take(4, what))[0])
+
+    def u64(self, what: str) -> int:
+        return int(_U64.unpack(self.take(8, what))[0])
+
+    def value_type(self, what: str) -> ValueType:
+        """A type tag; InputError for a number that is not one."""
+        number = self.u32(what)
+        try:
+            return ValueType(number)
+        except ValueError:
+            raise damaged(
+                self.path, f"{what} has value type {number}, known are 0 to {max(ValueType)}"
+            ) from None
+
+    def skip_value(self, type_: ValueType, what: str) -> tuple[ValueType | None, int]:
+        """Move past one value after its tag: (element type or None, number of elements or 1)."""
+        if type_ is not ValueType.ARRAY:
+            size = scalar_size(type_)
+            self.skip(self.u64(what) if size is None else size, what)
+            return None, 1
+        return self._skip_array(what, MAX_ARRAY_DEPTH)
+
+    def _skip_array(self, what: str, depth: int) -> tuple[ValueType, int]:
+        element_type = self.value_type(what)
+        count = self.u64(what)
+        size = scalar_size(element_type)
+        if size is not None:
+            self.skip(count * size, what)
+            return element_type, count
+        least = 8 if element_type is ValueType.STRING else ARRAY_HEAD_BYTES
+        if count > self.remaining // least:
+            raise damaged(
+                self.path, f"{what} claims {count} elements, the file has {self.remaining} bytes left"
+            )
+        if count > self._strings_left:
+            raise InputError(f"{self.path}: {what} brings the header beyond {MAX_STRINGS} strings: refused")
+        self._strings_left -= count
+        if element_type is ValueType.STRING:
+            self._skip_strings(count, what)
+        elif depth <= 1:
+            raise damaged(self.path, f"{what} nests arrays more than {MAX_ARRAY_DEPTH} deep")
+        else:
+            for _ in range(count):
+                self._skip_array(what, depth - 1)
+        return element_type, count
+
+    def _skip_strings(self, count: int, what: str) -> None:
+        """Hop from length to length; this loop is what reading a big vocabulary costs."""
+        unpack_length = _U64.unpack_from
+        position, size = self.position, self.size
+        while count > 0:
+            if position + 8 > size:
+                self.position = min(position, size)
+                self._check(position + 8 - self.position, what)
+            self.position = position
+            if position < self._window_start or position + 8 > self._window_start + len(self._window):
+                self._refill()
+            window, base = self._window, self._window_start
+            offset, last = position - base, len(window) - 8
+            while offset <= last and count > 0:
+                offset += 8 + unpack_length(window, offset)[0]
+                count -= 1
+            position = base + offset
+        self.skip(position - self.position, what)
+
+    def _check(self, n_bytes: int, what: str) -> None:
+        if n_bytes > self.remaining:
+            raise InputError(
+                f"{self.path}: truncated or damaged GGUF header: {what} at byte {self.position} "
+                f"needs {n_bytes} more bytes, it has {self.remaining}; download or convert the file again"
+            )
+
+    def _refill(self) -> None:
+        self._window_start = self.position
+        self._window = self._read_at(self.position, min(WINDOW_BYTES, self.remaining))
+
+    def _read_at(self, position: int, n_bytes: int) -> bytes:
+        parts = []
+        try:
+            os.lseek(self._descriptor, position, os.SEEK_SET)
+            while n_bytes > 0:
+                part = os.read(self._descriptor, n_bytes)
+                if not part:
+                    raise InputError(f"{self.path}: became shorter while it was read")
+                parts.append(part)
+                n_bytes -= len(part)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _open_regular(path: Path) -> int:
+    """A descriptor of a regular file, without ever waiting for a pipe; InputError otherwise."""
+    flags = (
+        os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise InputError(f"{path}: a symbolic link to a file that does not exist") from None
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path}: cannot be opened: {reason}") from error
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    kind = "a directory, expected a GGUF file" if stat.S_ISDIR(mode) else "not a regular file"
+    raise InputError(f"{path}: {kind}")

@@ -1,0 +1,234 @@
+"""GGUF value types and their bytes: scalars, strings and arrays, little-endian, versions 2 and 3 alike.
+
+Knows nothing of files: the reader decides what may be decoded and how much of it.
+
+A value is its type and its payload (`Value.raw`), the bytes that follow the type tag in a file, so two
+values are equal exactly when a file holds the same bytes for them, NaN included. For an array the payload
+starts with the element type and the count.
+
+Text is UTF-8 with `surrogateescape`: bytes that are not UTF-8 survive decoding and encoding unchanged.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecal.errors import InputError
+
+__all__ = [
+    "Value",
+    "ValueType",
+    "array_dtype",
+    "decode_numbers",
+    "decode_strings",
+    "decode_text",
+    "decode_value",
+    "encode_text",
+    "quoted",
+    "scalar_size",
+]
+
+PythonValue = Any  # int, float, bool, str, or a (nested) list of one of them
+
+
+class ValueType(enum.IntEnum):
+    """The tag in front of every value in a GGUF header."""
+
+    UINT8 = 0
+    INT8 = 1
+    UINT16 = 2
+    INT16 = 3
+    UINT32 = 4
+    INT32 = 5
+    FLOAT32 = 6
+    BOOL = 7
+    STRING = 8
+    ARRAY = 9
+    UINT64 = 10
+    INT64 = 11
+    FLOAT64 = 12
+
+    @property
+    def is_integer(self) -> bool:
+        """True for the eight integer types; BOOL is not a number."""
+        return self in _INTEGERS
+
+    @property
+    def is_number(self) -> bool:
+        """True for integers and floats; BOOL is not a number."""
+        return self in _INTEGERS or self in (ValueType.FLOAT32, ValueType.FLOAT64)
+
+
+_FORMATS: dict[ValueType, struct.Struct] = {
+    ValueType.UINT8: struct.Struct("<B"),
+    ValueType.INT8: struct.Struct("<b"),
+    ValueType.UINT16: struct.Struct("<H"),
+    ValueType.INT16: struct.Struct("<h"),
+    ValueType.UINT32: struct.Struct("<I"),
+    ValueType.INT32: struct.Struct("<i"),
+    ValueType.FLOAT32: struct.Struct("<f"),
+    ValueType.BOOL: struct.Struct("<B"),
+    ValueType.UINT64: struct.Struct("<Q"),
+    ValueType.INT64: struct.Struct("<q"),
+    ValueType.FLOAT64: struct.Struct("<d"),
+}
+_INTEGERS = frozenset(
+    {
+        ValueType.UINT8,
+        ValueType.INT8,
+        ValueType.UINT16,
+        ValueType.INT16,
+        ValueType.UINT32,
+        ValueType.INT32,
+        ValueType.UINT64,
+        ValueType.INT64,
+    }
+)
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+_ARRAY_HEAD = struct.Struct("<IQ")
+ARRAY_HEAD_BYTES = _ARRAY_HEAD.size
+
+
+def scalar_size(type_: ValueType) -> int | None:
+    """Bytes of one value of this type, or None where the value itself says (STRING, ARRAY)."""
+    format_ = _FORMATS.get(type_)
+    return None if format_ is None else format_.size
+
+
+def array_dtype(type_: ValueType) -> np.dtype[Any]:
+    """The little-endian numpy dtype of an array's elements; BOOL is one byte each, non-zero for true."""
+    if type_ is ValueType.BOOL:
+        return np.dtype("<u1")
+    return np.dtype(_FORMATS[type_].format)
+
+
+def quoted(name: str) -> str:
+    """A key's or tensor's name for a message: quoted, on one line, at most about 80 characters."""
+    text = repr(name)
+    return text if len(text) <= 80 else f"{text[:70]}...'"
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8; lone surrogates from `decode_text` become the bytes that they came from."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode_text(raw: bytes) -> str:
+    """UTF-8; bytes that are not become lone surrogates, so that `encode_text` restores them."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A typed value: `type` and `raw`, the bytes that follow the type tag in a file.
+
+    Make one with `Value.of` or `Value.array`; `python()` decodes it.
+    """
+
+    type: ValueType
+    raw: bytes
+
+    @staticmethod
+    def of(type_: ValueType, value: int | float | bool | str) -> Value:
+        """A scalar or a string; InputError if the value does not fit the type."""
+        return Value(type_, _encode_element(type_, value))
+
+    @staticmethod
+    def array(element_type: ValueType, items: Any) -> Value:
+        """An array of scalars or strings (for arrays of arrays give `Value` items of type ARRAY)."""
+        elements = list(items)
+        if element_type is ValueType.ARRAY:
+            if not all(isinstance(item, Value) and item.type is ValueType.ARRAY for item in elements):
+                raise InputError("an array of arrays is made from arrays")
+            body = b"".join(item.raw for item in elements)
+        else:
+            body = b"".join(_encode_element(element_type, item) for item in elements)
+        return Value(ValueType.ARRAY, _ARRAY_HEAD.pack(element_type, len(elements)) + body)
+
+    @staticmethod
+    def uint32(value: int) -> Value:
+        return Value.of(ValueType.UINT32, value)
+
+    @staticmethod
+    def float32(value: float) -> Value:
+        return Value.of(ValueType.FLOAT32, value)
+
+    @staticmethod
+    def string(value: str) -> Value:
+        return Value.of(ValueType.STRING, value)
+
+    def python(self) -> PythonValue:
+        """int, float, bool, str, or a list of them (nested for an array of arrays)."""
+        return decode_value(self.type, self.raw)
+
+
+def _encode_element(type_: ValueType, value: Any) -> bytes:
+    if type_ is ValueType.ARRAY:
+        raise InputError("an array is made with Value.array")
+    if type_ is ValueType.STRING:
+        if not isinstance(value, str):
+            raise InputError(f"a STRING must be text, got {value!r}")
+        raw = encode_text(value)
+        return _U64.pack(len(raw)) + raw
+    if type_ is ValueType.BOOL:
+        if not isinstance(value, (bool, np.bool_)):
+            raise InputError(f"a BOOL must be true or false, got {value!r}")
+        return b"\x01" if value else b"\x00"
+    if type_ in _INTEGERS and not isinstance(value, (int, np.integer)):
+        raise InputError(f"{type_.name} must be a whole number, got {value!r}")
+    try:
+        return _FORMATS[type_].pack(value)
+    except (struct.error, OverflowError):
+        raise InputError(f"{value!r} does not fit the type {type_.name}") from None
+
+
+def decode_value(type_: ValueType, raw: bytes) -> PythonValue:
+    """Python value of a well-formed payload, as `Value.raw` defines it."""
+    value, _ = _decode_at(type_, raw, 0)
+    return value
+
+
+def _decode_at(type_: ValueType, raw: bytes, position: int) -> tuple[PythonValue, int]:
+    if type_ is ValueType.STRING:
+        (length,) = _U64.unpack_from(raw, position)
+        start = position + 8
+        return decode_text(raw[start : start + length]), start + length
+    if type_ is ValueType.ARRAY:
+        element, count = _ARRAY_HEAD.unpack_from(raw, position)
+        element_type = ValueType(element)
+        position += _ARRAY_HEAD.size
+        if scalar_size(element_type) is not None:
+            numbers = decode_numbers(element_type, raw, position, count)
+            return numbers.tolist(), position + count * numbers.dtype.itemsize
+        items = []
+        for _ in range(count):
+            item, position = _decode_at(element_type, raw, position)
+            items.append(item)
+        return items, position
+    format_ = _FORMATS[type_]
+    (number,) = format_.unpack_from(raw, position)
+    return (number != 0 if type_ is ValueType.BOOL else number), position + format_.size
+
+
+def decode_numbers(type_: ValueType, raw: bytes, position: int, count: int) -> npt.NDArray[Any]:
+    """`count` numbers from `position` as a read-only array of their own dtype (bool_ for BOOL)."""
+    numbers: npt.NDArray[Any] = np.frombuffer(raw, dtype=array_dtype(type_), count=count, offset=position)
+    return numbers != 0 if type_ is ValueType.BOOL else numbers
+
+
+def decode_strings(raw: bytes, position: int, count: int) -> list[bytes]:
+    """`count` length-prefixed strings from `position`, undecoded: a token need not be valid UTF-8."""
+    strings = []
+    unpack_length = _U64.unpack_from
+    for _ in range(count):
+        start = position + 8
+        position = start + unpack_length(raw, position)[0]
+        strings.append(raw[start:position])
+    return strings

@@ -1,3 +1,28 @@
-"""edgecal: honest confidence for local language models, without labels and without a GPU."""
+"""edgecal: honest confidence for local language models, without labels and without a GPU.
+
+    import edgecal
+    result = edgecal.fit("model-base.gguf", "model-chat.gguf", "questions.jsonl")
+    print(result.temperature, result.interval)
+
+Importing the package is light: numba, llama.cpp and the rest are loaded by the functions that need them.
+"""
+
+from edgecal.api import Progress, capture, fit, load_prompts
+from edgecal.errors import EdgecalError, InputError, ModelError, NotIdentifiedError, OutputError
+from edgecal.result import FitResult
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "EdgecalError",
+    "FitResult",
+    "InputError",
+    "ModelError",
+    "NotIdentifiedError",
+    "OutputError",
+    "Progress",
+    "__version__",
+    "capture",
+    "fit",
+    "load_prompts",
+]

@@ -149,8 +149,8 @@ class Tokenizer:
                 break
         raise InputError(
             f"{prompt.source}: the label {label!r} is not one token after this prompt in {self._model_name}: "
-            f"{forms[0] + label!r} becomes {self._describe(text, tokens, forms[0] + label)}; use fewer choices, "
-            "a template that ends where the letter comes, or a model whose vocabulary has the letters"
+            f"{forms[0] + label!r} becomes {self._describe(text, tokens, forms[0] + label)}; use fewer "
+            "choices, a template that ends where the letter comes, or another model"
         )
 
     def _following_token(self, text: str, tokens: list[int], label: str, *, verbatim: bool) -> int | None:

@@ -1,0 +1,91 @@
+# Everything a contributor runs. `make demo` and `make test` set up by themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml $(shell find edgecal native -type f -not -name '*.pyc')
+BASE := models/edgecal-tiny-base-Q8_0.gguf
+CHAT := models/edgecal-tiny-chat-Q8_0.gguf
+DEMO_OUTPUT := build/demo/edgecal-tiny-chat.calibrated.gguf
+
+# llama.cpp is by far the slowest part of the set-up: leave out its multimodal library, which edgecal does not use.
+export CMAKE_ARGS := -DLLAVA_BUILD=OFF $(CMAKE_ARGS)
+
+.PHONY: help demo test test-oldest lint bench methods pair native-asan clean
+
+help:
+	@echo "make demo         fit the bundled pair of models and show the result"
+	@echo "make test         run all tests"
+	@echo "make test-oldest  run all tests on the oldest supported dependencies"
+	@echo "make lint         ruff and mypy"
+	@echo "make bench        benchmarks against peers, as ratios"
+	@echo "make methods      every method on the bundled pair's questions, over several splits"
+	@echo "make pair         train the bundled pair again (under an hour on 2 cores)"
+	@echo "make native-asan  the native hook's test under AddressSanitizer"
+	@echo "make clean        remove the virtual environment and everything built"
+
+demo: $(VENV)/.installed
+	@mkdir -p $(dir $(DEMO_OUTPUT))
+	$(BIN)/edgecal fit $(BASE) $(CHAT) --data models/questions/unlabelled.jsonl --output $(DEMO_OUTPUT) --force
+	$(BIN)/edgecal show $(DEMO_OUTPUT)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest $(TESTS)
+
+test-oldest: $(VENV)-oldest/.installed-dev
+	$(VENV)-oldest/bin/pytest $(TESTS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python bench/run.py
+
+methods: $(VENV)/.installed
+	$(BIN)/python bench/methods.py
+
+pair: $(VENV)/.installed-train
+	$(BIN)/python models/make_pair.py --seed 0 --output models/build
+
+native-asan: $(VENV)/.installed-dev
+	native/asan.sh
+
+clean:
+	rm -rf $(VENV) $(VENV)-oldest build models/build .mypy_cache .pytest_cache .ruff_cache
+
+# The environment: a virtual environment, then edgecal with what it depends on.
+
+%/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "edgecal needs Python 3.10 or newer, this is $$($(PYTHON) --version 2>&1); set PYTHON=..."; exit 2; }
+	@command -v $${CC:-cc} >/dev/null && command -v $${CXX:-c++} >/dev/null \
+	  || { echo "edgecal needs a C and a C++ compiler; README.md says how to get them"; exit 2; }
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+# $(call install,ENVIRONMENT,EXTRAS)
+define install
+	@$(1)/bin/python -c 'import llama_cpp' 2>/dev/null || { \
+	  echo "Installing edgecal and llama.cpp. llama.cpp is compiled the first time, which takes 5 to 10 minutes on"; \
+	  echo "2 cores and prints nothing meanwhile; pip keeps the result for later."; }
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) ".$(2)"
+endef
+
+%/.installed: %/.created $(SOURCES)
+	$(call install,$*,)
+	@touch $@
+
+%/.installed-dev: %/.created $(SOURCES)
+	$(call install,$*,[dev])
+	@touch $@ $*/.installed
+
+%/.installed-train: %/.created $(SOURCES)
+	$(call install,$*,[train])
+	@touch $@ $*/.installed
+
+$(VENV)-oldest/.installed-dev: CONSTRAINTS = --constraint tests/oldest.txt
+
+.PRECIOUS: %/.created %/.installed %/.installed-dev %/.installed-train

@@ -1,0 +1,44 @@
+"""Ctrl-C ends the program within a second, also while native code holds the main thread.
+
+Python delivers a signal between two bytecodes, and compiling a kernel or loading a library can keep it waiting
+for longer than a user does. Does not know what is being interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from edgecal.errors import EXIT_INTERRUPTED
+
+__all__ = ["leave_soon_on_interrupt"]
+
+_GRACE_S = 0.7
+
+
+def leave_soon_on_interrupt() -> None:
+    """From now on, `_GRACE_S` after a Ctrl-C that has not ended the program it ends anyway, with exit code 130.
+
+    A worker process ends with it, and an output file under its final name is never half-written.
+    """
+    receiving, sending = socket.socketpair()
+    sending.setblocking(False)
+    signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
+
+    def watch() -> None:
+        with receiving, sending:
+            while received := receiving.recv(1):
+                if received[0] == signal.SIGINT:
+                    break
+            else:
+                return
+            time.sleep(_GRACE_S)
+            sys.stderr.write("edgecal: interrupted; nothing was written\n")
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)
+
+    threading.Thread(target=watch, daemon=True).start()

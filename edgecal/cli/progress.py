@@ -1,0 +1,101 @@
+"""Progress on stderr: a live bar on a terminal, a line now and then elsewhere. Knows nothing of the work."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from edgecal.api import Progress
+
+__all__ = ["show_progress"]
+
+_LINE_EVERY_S = 5.0
+_STAGES = {"hash": "hashing the base model", "fit": "fitting the temperature", "write": "writing the file"}
+
+
+@contextmanager
+def show_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """Gives a callable that shows what it is told; None if `quiet`."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar() as show:
+            yield show
+    else:
+        yield _Lines().show
+
+
+def _describe(progress: Progress) -> str:
+    if progress.stage == "load":
+        return f"loading the {progress.model} model"
+    if progress.stage == "run":
+        return f"running the {progress.model} model"
+    return _STAGES[progress.stage]
+
+
+class _Lines:
+    """A line at the start of each stage, every few seconds, and at the end of each run."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._started_s = self._said_s = 0.0
+
+    def show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        stage = _describe(progress)
+        new = stage != self._stage
+        finished = progress.stage == "run" and progress.done == progress.total
+        if new:
+            self._stage, self._started_s = stage, now
+        elif not finished and now - self._said_s < _LINE_EVERY_S:
+            return
+        self._said_s = now
+        text = stage
+        if progress.stage == "run":
+            text += f": {progress.done:.0f} of {progress.total:.0f} prompts"
+            elapsed_s = now - self._started_s
+            if progress.n_tokens_done and elapsed_s > 0:
+                rate = progress.n_tokens_done / elapsed_s
+                left_s = (progress.n_tokens_total - progress.n_tokens_done) / rate
+                text += f", {rate:.0f} tokens/s, {left_s:.0f} s left"
+        sys.stderr.write(f"edgecal: {text}\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, tuple[int, float]] = {}
+
+        def show(progress: Progress) -> None:
+            stage = _describe(progress)
+            now = time.monotonic()
+            if stage not in tasks:
+                for task, _ in tasks.values():
+                    bars.update(task, visible=False)
+                tasks[stage] = (bars.add_task(stage, total=None, detail=""), now)
+            task, started_s = tasks[stage]
+            if progress.stage == "run":
+                rate = progress.n_tokens_done / max(now - started_s, 1e-3)
+                bars.update(
+                    task,
+                    completed=progress.n_tokens_done,
+                    total=progress.n_tokens_total,
+                    detail=f"{progress.done:.0f} of {progress.total:.0f} prompts, {rate:.0f} tokens/s",
+                )
+            else:
+                bars.update(task, completed=progress.done, total=progress.total or None)
+
+        yield show

@@ -1,0 +1,129 @@
+"""Results for people, on stdout. Knows results, not how they came about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgecal.result import FitResult
+
+__all__ = ["print_fit", "print_show"]
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def print_fit(result: FitResult, *, sampling_key: bool) -> None:
+    """Prints a fit: the temperature first, then what it rests on, then what was written."""
+    low, high = result.interval
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    level = f"{result.bootstrap['level']:.0%}"
+    table.add_row(
+        "temperature",
+        Text.assemble((f"{result.temperature:.4g}", "bold"), f"  ({level} interval {low:.4g} to {high:.4g})"),
+    )
+    variant = ", ".join(f"{name} {value}" for name, value in result.variant.items() if value is not None)
+    table.add_row("method", result.method + (f" ({variant})" if variant else ""))
+    table.add_row(
+        "prompts",
+        f"{result.n_prompts}: both models choose alike on {result.n_agreement} ({result.agreement_rate:.1%}), "
+        f"differently on {result.n_disagreement}",
+    )
+    mass = result.choice_mass
+    table.add_row("choice mass", f"base {mass['base']:.3f}, chat {mass['chat']:.3f} of all probability")
+    if result.pdl_histogram is not None:
+        table.add_row("paths part", _histogram(result.pdl_histogram))
+    table.add_row("loss", f"{result.loss['before']:.4f} at temperature 1, {result.loss['after']:.4f} now")
+    if result.accuracy is not None and result.ece is not None:
+        accuracy, ece = result.accuracy, result.ece
+        table.add_row(
+            "accuracy",
+            f"base {accuracy['base']:.1%}, chat {accuracy['chat']:.1%} ({result.n_labelled} labelled)",
+        )
+        table.add_row(
+            "ECE", f"base {ece['base']:.1%}, chat {ece['before']:.1%} before and {ece['after']:.1%} after"
+        )
+    if result.lens is not None:
+        table.add_row(
+            "lens check",
+            f"base {result.lens['base']:.2%}, chat {result.lens['chat']:.2%} rms of the spread (2 % allowed)",
+        )
+    table.add_row(
+        "memory",
+        "one model at a time; peak "
+        + " and ".join(
+            f"{_megabytes(result.models[role]['peak_memory_bytes'])} ({role})" for role in ("base", "chat")
+        ),
+    )
+    table.add_row("output", result.output or "nothing written")
+    console.print(table)
+    for sibling in result.siblings:
+        console.print(f"shard {sibling['path']}: {sibling['how']}")
+    if result.output is not None:
+        console.print()
+        console.print(sampling_sentence(result.temperature) if sampling_key else _KEYS_ONLY)
+
+
+_KEYS_ONLY = (
+    "Only edgecal.* keys were written: programs sample as before, and apps that read edgecal.temperature divide "
+    "the logits by it for honest confidence."
+)
+
+
+def sampling_sentence(temperature: float) -> str:
+    """One sentence on what the sampling key does to generated text."""
+    effect = (
+        "makes free text wilder"
+        if temperature > 1.05
+        else "makes free text tamer"
+        if temperature < 0.95
+        else "leaves free text nearly as it is"
+    )
+    return (
+        f"llama.cpp's programs now also sample with general.sampling.temp = {temperature:.4g}, which {effect} than "
+        "at 1 (a temperature of 2 to 4 is normal for answer letters and too wild for prose: pass --temp there, or "
+        "use --no-sampling-key)."
+    )
+
+
+def print_show(values: dict[str, Any]) -> None:
+    """Prints what a GGUF file says about calibration and sampling."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for name in ("path", "name", "architecture"):
+        table.add_row(name, str(values[name]) if values[name] is not None else "not said")
+    for section in ("calibration", "sampling"):
+        if not values[section]:
+            table.add_row(section, "none in this file")
+        for key, value in values[section].items():
+            table.add_row(key, _short(value))
+    console.print(table)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_short(item) for item in value)
+    return str(value)
+
+
+def _histogram(counts: list[int]) -> str:
+    total = sum(counts)
+    if total == 0:
+        return "nowhere (no disagreement)"
+    peak = max(counts)
+    bars = "".join(_BARS[-(-count * (len(_BARS) - 1) // peak)] for count in counts)
+    layer = max(range(len(counts)), key=counts.__getitem__) + 1
+    return f"|{bars}| layers 1 to {len(counts)}, most often at {layer} ({peak} of {total})"
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes else "unknown"

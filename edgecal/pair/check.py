@@ -1,0 +1,92 @@
+"""Whether two model files are a pair, judged from their headers alone, before anything runs.
+
+Does not load a model, and does not know what the pair is used for beyond "with layers" or "without".
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgecal.errors import InputError
+from edgecal.gguf import Header, ShardSet, check_model, compare_vocabularies
+
+__all__ = ["check_pair", "count_blocks"]
+
+_CHAT_NAME = re.compile(
+    r"(?:^|[-_ .])(?:instruct|chat|it|rlhf|dpo|sft|assistant)(?:$|[-_ .0-9])", re.IGNORECASE
+)
+
+
+def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
+    """Checks that two models can be compared.
+
+    Parameters
+    ----------
+    base, chat: the two models' files.
+    layers: the method compares hidden layers, so equal depth and vocabularies that agree but for added
+        special tokens are required; otherwise they only earn a warning.
+
+    Returns
+    -------
+    Warnings, each one line.
+
+    Raises
+    ------
+    InputError: a file is no model, or `layers` and the two are unlike.
+    """
+    for shards in (base, chat):
+        check_model(shards.header)
+    warnings = []
+    unlike = _differences(base.header, chat.header)
+    if unlike and layers:
+        raise InputError(
+            f"{base.path} and {chat.path} are not alike: {unlike[0]}; process alignment compares the two models "
+            "layer by layer, so use the base model that the chat model came from, or --method daca, which "
+            "needs only their outputs"
+        )
+    warnings.extend(
+        f"the models are not alike: {difference}; is {base.path.name} the base model of {chat.path.name}?"
+        for difference in unlike
+    )
+    if base.path.samefile(chat.path):
+        warnings.append("base and chat are the same file, so there is no overconfidence to find")
+    elif reasons := _chat_signs(base.header, base.path):
+        warnings.append(
+            f"the base model {base.path.name} looks like a chat model ({' and '.join(reasons)}); "
+            "a post-trained reference is overconfident itself"
+        )
+    return warnings
+
+
+def count_blocks(header: Header) -> int:
+    """Number of blocks that the model runs for a token: `block_count` less those for multi-token prediction."""
+    extra = header.get(f"{header.architecture}.nextn_predict_layers", 0)
+    return int(header.get(f"{header.architecture}.block_count")) - int(extra)
+
+
+def _differences(base: Header, chat: Header) -> list[str]:
+    found = []
+    if base.architecture != chat.architecture:
+        found.append(f"architecture {base.architecture} (base) and {chat.architecture} (chat)")
+    if (n_base := count_blocks(base)) != (n_chat := count_blocks(chat)):
+        found.append(f"{n_base} blocks (base) and {n_chat} blocks (chat)")
+    match = compare_vocabularies(base, chat)
+    if not match.equal:
+        found.append(match.reason)
+    return found
+
+
+def _chat_signs(header: Header, path: Path) -> list[str]:
+    signs = []
+    if "tokenizer.chat_template" in header.keys:
+        signs.append("it holds a chat template")
+    name = header.get("general.name")
+    finetune = header.get("general.finetune")
+    if isinstance(finetune, str) and _CHAT_NAME.search(finetune):
+        signs.append(f"its general.finetune is {finetune!r}")
+    elif isinstance(name, str) and _CHAT_NAME.search(name):
+        signs.append(f"its name is {name!r}")
+    elif _CHAT_NAME.search(path.stem):
+        signs.append(f"its file is named {path.name}")
+    return signs

@@ -1,0 +1,195 @@
+"""One llama.cpp context: runs decodes, and tells the hook which rows of which micro-batch are wanted.
+
+Does not know how prompts are shared out among decodes, nor what the numbers are for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecal.errors import ModelError
+from edgecal.llama.hook import HiddenCapture, PlannedRow
+from edgecal.llama.library import clear_log, ggml_addresses, last_error_lines, load_library
+from edgecal.llama.microbatch import MicroBatch, split, split_rule
+from edgecal.llama.model import Model
+from edgecal.llama.settings import CaptureSettings
+
+__all__ = ["Context", "TokenBatch"]
+
+_FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """The tokens of one decode; four arrays of the same length.
+
+    Attributes
+    ----------
+    tokens: int32, token ids.
+    positions: int32, each token's place in its sequence.
+    seq_ids: int32, each token's sequence.
+    wanted: int32, the slot of the results that this token's logits and hidden states go to, or -1.
+    """
+
+    tokens: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    seq_ids: NDArray[np.int32]
+    wanted: NDArray[np.int32]
+
+
+class Context:
+    """A context of a loaded model for `n_seq_max` sequences of up to `n_ctx_seq` tokens each.
+
+    With `hidden`, the residual stream after every block is captured for the wanted tokens; without, the native
+    hook is neither loaded nor installed. A context manager; the model must outlive it.
+    """
+
+    def __init__(
+        self, model: Model, settings: CaptureSettings, *, n_ctx_seq: int, n_seq_max: int, hidden: bool
+    ) -> None:
+        """Raises ModelError if llama.cpp cannot make the context (no memory, an unknown kind of model)."""
+        self._model = model
+        self._library: Any = load_library()
+        self._rule = split_rule(model.memory, n_seq_max=n_seq_max, kv_unified=settings.kv_unified)
+        n_ctx = n_ctx_seq * n_seq_max
+        self.n_batch = min(settings.n_batch, n_ctx)
+        self.n_ubatch = min(settings.n_ubatch, self.n_batch)
+        with ExitStack() as stack:
+            self._hook = (
+                stack.enter_context(HiddenCapture(model.n_layer, model.n_embd, ggml_addresses()))
+                if hidden
+                else None
+            )
+            params = self._params(settings, n_ctx, n_seq_max)
+            clear_log()
+            self._handle = self._library.llama_init_from_model(model.handle, params)
+            if not self._handle:
+                raise ModelError(
+                    f"{model.path}: llama.cpp cannot make a context for {n_seq_max} sequences of {n_ctx_seq} "
+                    f"tokens ({last_error_lines() or 'it gave no reason'}); is there enough memory?"
+                )
+            stack.callback(self._library.llama_free, self._handle)
+            self._memory = self._library.llama_get_memory(self._handle)
+            if not self._memory:
+                raise ModelError(
+                    f"{model.path}: the architecture {model.architecture} keeps no memory of earlier tokens; "
+                    "edgecal needs a causal language model"
+                )
+            self._stack = stack.pop_all()
+
+    def _params(self, settings: CaptureSettings, n_ctx: int, n_seq_max: int) -> Any:
+        params = self._library.llama_context_default_params()
+        params.n_ctx = n_ctx
+        params.n_batch = self.n_batch
+        params.n_ubatch = self.n_ubatch
+        params.n_seq_max = n_seq_max
+        params.n_threads = settings.n_threads
+        params.n_threads_batch = settings.n_threads
+        params.flash_attn_type = _FLASH_ATTN_ENABLED if settings.flash_attn else _FLASH_ATTN_DISABLED
+        params.kv_unified = settings.kv_unified
+        # A window's cache that wraps round would put a token's key at a place that depends on the cuts.
+        params.swa_full = True
+        params.offload_kqv = False
+        params.op_offload = False
+        params.no_perf = True
+        if self._hook is not None:
+            params.cb_eval = self._library.ggml_backend_sched_eval_callback(self._hook.callback)
+            params.cb_eval_user_data = self._hook.user
+        return params
+
+    def clear(self) -> None:
+        """Forgets all sequences. Their old keys and values are overwritten with zeros, so that what was there
+        cannot reach a later sum."""
+        self._library.llama_memory_clear(self._memory, True)
+
+    def decode(
+        self,
+        batch: TokenBatch,
+        logits: NDArray[np.float32],
+        hidden: NDArray[np.float32] | None,
+        captured: NDArray[np.uint8] | None,
+    ) -> None:
+        """Runs one decode of at most `n_batch` tokens and writes the wanted tokens' numbers.
+
+        Parameters
+        ----------
+        batch: the tokens.
+        logits: float32 [n_slots, n_vocab], receives llama.cpp's logits at each wanted token's slot.
+        hidden, captured: as `HiddenCapture.plan` takes them, for n_slots prompts; None without hook.
+
+        Raises
+        ------
+        ModelError: llama.cpp failed, or a block's tensor was not as expected.
+        """
+        if self._hook is not None and hidden is not None and captured is not None:
+            self._hook.plan(hidden, captured, self._plan(batch))
+        clear_log()
+        status = self._decode(batch)
+        failed = status != 0
+        if self._hook is not None and not failed:
+            self._hook.finish()
+        if failed:
+            raise ModelError(
+                f"{self._model.path}: llama.cpp's decode of {len(batch.tokens)} tokens failed with status "
+                f"{status} ({last_error_lines() or 'it gave no reason'})"
+            )
+        for row in np.flatnonzero(batch.wanted >= 0):
+            pointer = self._library.llama_get_logits_ith(self._handle, int(row))
+            if not pointer:
+                raise ModelError(f"{self._model.path}: llama.cpp has no logits for token {row} of a decode")
+            logits[batch.wanted[row]] = np.ctypeslib.as_array(pointer, shape=(self._model.n_vocab,))
+
+    def micro_batches(self, batch: TokenBatch) -> list[MicroBatch]:
+        """The micro-batches into which llama.cpp cuts this decode."""
+        return split(batch.seq_ids.tolist(), (batch.wanted >= 0).tolist(), self.n_ubatch, self._rule)
+
+    def _plan(self, batch: TokenBatch) -> list[tuple[int, int, list[PlannedRow]]]:
+        plan = []
+        wanted = batch.wanted.tolist()
+        for part in self.micro_batches(batch):
+            row_of = {token: row for row, token in enumerate(part.tokens)}
+            rows = [(row_of[token], row, wanted[token]) for row, token in enumerate(part.outputs)]
+            plan.append((len(part.tokens), len(part.outputs), rows))
+        return plan
+
+    def _decode(self, batch: TokenBatch) -> int:
+        n_tokens = len(batch.tokens)
+        # The arrays are the batch's memory and live until the decode is over.
+        tokens = np.ascontiguousarray(batch.tokens, dtype=np.int32)
+        positions = np.ascontiguousarray(batch.positions, dtype=np.int32)
+        seq_ids = np.ascontiguousarray(batch.seq_ids, dtype=np.int32)
+        counts = np.ones(n_tokens, dtype=np.int32)
+        flags = np.ascontiguousarray(batch.wanted >= 0, dtype=np.int8)
+        seq_pointers = (ctypes.POINTER(ctypes.c_int32) * n_tokens)()
+        addresses = np.ctypeslib.as_array(
+            ctypes.cast(seq_pointers, ctypes.POINTER(ctypes.c_size_t)), (n_tokens,)
+        )
+        addresses[:] = seq_ids.ctypes.data + np.arange(n_tokens, dtype=np.uint64) * seq_ids.itemsize
+        native = self._library.llama_batch()
+        native.n_tokens = n_tokens
+        native.token = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        native.pos = positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        native.n_seq_id = counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        native.seq_id = ctypes.cast(seq_pointers, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
+        native.logits = flags.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+        return int(self._library.llama_decode(self._handle, native))
+
+    def close(self) -> None:
+        """Frees the context, then the hook's capture; again is harmless."""
+        self._stack.close()
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

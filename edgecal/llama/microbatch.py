@@ -1,0 +1,116 @@
+"""llama.cpp's rules for cutting a decode into micro-batches, as one pure function.
+
+llama.cpp never says which tokens a micro-batch holds, so edgecal works it out by the same rules, those of
+llama-cpp-python 0.3.36. Every token here belongs to exactly one sequence. Tests hold the rules against
+llama.cpp itself.
+
+Does not know models, prompts or the hook: tokens are numbers from 0 in the order in which they were given.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgecal.errors import ModelError
+
+__all__ = ["Memory", "MicroBatch", "SplitRule", "split", "split_rule"]
+
+
+class Memory(enum.Enum):
+    """What a model remembers of earlier tokens, as far as the cutting depends on it."""
+
+    ATTENTION = "attention"  # a key and value for every token
+    SLIDING = "sliding"  # the same, some layers only for a window
+    RECURRENT = "recurrent"  # a state of fixed size
+    HYBRID = "hybrid"  # both kinds of layer
+    OTHER = "other"  # rules of its own; known here only where all rules agree
+
+
+class SplitRule(enum.Enum):
+    """The three ways of cutting."""
+
+    SIMPLE = "simple"  # in the order given, n_ubatch at a time
+    EQUAL = "equal"  # as many tokens of every sequence that has some left, sequence by sequence
+    EQUAL_SEQUENTIAL = "equal-sequential"  # the same, but only sequences numbered one after the other
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One micro-batch: `tokens` in the order of its rows, and those of them whose logits were asked for."""
+
+    tokens: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def split_rule(memory: Memory, *, n_seq_max: int, kv_unified: bool) -> SplitRule:
+    """The rule for a context.
+
+    A cache with a stream for each sequence and any recurrent state need equal shares; one shared cache takes
+    tokens as they come. With one sequence all rules cut alike.
+
+    Raises ModelError for a memory of its own kind with one cache shared by several sequences.
+    """
+    if n_seq_max == 1:
+        return SplitRule.SIMPLE
+    if memory is Memory.RECURRENT or not kv_unified:
+        return SplitRule.EQUAL_SEQUENTIAL
+    if memory is Memory.HYBRID:
+        return SplitRule.EQUAL
+    if memory is Memory.OTHER:
+        raise ModelError(
+            "llama.cpp cuts micro-batches of this architecture by rules of its own when prompts share one "
+            "cache; run with kv_unified=False or n_seq_max=1"
+        )
+    return SplitRule.SIMPLE
+
+
+def split(
+    seq_ids: Sequence[int], is_output: Sequence[bool], n_ubatch: int, rule: SplitRule
+) -> list[MicroBatch]:
+    """Cuts a decode into micro-batches, in the order in which llama.cpp computes them.
+
+    Parameters
+    ----------
+    seq_ids: the sequence of each token.
+    is_output: whether each token's logits are asked for.
+    n_ubatch: tokens that a micro-batch may hold.
+    rule: as `split_rule` gives it.
+
+    Returns
+    -------
+    Micro-batches that hold every token exactly once; empty for no tokens.
+    """
+    if rule is SplitRule.SIMPLE:
+        cuts = [range(at, min(at + n_ubatch, len(seq_ids))) for at in range(0, len(seq_ids), n_ubatch)]
+        parts: list[Sequence[int]] = list(cuts)
+    else:
+        parts = _split_equal(seq_ids, n_ubatch, sequential=rule is SplitRule.EQUAL_SEQUENTIAL)
+    return [MicroBatch(tuple(part), tuple(token for token in part if is_output[token])) for part in parts]
+
+
+def _split_equal(seq_ids: Sequence[int], n_ubatch: int, *, sequential: bool) -> list[Sequence[int]]:
+    """Each micro-batch takes the sequences that have tokens left, in the order in which those are met (with
+    `sequential`, passing over any whose number is not one above the last taken), and of each the same number
+    of tokens: as many as the shortest has left, or as fit. It holds all its tokens of one sequence, then those
+    of the next."""
+    parts: list[Sequence[int]] = []
+    remaining: Sequence[int] = range(len(seq_ids))
+    while remaining:
+        left: dict[int, list[int]] = {}
+        chosen: list[int] = []
+        for token in remaining:
+            sequence = seq_ids[token]
+            left.setdefault(sequence, []).append(token)
+            # Checked before taking: llama.cpp takes one sequence more than fits.
+            if len(chosen) > n_ubatch or sequence in chosen:
+                continue
+            if not sequential or not chosen or sequence == chosen[-1] + 1:
+                chosen.append(sequence)
+        share = min(max(1, n_ubatch // len(chosen)), *(len(left[sequence]) for sequence in chosen))
+        part = [token for sequence in chosen for token in left[sequence][:share]]
+        taken = set(part)
+        remaining = [token for token in remaining if token not in taken]
+        parts.append(part)
+    return parts

@@ -1,0 +1,136 @@
+"""A model file in memory, loaded by llama.cpp on the CPU.
+
+Knows sizes and pointers. Does not know prompts, contexts, tokenization or the hook.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgecal.errors import InputError, ModelError
+from edgecal.llama.library import clear_log, last_error_lines, load_library
+from edgecal.llama.microbatch import Memory
+
+__all__ = ["Model"]
+
+_META_BYTES = 256
+
+# Hybrid by llama.cpp's own list, but with a memory whose cutting rules are its own.
+_OWN_RULES = frozenset({"deepseek4"})
+
+
+class Model:
+    """A GGUF model, loaded whole or not at all; a context manager that frees it.
+
+    Attributes
+    ----------
+    path: the file (the first shard of a split model).
+    handle: llama.cpp's model pointer; None after `close()`.
+    vocab: llama.cpp's vocabulary pointer, valid as long as the model.
+    architecture: `general.architecture`.
+    n_layer: blocks of the trunk; further blocks for predicting more than the next token do not count.
+    n_embd: floats of a token's residual stream.
+    n_vocab: tokens, and so logits.
+    n_ctx_train: tokens that the model was trained to see at once.
+    memory: what it remembers of earlier tokens, as far as micro-batches depend on it.
+    """
+
+    def __init__(self, path: str | Path, *, on_progress: Callable[[float], None] | None = None) -> None:
+        """Loads the file; `on_progress` is called with the share that is loaded, 0 to 1.
+
+        Raises
+        ------
+        InputError: there is no such file.
+        ModelError: llama.cpp cannot load it (its last error line is quoted), or it is no causal
+            language model.
+        """
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(f"{self.path}: no such model file; give the path of a GGUF file")
+        library: Any = load_library()
+        with ExitStack() as stack:
+            self.handle: int | None = self._load(library, on_progress)
+            stack.callback(library.llama_model_free, self.handle)
+            self._read(library)
+            self._check(library)
+            self._stack = stack.pop_all()
+
+    def _load(self, library: Any, on_progress: Callable[[float], None] | None) -> int:
+        failure: list[BaseException] = []
+
+        def report(share: float, _user: object) -> bool:
+            if on_progress is not None:
+                try:
+                    on_progress(share)
+                except BaseException as error:  # nothing may pass through C; raised again below
+                    failure.append(error)
+                    return False
+            return True
+
+        params = library.llama_model_default_params()
+        params.n_gpu_layers = 0
+        # Kept in a name: llama.cpp calls it until the load is over.
+        callback = library.llama_progress_callback(report)
+        params.progress_callback = callback
+        clear_log()
+        handle = library.llama_model_load_from_file(str(self.path).encode(), params)
+        if failure:
+            if handle:
+                library.llama_model_free(handle)
+            raise failure[0]
+        if not handle:
+            reason = last_error_lines() or "llama.cpp gave no reason"
+            raise ModelError(
+                f"{self.path}: llama.cpp cannot load the model ({reason}); is the file complete?"
+            )
+        return int(handle)
+
+    def _read(self, library: Any) -> None:
+        self.vocab = int(library.llama_model_get_vocab(self.handle))
+        self.architecture = self._metadata(library, "general.architecture") or "unknown"
+        self.n_layer = int(library.llama_model_n_layer(self.handle))
+        self.n_embd = int(library.llama_model_n_embd(self.handle))
+        self.n_vocab = int(library.llama_vocab_n_tokens(self.vocab))
+        self.n_ctx_train = int(library.llama_model_n_ctx_train(self.handle))
+        self.memory = self._memory(library)
+
+    def _memory(self, library: Any) -> Memory:
+        if self.architecture in _OWN_RULES:
+            return Memory.OTHER
+        if library.llama_model_is_recurrent(self.handle):
+            return Memory.RECURRENT
+        if library.llama_model_is_hybrid(self.handle):
+            return Memory.HYBRID
+        return Memory.SLIDING if library.llama_model_n_swa(self.handle) > 0 else Memory.ATTENTION
+
+    def _check(self, library: Any) -> None:
+        if library.llama_model_has_encoder(self.handle) or library.llama_model_is_diffusion(self.handle):
+            raise ModelError(
+                f"{self.path}: the architecture {self.architecture} does not predict one next token from the "
+                "tokens before it; edgecal needs a causal language model"
+            )
+        if self.n_layer < 1:
+            raise ModelError(f"{self.path}: the model has {self.n_layer} blocks; at least 1 is needed")
+
+    def _metadata(self, library: Any, key: str) -> str | None:
+        buffer = ctypes.create_string_buffer(_META_BYTES)
+        length = library.llama_model_meta_val_str(self.handle, key.encode(), buffer, _META_BYTES)
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+    def close(self) -> None:
+        """Frees the model; again is harmless. Contexts of it must be closed before."""
+        self.handle = None
+        self._stack.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,79 @@
+"""How llama.cpp is run, as one frozen value. Importing this imports no llama.cpp.
+
+Knows nothing of models or prompts. No setting is ever chosen by a clock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgecal.errors import InputError
+
+__all__ = ["CaptureSettings", "count_physical_cores"]
+
+# llama.cpp's own limit on sequences in a context.
+MAX_SEQUENCES = 256
+
+
+def count_physical_cores() -> int:
+    """Physical cores that this process may use, at least 1.
+
+    Two hardware threads of one core share its arithmetic units, and llama.cpp's threads wait for each other,
+    so one thread per core is the most that helps. Where the system does not tell cores from hardware threads,
+    every processor counts as a core.
+    """
+    available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    if available is None:
+        return max(1, os.cpu_count() or 1)
+    cores = set()
+    for cpu in available:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            text = siblings.read_text(encoding="ascii").strip()
+        except OSError:
+            text = str(cpu)
+        cores.add(re.split(r"[,-]", text)[0])
+    return max(1, len(cores))
+
+
+@dataclass(frozen=True)
+class CaptureSettings:
+    """How llama.cpp is run.
+
+    Attributes
+    ----------
+    n_threads: threads of llama.cpp; by default one per physical core. Changes no number.
+    n_batch: tokens that one decode may hold; longer prompts take several decodes.
+    n_ubatch: tokens that llama.cpp computes at once (a micro-batch).
+    n_seq_max: prompts that one decode may hold.
+    pack: put several prompts into a decode; None packs exactly where that changes no bit of a prompt's
+        numbers (see `edgecal.llama.packing`), True always, False never.
+    flash_attn: llama.cpp's fused attention. Its sums depend on what else is in the batch, so it is off.
+    kv_unified: one cache for all prompts instead of a stream for each; changes numbers with packing.
+    """
+
+    n_threads: int = field(default_factory=count_physical_cores)
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    n_seq_max: int = 16
+    pack: bool | None = None
+    flash_attn: bool = False
+    kv_unified: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n_threads", "n_batch", "n_ubatch", "n_seq_max"):
+            value = getattr(self, name)
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        if self.n_seq_max > MAX_SEQUENCES:
+            raise InputError(f"n_seq_max must be at most {MAX_SEQUENCES}, got {self.n_seq_max}")
+        if self.n_ubatch > self.n_batch:
+            raise InputError(f"n_ubatch must be at most n_batch, {self.n_batch}, got {self.n_ubatch}")
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain values, to be recorded with what they made."""
+        return asdict(self)

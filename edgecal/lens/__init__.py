@@ -1,0 +1,16 @@
+"""The logit lens: what a model would answer if it stopped after block l.
+
+Reads the final norm and the few rows of the output head that are asked for from the GGUF (`head`, `rows`),
+with what the architecture does to its logits afterwards (`transforms`), applies them to hidden states
+(`project`), and checks at run time that all this reproduces llama.cpp's own logits (`check`).
+
+Does not run models and knows nothing of prompts, temperatures or losses.
+"""
+
+from __future__ import annotations
+
+from edgecal.lens.check import ALLOWED_RMS, LensCheck, check_lens, check_token_ids
+from edgecal.lens.head import Head, read_head
+from edgecal.lens.project import project
+
+__all__ = ["ALLOWED_RMS", "Head", "LensCheck", "check_lens", "check_token_ids", "project", "read_head"]

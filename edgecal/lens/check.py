@@ -1,0 +1,107 @@
+"""The run-time self-check: does the lens, applied to the last block, reproduce llama.cpp's own logits?
+
+Nothing about an architecture is believed without it. Knows arrays and the verdict; who captures and projects
+is the caller's business.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecal.errors import ModelError
+
+__all__ = ["ALLOWED_RMS", "CHECK_PROMPTS", "CHECK_TOKENS", "LensCheck", "check_lens", "check_token_ids"]
+
+ALLOWED_RMS = 0.02
+CHECK_TOKENS = 64
+CHECK_PROMPTS = 8
+
+
+def check_token_ids(n_vocab: int, choice_token_ids: NDArray[np.integer]) -> NDArray[np.int32]:
+    """The tokens to check: 64 spread evenly over the vocabulary, and all choice tokens.
+
+    Parameters
+    ----------
+    n_vocab: size of the vocabulary; with 64 or fewer all of it is taken.
+    choice_token_ids: any shape; negative entries are padding.
+
+    Returns
+    -------
+    int32 [r], ascending, without repeats; the same for the same input.
+    """
+    n = min(CHECK_TOKENS, n_vocab)
+    spread = (np.arange(n, dtype=np.int64) * 2 + 1) * n_vocab // (2 * n) if n else np.zeros(0, np.int64)
+    choices = np.asarray(choice_token_ids, np.int64).ravel()
+    return np.union1d(spread, choices[choices >= 0]).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class LensCheck:
+    """How far the lens is off.
+
+    rms: root mean square over prompts and tokens of the difference, in units of each prompt's spread of
+    logits (0.02 is 2 %); NaN or inf where anything was not finite. worst: the largest such difference.
+    """
+
+    rms: float
+    worst: float
+    n_prompts: int
+    n_tokens: int
+
+    @property
+    def accepted(self) -> bool:
+        """True only for a finite error of at most 2 %."""
+        return self.rms <= ALLOWED_RMS
+
+    def raise_if_refused(self, model: object, architecture: str) -> None:
+        """Raise unless `accepted`; `model` names the file.
+
+        Raises
+        ------
+        ModelError: with the measured and the allowed error, and the offer of a method without a lens.
+        """
+        if self.accepted:
+            return
+        found = f"{100 * self.rms:.3g} % rms" if math.isfinite(self.rms) else "no finite numbers"
+        raise ModelError(
+            f"{model}: re-projecting the last block does not reproduce the model's logits (architecture "
+            f"{architecture}, {self.n_tokens} tokens of {self.n_prompts} prompts): expected at most "
+            f"{100 * ALLOWED_RMS:g} % rms of their spread, got {found}; use --method daca, which needs no lens"
+        )
+
+
+def check_lens(
+    projected: NDArray[np.float32], llama_logits: NDArray[np.float32], spread: NDArray[np.float64]
+) -> LensCheck:
+    """Compare re-projected logits with llama.cpp's, in units of each prompt's spread.
+
+    Parameters
+    ----------
+    projected: float32 [m, r], the lens applied to the last block of m prompts, for r tokens.
+    llama_logits: float32 [m, r], llama.cpp's logits of the same prompts and tokens.
+    spread: float64 [m], standard deviation of each prompt's logits over the whole vocabulary.
+
+    Returns
+    -------
+    LensCheck. Anything that is not finite, and a spread of zero, gives an error that is not accepted.
+
+    Raises
+    ------
+    ValueError: shapes that do not fit, or nothing to compare.
+    """
+    if projected.ndim != 2 or projected.shape != llama_logits.shape or spread.shape != projected.shape[:1]:
+        raise ValueError(
+            f"projected {projected.shape}, llama_logits {llama_logits.shape} and spread {spread.shape} "
+            "do not fit: expected [m, r], [m, r] and [m]"
+        )
+    if not projected.size:
+        raise ValueError("nothing to compare: expected at least one prompt and one token")
+    finite = all(bool(np.isfinite(array).all()) for array in (projected, llama_logits, spread))
+    if not finite or bool((spread <= 0).any()):
+        return LensCheck(math.nan, math.nan, *projected.shape)
+    off = (projected.astype(np.float64) - llama_logits) / spread[:, None]
+    return LensCheck(float(np.sqrt(np.mean(off * off))), float(np.abs(off).max()), *projected.shape)

@@ -1,0 +1,141 @@
+"""The kernel that applies a head to hidden states.
+
+Knows arrays only. Deterministic: every output is made from its own row of hidden states by one fixed order
+of float64 additions, so it depends neither on what else is projected nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from edgecal.calibration.jit import inner, kernel
+from edgecal.lens.head import Head
+
+__all__ = ["project"]
+
+
+def project(hidden: NDArray[np.float32], head: Head, row_index: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Logits of chosen head rows for every prompt and block: the logit lens.
+
+    `z = transform(rows[j] . (norm(h) * weight + bias) + row_bias[j])` with
+    RMSNorm `h / sqrt(mean(h^2) + eps)` (arXiv 1910.07467) or
+    LayerNorm `(h - mean(h)) / sqrt(var(h) + eps)` (arXiv 1607.06450), and
+    `transform(x) = c * tanh(scale * x / c)` with a soft cap c, else `scale * x`.
+
+    Parameters
+    ----------
+    hidden: float32 [n, n_layer, n_embd], the residual stream after each block.
+    head: as `read_head` gives it; `n_embd` must be the same.
+    row_index: int32 [n, k_max], for each prompt the rows of `head.rows`; -1 is padding.
+
+    Returns
+    -------
+    float32 [n, n_layer, k_max]; -inf where `row_index` is -1. Hidden states that are not finite give logits
+    that are not. Accumulated in float64.
+
+    Raises
+    ------
+    ValueError: shapes that do not fit each other, or a row that the head does not have.
+    """
+    if hidden.ndim != 3 or hidden.shape[2] != head.n_embd:
+        raise ValueError(f"hidden has shape {hidden.shape}, expected [n, n_layer, {head.n_embd}]")
+    if row_index.ndim != 2 or len(row_index) != len(hidden):
+        raise ValueError(f"row_index has shape {row_index.shape}, expected [{len(hidden)}, k_max]")
+    if row_index.size and not -1 <= row_index.min() <= row_index.max() < len(head.rows):
+        raise ValueError(
+            f"row_index holds {row_index.min()} to {row_index.max()}, expected -1 to {len(head.rows) - 1}"
+        )
+    return _project(
+        np.ascontiguousarray(hidden, np.float32),
+        np.ascontiguousarray(row_index, np.int32),
+        head.rows,
+        head.row_bias,
+        head.norm_weight,
+        head.norm_bias,
+        head.centered,
+        head.eps,
+        head.logit_scale,
+        0.0 if head.soft_cap is None else head.soft_cap,
+    )
+
+
+@inner
+def _normalize(
+    h: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    centered: bool,
+    eps: float,
+    out: NDArray[np.float64],
+) -> None:
+    n = h.shape[0]
+    mean = 0.0
+    if centered:
+        for e in range(n):
+            mean += np.float64(h[e])
+        mean /= n
+    square = 0.0
+    for e in range(n):
+        d = np.float64(h[e]) - mean
+        square += d * d
+    scale = 1.0 / math.sqrt(square / n + eps)
+    for e in range(n):
+        out[e] = (np.float64(h[e]) - mean) * scale * np.float64(weight[e]) + np.float64(bias[e])
+
+
+@inner
+def _dot(x: NDArray[np.float64], row: NDArray[np.float32]) -> float:
+    """Eight running sums, added up in one fixed order: several times faster than one, and as repeatable."""
+    n = x.shape[0]
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    whole = n - n % 8
+    for e in range(0, whole, 8):
+        s0 += x[e] * np.float64(row[e])
+        s1 += x[e + 1] * np.float64(row[e + 1])
+        s2 += x[e + 2] * np.float64(row[e + 2])
+        s3 += x[e + 3] * np.float64(row[e + 3])
+        s4 += x[e + 4] * np.float64(row[e + 4])
+        s5 += x[e + 5] * np.float64(row[e + 5])
+        s6 += x[e + 6] * np.float64(row[e + 6])
+        s7 += x[e + 7] * np.float64(row[e + 7])
+    total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    for e in range(whole, n):
+        total += x[e] * np.float64(row[e])
+    return total
+
+
+@kernel(parallel=True)
+def _project(
+    hidden: NDArray[np.float32],
+    row_index: NDArray[np.int32],
+    rows: NDArray[np.float32],
+    row_bias: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    centered: bool,
+    eps: float,
+    logit_scale: float,
+    soft_cap: float,
+) -> NDArray[np.float32]:
+    n, n_layer, n_embd = hidden.shape
+    k_max = row_index.shape[1]
+    out = np.empty((n, n_layer, k_max), np.float32)
+    for task in prange(n * n_layer):
+        i = task // n_layer
+        il = task % n_layer
+        x = np.empty(n_embd, np.float64)
+        _normalize(hidden[i, il], weight, bias, centered, eps, x)
+        for k in range(k_max):
+            j = row_index[i, k]
+            if j < 0:
+                out[i, il, k] = -np.inf
+                continue
+            z = (_dot(x, rows[j]) + np.float64(row_bias[j])) * logit_scale
+            if soft_cap != 0.0:
+                z = soft_cap * math.tanh(z / soft_cap)
+            out[i, il, k] = np.float32(z)
+    return out

@@ -6,7 +6,6 @@ Does not know how prompts are shared out among decodes, nor what the numbers are
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType

@@ -1,0 +1,97 @@
+"""The folders are the architecture: imports go downwards only, and what is heavy is loaded late."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgecal
+
+PACKAGE = Path(edgecal.__file__).parent
+ROOT = Path(__file__).parents[1]
+
+# What each part may import from the rest of the package. A part is a folder or a module directly in edgecal/.
+MAY_IMPORT = {
+    "errors": set(),
+    "result": set(),
+    "gguf": {"errors"},
+    "prompts": {"errors"},
+    "calibration": {"errors"},
+    "metrics": {"errors"},
+    "lens": {"errors", "gguf"},
+    "llama": {"errors", "prompts"},
+    "worker": {"errors"},
+    "pair": {"errors", "gguf", "prompts", "calibration", "lens", "llama", "worker"},
+    "api": {"errors", "result", "gguf", "prompts", "calibration", "metrics", "llama", "worker", "pair"},
+    "cli": {"errors", "result", "api", "gguf", "prompts", "llama"},
+}
+ONLY_IN = {"click": {"cli"}, "rich": {"cli"}, "llama_cpp": {"llama"}, "jinja2": {"prompts"}}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        part = relative.parts[0].removesuffix(".py")
+        if part not in ("__init__", "__main__", "_native"):
+            yield part, path
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            if node.module == "edgecal":
+                yield from (f"edgecal.{alias.name}" for alias in node.names if alias.name != "__version__")
+
+
+def test_every_part_is_known():
+    assert {part for part, _ in modules()} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param((part, path), id=str(path.relative_to(PACKAGE))) for part, path in modules()]
+)
+def test_imports_go_downwards(path):
+    part, path = path
+    for name in imports(path):
+        first, *rest = name.split(".")
+        if first == "edgecal" and rest:
+            assert rest[0] in MAY_IMPORT[part] | {part}, f"{part} must not import {name}"
+        if first in ONLY_IN:
+            assert part in ONLY_IN[first], f"{part} must not import {first}"
+
+
+@pytest.mark.parametrize("statement", ["import edgecal", "import edgecal.cli", "import edgecal.gguf"])
+def test_importing_is_light(statement):
+    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = {name.split(".")[0] for name in json.loads(out)}
+    assert not loaded & {"numba", "llama_cpp", "matplotlib", "jinja2", "rich", "gguf", "scipy", "torch"}
+
+
+def test_public_names():
+    assert sorted(edgecal.__all__) == [
+        "EdgecalError",
+        "FitResult",
+        "InputError",
+        "ModelError",
+        "NotIdentifiedError",
+        "OutputError",
+        "Progress",
+        "__version__",
+        "capture",
+        "fit",
+        "load_prompts",
+    ]
+    assert all(hasattr(edgecal, name) for name in edgecal.__all__)
+
+
+def test_the_version_is_said_once():
+    assert f'version = "{edgecal.__version__}"' in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert f"## {edgecal.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -1,13 +1,63 @@
 """GGUF files: reading headers safely, and editing metadata without touching a tensor byte.
 
-Knows the file format and where results may be written. Does not know how a temperature is fitted, and
-never loads llama.cpp.
+Knows the file format, the calibration keys, and where results may be written. Does not know how a
+temperature is fitted, and never loads llama.cpp.
+
+From the bottom up: `values` and `tensors` (types), `reader` (bounded reading), `header`, `split` (shards),
+`model` and `vocabulary` (checks), `copying`, `draft` and `edit` (writing), `output` (where),
+`calibration` (which keys), `stamp` (all together).
 """
 
 from __future__ import annotations
 
+from edgecal.gguf.calibration import (
+    CalibrationRecord,
+    SamplingTemperature,
+    calibration_edits,
+    read_calibration,
+    read_sampling,
+)
+from edgecal.gguf.digest import sha256_of
+from edgecal.gguf.edit import edited_size, write_edited
 from edgecal.gguf.header import Header, KeyEntry, read_header
+from edgecal.gguf.model import MAX_BLOCKS, check_model
+from edgecal.gguf.output import OutputPlan, WrittenOutput, default_output, plan_output, write_output
+from edgecal.gguf.split import PlacedSibling, ShardSet, find_shards
+from edgecal.gguf.stamp import write_calibrated
+from edgecal.gguf.stores import content_store
 from edgecal.gguf.tensors import GGML_TYPES, GgmlType, TensorInfo
 from edgecal.gguf.values import Value, ValueType
+from edgecal.gguf.vocabulary import VocabularyMatch, compare_vocabularies
 
-__all__ = ["GGML_TYPES", "GgmlType", "Header", "KeyEntry", "TensorInfo", "Value", "ValueType", "read_header"]
+__all__ = [
+    "GGML_TYPES",
+    "MAX_BLOCKS",
+    "CalibrationRecord",
+    "GgmlType",
+    "Header",
+    "KeyEntry",
+    "OutputPlan",
+    "PlacedSibling",
+    "SamplingTemperature",
+    "ShardSet",
+    "TensorInfo",
+    "Value",
+    "ValueType",
+    "VocabularyMatch",
+    "WrittenOutput",
+    "calibration_edits",
+    "check_model",
+    "compare_vocabularies",
+    "content_store",
+    "default_output",
+    "edited_size",
+    "find_shards",
+    "plan_output",
+    "read_calibration",
+    "read_header",
+    "read_sampling",
+    "sha256_of",
+    "write_calibrated",
+    "write_edited",
+    "write_output",
+]

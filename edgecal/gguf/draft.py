@@ -1,0 +1,197 @@
+"""A file that is written beside its target under a hidden name and put in the target's place at the end.
+
+Knows names, locks and renames; not what is written. Whoever is killed leaves the target as it was. What a
+killed run leaves behind is a hidden draft that nobody holds a lock on: the next draft of the same target
+removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgecal.errors import OutputError
+from edgecal.gguf.reader import FileIdentity
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["Draft", "drafting", "flush_directory", "hidden_path", "output_errors", "remove_stale"]
+
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+def _hidden_stem(target: Path) -> str:
+    return f".edgecal-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"
+
+
+def hidden_path(target: Path) -> Path:
+    """A fresh hidden name in the target's folder; `remove_stale` finds those of the same target."""
+    return target.with_name(f"{_hidden_stem(target)}{secrets.token_hex(4)}.tmp")
+
+
+def _lock(descriptor: int) -> bool | None:
+    """True if the lock is ours now, False if another process has it, None where files cannot be locked."""
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def remove_stale(target: Path) -> None:
+    """Remove hidden files that a killed run left beside this target; those in use are left alone."""
+    stem = _hidden_stem(target)
+    with os.scandir(target.parent) as folder:
+        names = [
+            entry.name for entry in folder if entry.name.startswith(stem) and entry.name.endswith(".tmp")
+        ]
+    for name in names:
+        path = target.with_name(name)
+        if path.is_symlink():
+            path.unlink(missing_ok=True)
+            continue
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:
+            continue  # gone meanwhile, or not ours to read
+        try:
+            if _lock(descriptor):
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+
+class Draft:
+    """A locked, hidden, unfinished file. Write to `descriptor`; `publish` gives it the target's name."""
+
+    def __init__(self, target: Path, path: Path, descriptor: int) -> None:
+        self.target = target
+        self.path = path
+        self.descriptor = descriptor
+        self._published = False
+
+    def publish(self, *, overwrite: bool, expected: FileIdentity | None = None) -> None:
+        """Flush, rename onto the target, flush the folder.
+
+        With `overwrite` false an existing target is an OutputError and stays. With `expected`, the target
+        must still be that very file (an edit in place must not undo another program's change).
+        """
+        os.fsync(self.descriptor)
+        if expected is not None and _identity(self.target) != expected:
+            raise OutputError(
+                f"{self.target}: changed while its new version was written; nothing was replaced"
+            )
+        if overwrite:
+            self.path.replace(self.target)
+        else:
+            _rename_to_free_name(self.path, self.target)
+        self._published = True
+        flush_directory(self.target.parent)
+
+    def discard(self) -> None:
+        """Remove the draft unless it was published, and close it."""
+        try:
+            if not self._published:
+                self.path.unlink(missing_ok=True)
+        finally:
+            os.close(self.descriptor)
+
+
+@contextlib.contextmanager
+def drafting(target: Path, *, like: os.stat_result, keep_owner: bool = False) -> Iterator[Draft]:
+    """A draft for `target`, removed on any exit that did not publish it; first removes stale drafts.
+
+    The new file's mode is that of `like` less the umask, as `cp` does; with `keep_owner` mode and owner are
+    exactly those of `like` as far as the system allows it. OSError as the system gives it.
+    """
+    remove_stale(target)
+    draft = _create(target, stat.S_IMODE(like.st_mode) & 0o777)
+    try:
+        if keep_owner:
+            if hasattr(os, "fchown"):
+                with contextlib.suppress(PermissionError):
+                    os.fchown(draft.descriptor, like.st_uid, like.st_gid)
+            draft.path.chmod(stat.S_IMODE(like.st_mode))
+        yield draft
+    finally:
+        draft.discard()
+
+
+def _create(target: Path, mode: int) -> Draft:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        path = hidden_path(target)
+        descriptor = os.open(path, flags, mode)
+        # Between creation and lock another run may have taken this file for a stale one and removed it.
+        locked = _lock(descriptor)
+        if locked is None or (locked and _identity(path) == FileIdentity.of(os.fstat(descriptor))):
+            return Draft(target, path, descriptor)
+        os.close(descriptor)
+
+
+def _identity(path: Path) -> FileIdentity | None:
+    try:
+        return FileIdentity.of(path.lstat())
+    except FileNotFoundError:
+        return None
+
+
+def _rename_to_free_name(path: Path, target: Path) -> None:
+    """Rename that never replaces: by renameat2 where the system has it, else by looking first."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    if rename is not None:
+        if rename(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code == errno.EEXIST:
+            raise OutputError(f"{target}: appeared while the result was written; nothing was replaced")
+        if code not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise OSError(code, os.strerror(code), str(target))
+    if os.path.lexists(target):
+        raise OutputError(f"{target}: appeared while the result was written; nothing was replaced")
+    path.replace(target)
+
+
+def flush_directory(folder: Path) -> None:
+    """Make a rename in this folder survive a power cut, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def output_errors(target: Path, needed_bytes: int) -> Iterator[None]:
+    """Turn an OSError of the body into the one-line OutputError for `target`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(target.parent).free
+            reason = f"{reason}: {needed_bytes} bytes are needed, {free} are free"
+        raise OutputError(
+            f"{target}: could not be written: {reason}; the previous state is intact"
+        ) from error

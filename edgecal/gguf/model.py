@@ -1,0 +1,49 @@
+"""Whether a file can be a language model at all, judged from its header before llama.cpp sees it.
+
+Knows what makes llama.cpp abort or fail with an unhelpful message. Does not compare models.
+"""
+
+from __future__ import annotations
+
+from edgecal.errors import InputError
+from edgecal.gguf.header import Header
+from edgecal.gguf.split import COUNT_KEY, TENSORS_KEY
+
+__all__ = ["MAX_BLOCKS", "check_model"]
+
+MAX_BLOCKS = 512  # llama.cpp aborts the process on more
+
+
+def check_model(header: Header) -> None:
+    """InputError, one line, unless the file (of a split model the first) can be loaded as a model.
+
+    Refused: no tensors, no architecture, an adapter or projector, a block count that is missing, not a
+    whole number, zero, or more than llama.cpp can take.
+    """
+    path = header.path
+    kind = header.get("general.type")
+    if isinstance(kind, str) and kind != "model":
+        raise InputError(f"{path}: general.type is {kind!r}, expected a model; give the model's own file")
+    architecture = header.architecture
+    if not architecture:
+        raise InputError(
+            f"{path}: general.architecture is missing; this is not a model that llama.cpp can run"
+        )
+    if not header.has_tensors and not _has_tensors_elsewhere(header):
+        raise InputError(f"{path}: holds no tensors (a vocabulary or an empty model); give the model itself")
+    key = f"{architecture}.block_count"
+    if key not in header:
+        raise InputError(
+            f"{path}: {key} is missing, so it is not a language model that edgecal can calibrate"
+        )
+    if not header.type_of(key).is_integer:
+        raise InputError(f"{path}: {key} is {header.type_of(key).name}, expected a whole number")
+    n_blocks = int(header.get(key, 0))
+    if not 1 <= n_blocks <= MAX_BLOCKS:
+        raise InputError(f"{path}: {key} is {n_blocks}, expected 1 to {MAX_BLOCKS}")
+
+
+def _has_tensors_elsewhere(header: Header) -> bool:
+    """A split model may keep all tensors out of its first shard."""
+    n_shards, n_tensors = header.get(COUNT_KEY, 0), header.get(TENSORS_KEY, 0)
+    return isinstance(n_shards, int) and isinstance(n_tensors, int) and n_shards > 1 and n_tensors > 0

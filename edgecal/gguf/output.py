@@ -1,0 +1,222 @@
+"""Where a result may be written, decided before the long run, and writing it there.
+
+Knows the rules for names, links, caches and space. Does not know what is written: keys and values are handed
+to `edit`, later shards to `split`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecal.errors import InputError, OutputError
+from edgecal.gguf.copying import Progress
+from edgecal.gguf.draft import hidden_path
+from edgecal.gguf.edit import edited_draft
+from edgecal.gguf.split import PlacedSibling, ShardSet, placed_siblings, shard_name, split_name
+from edgecal.gguf.stores import content_store
+from edgecal.gguf.values import Value
+
+__all__ = ["OutputPlan", "WrittenOutput", "default_output", "plan_output", "write_output"]
+
+GROWTH_BYTES = 1 << 16  # more than edgecal's keys add, padding included
+
+
+@dataclass(frozen=True, eq=False)
+class OutputPlan:
+    """Where the result goes: `path` (the first file) and, for a split model, the later shards' new names."""
+
+    shards: ShardSet
+    path: Path
+    siblings: tuple[Path, ...]
+    in_place: bool
+    force: bool
+
+
+@dataclass(frozen=True)
+class WrittenOutput:
+    """What was written: the first file, and how each later shard of a split model came to its new name."""
+
+    path: Path
+    siblings: tuple[PlacedSibling, ...]
+
+
+def plan_output(
+    chat: ShardSet,
+    output: Path | None,
+    *,
+    in_place: bool = False,
+    force: bool = False,
+    inputs: Collection[Path] = (),
+) -> OutputPlan:
+    """Decide where the edited `chat` model goes and check that it can go there.
+
+    Without `output`: `<name>.calibrated.gguf` beside the chat model, for a split model
+    `<prefix>.calibrated-00001-of-0000N.gguf` with siblings to match. `inputs` are all files that must
+    survive (base model, its shards, data files; the chat model's own are added).
+
+    InputError: `output` is an input (by any link), a directory, a symbolic link, inside a model cache,
+    existing without `force`, in a folder that does not exist, or named so that llama.cpp would not find a
+    split model's other shards; in place: the chat model is a symbolic link, has other hard links, lies in a
+    model cache, or is an input besides. OutputError: the folder cannot be written or has too little space.
+    """
+    if in_place:
+        if output is not None:
+            raise InputError("an output path and editing in place exclude each other: give one")
+        plan = OutputPlan(chat, chat.path, (), True, True)
+        _check_in_place(chat.path, inputs)
+    else:
+        path = default_output(chat) if output is None else Path(output)
+        plan = OutputPlan(chat, path, _sibling_paths(chat, path), False, force)
+        everything = (*inputs, *chat.paths)
+        _check_target(path, everything, force, by_default=output is None)
+        for sibling in plan.siblings:
+            _check_sibling(sibling, everything, force)
+    _check_room(plan)
+    return plan
+
+
+def write_output(
+    plan: OutputPlan,
+    *,
+    changes: Mapping[str, Value],
+    remove: Collection[str] = (),
+    progress: Progress | None = None,
+) -> WrittenOutput:
+    """Carry the plan out: the edited first file, and the later shards under their new names.
+
+    The first file is complete and checked before a sibling is made, and siblings are there before it gets
+    its name; whatever fails, the previous state is back. Errors as for `write_edited`.
+    """
+    with edited_draft(
+        plan.shards.header, plan.path, changes=changes, remove=remove, progress=progress
+    ) as draft:
+        pairs = list(zip(plan.shards.paths[1:], plan.siblings, strict=True)) if plan.siblings else []
+        if not plan.force:
+            for _, path in pairs:
+                if os.path.lexists(path):
+                    raise OutputError(f"{path}: appeared while the result was written; nothing was replaced")
+        with placed_siblings(pairs) as siblings:
+            draft.publish(
+                overwrite=plan.force, expected=plan.shards.header.identity if plan.in_place else None
+            )
+    return WrittenOutput(plan.path, siblings)
+
+
+def default_output(chat: ShardSet) -> Path:
+    """The name of a result that was given none, beside the chat model; checks nothing."""
+    if chat.prefix is not None:
+        return chat.path.with_name(shard_name(f"{chat.prefix}.calibrated", 0, chat.count))
+    name = chat.path.name
+    stem = name[:-5] if name.lower().endswith(".gguf") and len(name) > 5 else name
+    return chat.path.with_name(f"{stem}.calibrated.gguf")
+
+
+def _sibling_paths(chat: ShardSet, path: Path) -> tuple[Path, ...]:
+    if chat.prefix is None:
+        return ()
+    named = split_name(path.name)
+    if named is None or named[1:] != (0, chat.count):
+        stem = path.name[:-5] if path.name.lower().endswith(".gguf") else path.name
+        better = shard_name(stem if named is None else named[0], 0, chat.count)
+        raise InputError(
+            f"{path}: llama.cpp would not find the model's other {chat.count - 1} shards; "
+            f"name the output {path.with_name(better)}"
+        )
+    return tuple(path.with_name(shard_name(named[0], index, chat.count)) for index in range(1, chat.count))
+
+
+def _check_in_place(path: Path, inputs: Collection[Path]) -> None:
+    if path.is_symlink():
+        raise InputError(
+            f"{path}: a symbolic link to {path.readlink()}; editing in place changes only plain files: "
+            "give the file itself, or --output"
+        )
+    store = content_store(path)
+    if store is not None:
+        raise InputError(f"{path}: lies in {store}, whose files must not change; give --output outside it")
+    status = path.stat()
+    if status.st_nlink > 1:
+        raise InputError(
+            f"{path}: has {status.st_nlink} names (hard links), editing it in place would part them; give --output"
+        )
+    for other in inputs:
+        if _is_same(path, other):
+            raise InputError(f"{path}: is also read as {other}; give --output instead of editing in place")
+    if not status.st_mode & 0o222 or not os.access(path, os.W_OK):
+        raise OutputError(f"{path}: is read-only; make it writable, or give --output")
+
+
+def _check_target(path: Path, inputs: Collection[Path], force: bool, *, by_default: bool) -> None:
+    _check_folder(path)
+    store = content_store(path)
+    if store is not None:
+        where = "give --output outside it" if by_default else "choose a path outside it"
+        raise InputError(f"{path}: lies in {store}, which must not be written to; {where}")
+    if path.is_symlink():
+        raise InputError(f"{path}: a symbolic link to {path.readlink()}; give the path of a plain file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; give the path of a file")
+    for other in inputs:
+        if _is_same(path, other):
+            raise InputError(f"{path}: is an input ({other}) and would be overwritten; choose another output")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is not a regular file; choose another output")
+    if path.exists() and not force:
+        raise InputError(f"{path}: exists; give --force to overwrite it, or another --output")
+
+
+def _check_sibling(path: Path, inputs: Collection[Path], force: bool) -> None:
+    """A sibling may be a link to its input (an earlier run made it) but never the input's own name."""
+    if any(_place(path) in (_place(other), other.resolve()) for other in inputs):
+        raise InputError(f"{path}: is an input and would be overwritten; choose another output")
+    if os.path.lexists(path):
+        if not path.is_symlink() and not path.is_file():
+            raise InputError(f"{path}: is not a regular file; choose another output")
+        if not force:
+            raise InputError(f"{path}: exists; give --force to overwrite it, or another --output")
+
+
+def _check_folder(path: Path) -> None:
+    try:
+        mode = path.parent.stat().st_mode
+    except (OSError, ValueError):
+        raise InputError(f"{path}: its folder {path.parent} does not exist or cannot be entered") from None
+    if not stat.S_ISDIR(mode):
+        raise InputError(f"{path}: {path.parent} is not a folder")
+    if not path.name or len(os.fsencode(path.name)) > 255:
+        raise InputError(f"{path}: not a file name that can be written")
+
+
+def _place(path: Path) -> Path:
+    """The path with its folder resolved but its last part as it is."""
+    return path.parent.resolve() / path.name
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):
+        return False  # one of them does not exist
+
+
+def _check_room(plan: OutputPlan) -> None:
+    folder = plan.path.parent
+    probe = hidden_path(plan.path)
+    try:
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.close(descriptor)
+        probe.unlink()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written to: {error.strerror}; choose another output"
+        ) from error
+    needed = plan.shards.header.file_size + GROWTH_BYTES
+    if free < needed:
+        why = " (editing in place writes a copy first)" if plan.in_place else ""
+        raise OutputError(f"{folder}: not enough space: {needed} bytes are needed{why}, {free} are free")

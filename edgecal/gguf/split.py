@@ -1,0 +1,251 @@
+"""Split models: which files belong together, and giving a new first shard its siblings.
+
+Knows llama.cpp's naming rule, by which it finds the siblings: `<prefix>-00001-of-0000N.gguf`, counted from 1
+in names and from 0 in `split.no`. Does not know where a result may be written (`output`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgecal.errors import InputError
+from edgecal.gguf.copying import copy_span
+from edgecal.gguf.draft import drafting, hidden_path, output_errors, remove_stale
+from edgecal.gguf.header import Header, read_header
+from edgecal.gguf.tensors import TensorInfo
+from edgecal.gguf.values import PythonValue, quoted
+
+__all__ = ["PlacedSibling", "ShardSet", "find_shards", "placed_siblings", "shard_name", "split_name"]
+
+COUNT_KEY, NUMBER_KEY, TENSORS_KEY = "split.count", "split.no", "split.tensors.count"
+MAX_SHARDS = 1 << 12
+
+_NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.gguf", re.DOTALL)
+
+How = Literal["hard link", "symbolic link", "copy", "already there"]
+
+
+@dataclass(frozen=True, eq=False)
+class ShardSet:
+    """One model: its files in order (one, unless it is split) and their headers.
+
+    `prefix` is the name in front of `-00001-of-...`, None for a single file.
+    """
+
+    paths: tuple[Path, ...]
+    headers: tuple[Header, ...]
+    prefix: str | None
+
+    @property
+    def count(self) -> int:
+        return len(self.paths)
+
+    @property
+    def path(self) -> Path:
+        """The first file, the one that llama.cpp is given."""
+        return self.paths[0]
+
+    @property
+    def header(self) -> Header:
+        """The first file's header: all metadata of a split model are there."""
+        return self.headers[0]
+
+    @property
+    def n_tensors(self) -> int:
+        return sum(len(header.tensors) for header in self.headers)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all files together."""
+        return sum(header.file_size for header in self.headers)
+
+    def get(self, key: str, default: Any = None) -> PythonValue:
+        """The value of a metadata key, as `Header.get` of the first file."""
+        return self.header.get(key, default)
+
+    def find_tensor(self, name: str) -> tuple[Path, TensorInfo] | None:
+        """The file that holds a tensor and its entry, None if no file does."""
+        for path, header in zip(self.paths, self.headers, strict=True):
+            info = header.tensors.get(name)
+            if info is not None:
+                return path, info
+        return None
+
+    def tensor(self, name: str) -> tuple[Path, TensorInfo]:
+        """As `find_tensor`; InputError if no file holds the tensor."""
+        found = self.find_tensor(name)
+        if found is None:
+            raise InputError(f"{self.path}: has no tensor {quoted(name)}")
+        return found
+
+
+def shard_name(prefix: str, index: int, count: int) -> str:
+    """llama.cpp's name of shard `index` (from 0) of `count`."""
+    return f"{prefix}-{index + 1:05d}-of-{count:05d}.gguf"
+
+
+def split_name(name: str) -> tuple[str, int, int] | None:
+    """(prefix, index from 0, count) of a shard's file name, None if it is not named like one."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    prefix, index, count = match["prefix"], int(match["number"]) - 1, int(match["count"])
+    return (prefix, index, count) if shard_name(prefix, index, count) == name else None
+
+
+def find_shards(path: Path | str) -> ShardSet:
+    """The model that `path` begins: that file alone, or all shards of a split model.
+
+    InputError if a file is unreadable as GGUF, if `path` is a later shard (names the first), is not named by
+    llama.cpp's rule, if siblings are missing (names them) or contradict the first, or if a tensor is in two.
+    """
+    path = Path(path)
+    first = read_header(path)
+    count = _number(first, COUNT_KEY, 1)
+    if count <= 1:
+        return ShardSet((path,), (first,), None)
+    if count > MAX_SHARDS:
+        raise InputError(f"{path}: claims to be one of {count} shards, more than {MAX_SHARDS}: refused")
+    number = _number(first, NUMBER_KEY, 0)
+    named = split_name(path.name)
+    if number != 0:
+        hint = ""
+        if named is not None and named[2] == count:
+            hint = f": give the first, {path.with_name(shard_name(named[0], 0, count))}"
+        raise InputError(f"{path}: is shard {number + 1} of {count} of a split model{hint}")
+    if named is None or named[1:] != (0, count):
+        raise InputError(
+            f"{path}: is the first of {count} shards and must be named {shard_name('<prefix>', 0, count)}, "
+            "or llama.cpp does not find the others"
+        )
+    prefix = named[0]
+    paths = tuple(path.with_name(shard_name(prefix, index, count)) for index in range(count))
+    missing = [sibling.name for sibling in paths if not sibling.exists()]
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise InputError(f"{path}: the model is split into {count} files, missing beside it: {shown}")
+    headers = (first, *(_read_sibling(sibling, index, count) for index, sibling in enumerate(paths) if index))
+    _check_tensors(paths, headers)
+    return ShardSet(paths, headers, prefix)
+
+
+def _number(header: Header, key: str, default: int) -> int:
+    if key not in header:
+        return default
+    value: Any = header.get(key) if header.type_of(key).is_integer else None
+    if value is None or value < 0:
+        raise InputError(f"{header.path}: {key} is not a whole number of 0 or more")
+    return int(value)
+
+
+def _read_sibling(path: Path, index: int, count: int) -> Header:
+    header = read_header(path)
+    found = (_number(header, NUMBER_KEY, 0), _number(header, COUNT_KEY, 1))
+    if found != (index, count):
+        raise InputError(
+            f"{path}: its name says shard {index + 1} of {count}, its header shard {found[0] + 1} of {found[1]}; "
+            "the files do not belong together"
+        )
+    return header
+
+
+def _check_tensors(paths: Sequence[Path], headers: Sequence[Header]) -> None:
+    holder: dict[str, Path] = {}
+    for path, header in zip(paths, headers, strict=True):
+        for name in header.tensors:
+            if name in holder:
+                raise InputError(f"{path}: tensor {quoted(name)} is also in {holder[name].name}")
+            holder[name] = path
+    expected = _number(headers[0], TENSORS_KEY, len(holder))
+    if len(holder) != expected:
+        raise InputError(
+            f"{paths[0]}: {TENSORS_KEY} is {expected}, the {len(paths)} files hold {len(holder)} tensors; "
+            "the files do not belong together"
+        )
+
+
+@dataclass(frozen=True)
+class PlacedSibling:
+    """A later shard under its new name, and how it came there."""
+
+    source: Path
+    path: Path
+    how: How
+
+
+@contextlib.contextmanager
+def placed_siblings(pairs: Sequence[tuple[Path, Path]]) -> Iterator[tuple[PlacedSibling, ...]]:
+    """Give each (existing shard, new name) its file: a hard link, else a symbolic link, else a copy.
+
+    All are first made under hidden names, then renamed. If that fails, or the body raises, those that were
+    made are removed and files that they replaced are put back. A name that already is the very same file is
+    left as it is. OutputError as the file system has it.
+    """
+    undo = contextlib.ExitStack()
+    cleanup = contextlib.ExitStack()
+    with cleanup, undo:
+        staged: list[tuple[Path | None, PlacedSibling]] = []
+        for source, path in pairs:
+            with output_errors(path, source.stat().st_size):
+                if _is_same_file(path, source):
+                    staged.append((None, PlacedSibling(source, path, "already there")))
+                    continue
+                remove_stale(path)
+                hidden = hidden_path(path)
+                cleanup.callback(hidden.unlink, missing_ok=True)
+                staged.append((hidden, PlacedSibling(source, path, _make(source, hidden))))
+        for made, sibling in staged:
+            if made is not None:
+                with output_errors(sibling.path, 0):
+                    _put(made, sibling.path, undo, cleanup)
+        yield tuple(sibling for _, sibling in staged)
+        undo.pop_all()
+
+
+def _is_same_file(path: Path, source: Path) -> bool:
+    return not path.is_symlink() and path.exists() and path.samefile(source)
+
+
+def _make(source: Path, path: Path) -> How:
+    """Make `path` another name of `source`, or a copy where the file system knows no links."""
+    real = source.resolve()
+    try:
+        os.link(real, path)
+    except OSError:
+        pass  # another file system, or links are not allowed here
+    else:
+        return "hard link"
+    same_folder = source.parent.resolve() == path.parent.resolve()
+    try:
+        path.symlink_to(source.name if same_folder else source.absolute())
+    except OSError:
+        _copy(real, path)
+        return "copy"
+    return "symbolic link"
+
+
+def _copy(source: Path, path: Path) -> None:
+    with source.open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        with output_errors(path, status.st_size), drafting(path, like=status) as draft:
+            copy_span(file.fileno(), 0, status.st_size, draft.descriptor)
+            draft.publish(overwrite=False)
+
+
+def _put(made: Path, path: Path, undo: contextlib.ExitStack, cleanup: contextlib.ExitStack) -> None:
+    """Rename, remembering how to take it back."""
+    if os.path.lexists(path):
+        backup = hidden_path(path)
+        cleanup.callback(backup.unlink, missing_ok=True)
+        path.replace(backup)
+        undo.callback(shutil.move, backup, path)
+    else:
+        undo.callback(path.unlink, missing_ok=True)
+    made.replace(path)

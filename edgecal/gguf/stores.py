@@ -1,0 +1,59 @@
+"""Recognising content-addressed model caches, whose files must never be changed or added to by hand.
+
+Knows the folder layouts of Ollama, the Hugging Face cache and container images; opens no file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["content_store"]
+
+_OLLAMA = re.compile(r"sha256[-:][0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_REPOSITORY = re.compile(r"(models|datasets|spaces)--.+")
+
+
+def content_store(path: Path) -> str | None:
+    """The name of the cache that `path` lies in, as a noun for a message, or None.
+
+    The path is looked at as given and with symbolic links resolved; it need not exist.
+    """
+    absolute = path.absolute()
+    return _store_of(absolute) or _store_of(absolute.resolve())
+
+
+def _store_of(path: Path) -> str | None:
+    parts = path.parts
+    for index, part in enumerate(parts[1:-1], start=1):
+        following = parts[index + 1]
+        if part == "blobs":
+            if _OLLAMA.fullmatch(following):
+                return "Ollama's model store"
+            if _REPOSITORY.fullmatch(parts[index - 1]):
+                return "the Hugging Face cache"
+            if _DIGEST.fullmatch(following):
+                return "a content-addressed store"
+            if following == "sha256":
+                return "a container image store"
+            if any(_is_blob(name) for name in _sample(Path(*parts[: index + 1]))):
+                return "a content-addressed store"
+        if part == "snapshots":
+            if _REPOSITORY.fullmatch(parts[index - 1]):
+                return "the Hugging Face cache"
+            if Path(*parts[:index], "blobs").is_dir():
+                return "a content-addressed store"
+    return None
+
+
+def _is_blob(name: str) -> bool:
+    return _OLLAMA.fullmatch(name) is not None or _DIGEST.fullmatch(name) is not None
+
+
+def _sample(folder: Path) -> list[str]:
+    """A few names of a folder, none if it cannot be listed."""
+    try:
+        return [entry.name for entry, _ in zip(folder.iterdir(), range(16), strict=False)]
+    except OSError:
+        return []

@@ -1,0 +1,126 @@
+"""Whether two models speak the same tokens: vocabularies that agree but for added special tokens.
+
+Knows the tokenizer's keys. Does not tokenize, and does not compare merges, scores or pre-tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecal.errors import InputError
+from edgecal.gguf.header import Header
+from edgecal.gguf.values import quoted
+
+__all__ = ["VocabularyMatch", "compare_vocabularies"]
+
+MODEL_KEY = "tokenizer.ggml.model"
+TOKENS_KEY = "tokenizer.ggml.tokens"
+TYPES_KEY = "tokenizer.ggml.token_type"
+NO_TOKENIZER = "no_vocab"
+
+SPECIAL = (3, 4, 5)  # control, user-defined, unused
+
+
+@dataclass(frozen=True)
+class VocabularyMatch:
+    """The comparison of two vocabularies.
+
+    `equal`: they agree but for special tokens. `reason`: one clause that says how they differ, empty if they
+    agree. `index`, `base_text`, `chat_text`: the first difference that counts, None where there is none or it
+    is not one token's (a text is None where that side has no such token). `n_special`: how many special
+    tokens differ.
+    """
+
+    equal: bool
+    reason: str
+    n_base: int
+    n_chat: int
+    n_special: int = 0
+    index: int | None = None
+    base_text: str | None = None
+    chat_text: str | None = None
+
+
+def compare_vocabularies(base: Header, chat: Header) -> VocabularyMatch:
+    """Compare token by token.
+
+    Tokens must be equal at each index, except where either side's is special (control, user-defined or
+    unused); tokens beyond the shorter vocabulary must be special. Without a tokenizer on both sides the sizes
+    (`vocab_size`, else the embedding's rows) must be equal. InputError if a file's tokenizer keys are
+    malformed.
+    """
+    base_model, chat_model = _tokenizer(base), _tokenizer(chat)
+    n_base, n_chat = _size(base, base_model), _size(chat, chat_model)
+    if base_model != chat_model:
+        reason = f"tokenizer {_said(base_model)} (base) and {_said(chat_model)} (chat)"
+        return VocabularyMatch(False, reason, n_base, n_chat)
+    if base_model is None:
+        if n_base == n_chat:
+            return VocabularyMatch(True, "", n_base, n_chat)
+        return VocabularyMatch(False, f"{n_base} tokens (base) and {n_chat} (chat)", n_base, n_chat)
+    if base.array_bytes(TOKENS_KEY) == chat.array_bytes(TOKENS_KEY):
+        return VocabularyMatch(True, "", n_base, n_chat)
+    base_special, chat_special = _special(base, n_base), _special(chat, n_chat)
+    base_tokens, chat_tokens = base.array_strings(TOKENS_KEY), chat.array_strings(TOKENS_KEY)
+    n_special = 0
+    for index in range(min(n_base, n_chat)):
+        if base_tokens[index] == chat_tokens[index]:
+            continue
+        if not (base_special[index] or chat_special[index]):
+            return _difference(base_tokens, chat_tokens, index, n_special)
+        n_special += 1
+    rest = base_special[n_chat:] if n_base > n_chat else chat_special[n_base:]
+    if not rest.all():
+        index = min(n_base, n_chat) + int(np.argmin(rest))
+        return _difference(base_tokens, chat_tokens, index, n_special)
+    return VocabularyMatch(True, "", n_base, n_chat, n_special + len(rest))
+
+
+def _difference(base: Sequence[bytes], chat: Sequence[bytes], index: int, n_special: int) -> VocabularyMatch:
+    texts = [
+        tokens[index].decode("utf-8", "replace") if index < len(tokens) else None for tokens in (base, chat)
+    ]
+    shown = ["none" if text is None else quoted(text) for text in texts]
+    reason = f"token {index} is {shown[0]} (base) and {shown[1]} (chat)"
+    return VocabularyMatch(False, reason, len(base), len(chat), n_special, index, texts[0], texts[1])
+
+
+def _tokenizer(header: Header) -> str | None:
+    """The tokenizer's kind, None for a file without one."""
+    model = header.get(MODEL_KEY)
+    if model is None or model == NO_TOKENIZER:
+        return None
+    if not isinstance(model, str):
+        raise InputError(f"{header.path}: {MODEL_KEY} is {header.type_of(MODEL_KEY).name}, expected STRING")
+    if TOKENS_KEY not in header:
+        raise InputError(f"{header.path}: names a tokenizer ({quoted(model)}) but holds no {TOKENS_KEY}")
+    return model
+
+
+def _said(model: str | None) -> str:
+    return "none" if model is None else quoted(model)
+
+
+def _size(header: Header, model: str | None) -> int:
+    if model is not None:
+        return header.array_length(TOKENS_KEY)
+    size: Any = header.get(f"{header.architecture}.vocab_size")
+    if isinstance(size, int):
+        return size
+    embedding = header.tensors.get("token_embd.weight")
+    return embedding.ne[1] if embedding is not None and len(embedding.ne) > 1 else 0
+
+
+def _special(header: Header, n_tokens: int) -> npt.NDArray[np.bool_]:
+    """Which tokens are special; without `tokenizer.ggml.token_type` none is. Shape [n_tokens]."""
+    if TYPES_KEY not in header:
+        return np.zeros(n_tokens, np.bool_)
+    types = header.array(TYPES_KEY)
+    if isinstance(types, list) or types.dtype.kind not in "iu" or len(types) != n_tokens:
+        raise InputError(f"{header.path}: {TYPES_KEY} is not one whole number for each of {n_tokens} tokens")
+    return np.isin(types, SPECIAL)

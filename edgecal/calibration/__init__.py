@@ -1,0 +1,21 @@
+"""The mathematics of edgecal: choice logits of two models in, one temperature with its interval out.
+
+Pure functions of arrays. Knows nothing of files, prompts' texts, llama.cpp or the command line.
+Importing it loads NumPy only; numba is loaded by the first fit.
+"""
+
+from edgecal.calibration.choice_logits import ChoiceLogits
+from edgecal.calibration.fit import TemperatureFit, evaluate_loss, fit_temperature
+from edgecal.calibration.method import METHODS, Method
+from edgecal.calibration.search import TAU_MAX, TAU_MIN
+
+__all__ = [
+    "METHODS",
+    "TAU_MAX",
+    "TAU_MIN",
+    "ChoiceLogits",
+    "Method",
+    "TemperatureFit",
+    "evaluate_loss",
+    "fit_temperature",
+]

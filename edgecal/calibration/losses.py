@@ -1,0 +1,208 @@
+"""What each method minimises: which prompts, which of the two losses, with which weights.
+
+conf_i(tau) = KL(p_g[L] || softmax(z_f[L] / tau)) and proc_i(tau) = (ISE_f(tau) - ISE_g)^2, in nats, over the
+layers PDL..L (Dual-Align, arXiv 2601.04277; conf on agreement examples alone is DACA, arXiv 2505.16690).
+Knows nothing of how a minimum is found, nor of when one means something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecal.calibration.choice_logits import BoolArray, ChoiceLogits, FloatArray, IntArray
+from edgecal.calibration.method import Method
+from edgecal.errors import InputError
+
+__all__ = ["Loss", "build_loss", "compute_divergence"]
+
+# Exponentials in one kernel call: a fraction of a second, so that Ctrl-C is heard soon.
+_WORK_PER_CALL = 20_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """A loss of tau as a sum over prompts, ready to be evaluated anywhere.
+
+    One row is one prompt behind the loss: conf_weights[i] conf_i + process_weights[i] proc_i. The rows of a
+    group are summed, multiplied with the group's factor, and divided by the group's number of examples
+    (`by_group`) or by the number of all prompts.
+    """
+
+    prompts: IntArray  # int64 [m], which prompt a row is
+    groups: IntArray  # int64 [m], 0 .. n_groups - 1
+    factors: FloatArray  # float64 [n_groups]
+    by_group: bool
+    n_prompts: int
+    n_choices: IntArray  # int32 [m]
+    final: FloatArray  # float32 [m, k_max], the chat model's logits
+    targets: FloatArray  # float64 [m, k_max], what softmax(final / tau) is to resemble
+    conf_weights: FloatArray  # float64 [m]
+    layers: FloatArray | None  # float32 [m, n_layer, k_max], the chat model's layers
+    first: IntArray  # int64 [m], index of the first layer averaged
+    stability: FloatArray  # float64 [m], the base model's ISE
+    process_weights: FloatArray  # float64 [m]
+    mixture: bool
+    all_layers: bool
+
+    @property
+    def n_used(self) -> int:
+        """Number of examples behind the loss."""
+        return int(self.prompts.size)
+
+    @property
+    def scales(self) -> FloatArray:
+        """What each group's sum is multiplied with; 0 for a group without examples."""
+        sizes = np.bincount(self.groups, minlength=self.factors.size).astype(np.float64)
+        if not self.by_group:
+            return self.factors / max(self.n_prompts, 1)
+        return np.divide(self.factors, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+
+    def evaluate(
+        self, tau: FloatArray, every_second: tuple[FloatArray, FloatArray] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Loss and its slope in ln tau at each tau: two float64 [n_tau].
+
+        `every_second` (two float32 [m, (n_tau + 1) // 2]) receives each row's values and slopes at
+        tau[0], tau[2], ...
+        """
+        from edgecal.calibration.kernels import accumulate_rows
+
+        betas = 1.0 / np.ascontiguousarray(tau, dtype=np.float64)
+        sums = np.zeros((2, self.factors.size, betas.size))
+        k_max = self.final.shape[1]
+        depth = 1 if self.layers is None else self.layers.shape[1]
+        chunk = max(1, _WORK_PER_CALL // (betas.size * k_max * (depth + 1)))
+        for start in range(0, self.n_used, chunk):
+            rows = slice(start, min(start + chunk, self.n_used))
+            losses = np.zeros((rows.stop - start, betas.size))
+            slopes = np.zeros_like(losses)
+            self._add(rows, betas, losses, slopes)
+            accumulate_rows(losses, self.groups[rows], sums[0])
+            accumulate_rows(slopes, self.groups[rows], sums[1])
+            if every_second is not None:
+                every_second[0][rows] = losses[:, ::2]
+                every_second[1][rows] = slopes[:, ::2]
+        scales = self.scales[:, None]
+        return (scales * sums[0]).sum(axis=0), (scales * sums[1]).sum(axis=0)
+
+    def _add(self, rows: slice, betas: FloatArray, losses: FloatArray, slopes: FloatArray) -> None:
+        """Add the two losses of some rows, each kernel seeing only the rows that it has a weight for."""
+        from edgecal.calibration.kernels import add_confidence_rows, add_process_rows, stability_entropy
+
+        some = np.flatnonzero(self.conf_weights[rows])
+        if some.size:
+            at = some + rows.start
+            part = losses[some], slopes[some]
+            add_confidence_rows(
+                self.targets[at], self.final[at], self.n_choices[at], self.conf_weights[at], betas, *part
+            )
+            losses[some], slopes[some] = part
+        some = np.flatnonzero(self.process_weights[rows])
+        if some.size and self.layers is not None:
+            at = some + rows.start
+            part = losses[some], slopes[some]
+            stability = stability_entropy(
+                self.layers[at], self.n_choices[at], self.first[at], self.mixture, self.all_layers, betas
+            )
+            add_process_rows(*stability, self.stability[at], self.process_weights[at], *part)
+            losses[some], slopes[some] = part
+
+
+def compute_divergence(logits: ChoiceLogits) -> tuple[FloatArray, IntArray]:
+    """Layer-wise divergence of the two models and where it jumps most.
+
+    Returns (profile, peaks): float64 [n_prompts, n_layer] of d[l] = JSD(p_g[l], p_f[l]) in nats, untempered,
+    and int64 [n_prompts] of PDL = argmax over l in 2..L of |d[l] - d[l-1]| (layers from 1, ties: lowest).
+
+    Raises InputError without layer logits or with fewer than 2 layers.
+    """
+    from edgecal.calibration.kernels import divergence_profile, peak_divergence_layers
+
+    if logits.base_layers is None or logits.chat_layers is None:
+        raise InputError("the process loss needs the logits of every layer and got none; use --method daca")
+    if logits.base_layers.shape[1] < 2:
+        raise InputError("the process loss needs at least 2 layers, the models have 1; use --method daca")
+    profile = divergence_profile(logits.base_layers, logits.chat_layers, logits.n_choices)
+    return profile, peak_divergence_layers(profile)
+
+
+def build_loss(
+    logits: ChoiceLogits, method: Method, divergence: tuple[FloatArray, IntArray] | None = None
+) -> Loss:
+    """The loss of `method` on `logits`. `divergence` saves recomputing `compute_divergence(logits)`.
+
+    Raises InputError for `vanilla` (it has no loss), for layers or labels that are needed and missing.
+    """
+    from edgecal.calibration.kernels import softmax_rows, stability_entropy
+
+    if method.name == "vanilla":
+        raise InputError("method vanilla has no loss: its temperature is 1")
+    agree = logits.agreement
+    n = logits.n_prompts
+    conf, process, factors, by_group = _weights(logits, method, agree)
+    if method.needs_layers:
+        profile, peaks = compute_divergence(logits) if divergence is None else divergence
+        if method.combine == "divergence":
+            share = profile[np.arange(n), peaks - 1] / np.log(2.0)
+            conf, process = 1.0 - share, share
+    else:
+        peaks = np.ones(n, dtype=np.int64)
+    prompts = np.flatnonzero((conf > 0.0) | (process > 0.0))
+    groups = np.zeros(n, dtype=np.int64) if factors.size == 1 else (~agree).astype(np.int64)
+    n_choices = logits.n_choices[prompts]
+    targets: FloatArray
+    if method.needs_labels:
+        targets = np.zeros((prompts.size, logits.chat_final.shape[1]))
+        targets[np.arange(prompts.size), logits.labels[prompts]] = 1.0
+    else:
+        targets = softmax_rows(logits.base_final[prompts], n_choices)
+    first = peaks[prompts] - 1
+    stability = np.zeros(prompts.size)
+    mixture, all_layers = method.ise == "mixture", method.tau_scope == "all"
+    layers = None
+    if method.needs_layers and logits.base_layers is not None and logits.chat_layers is not None:
+        layers = logits.chat_layers[prompts]
+        base = logits.base_layers[prompts]
+        stability = stability_entropy(base, n_choices, first, mixture, True, np.ones(1))[0][:, 0]
+    return Loss(
+        prompts=prompts,
+        groups=groups[prompts],
+        factors=factors,
+        by_group=by_group,
+        n_prompts=n,
+        n_choices=n_choices,
+        final=logits.chat_final[prompts],
+        targets=targets,
+        conf_weights=conf[prompts],
+        layers=layers,
+        first=first,
+        stability=stability,
+        process_weights=process[prompts],
+        mixture=mixture,
+        all_layers=all_layers,
+    )
+
+
+def _weights(
+    logits: ChoiceLogits, method: Method, agree: BoolArray
+) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
+    """(conf weights [n], process weights [n], factors of the groups, mean over a group's examples?)."""
+    none, one = np.zeros(logits.n_prompts), np.ones(1)
+    same, other = agree.astype(np.float64), (~agree).astype(np.float64)
+    if method.name == "daca":
+        return same, none, one, True
+    if method.name == "naive":
+        return none + 1.0, none, one, True
+    if method.name == "ts":
+        if not np.any(logits.labels >= 0):
+            raise InputError("method ts needs labels and no prompt has an answer; add answers, or use daca")
+        return (logits.labels >= 0).astype(np.float64), none, one, True
+    if method.name == "process":
+        return none, other, one, True
+    if method.combine == "divergence":  # the weights follow from the divergence
+        return none, none, one, True
+    if method.combine == "sum" and method.lam is not None:
+        return same, other, np.array([1.0, method.lam]), True
+    return same, other, np.ones(2), False

@@ -1,0 +1,123 @@
+"""The names of the methods and the variants of the Dual-Align loss, and which option goes with which.
+
+Knows nothing of how a loss is computed. The defaults live in `DEFAULTS` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from edgecal.errors import InputError
+
+__all__ = [
+    "COMBINES",
+    "DEFAULTS",
+    "DEFAULT_LAMBDA",
+    "DEFAULT_METHOD",
+    "ISES",
+    "METHODS",
+    "MIN_DISAGREEMENTS",
+    "MIN_EXAMPLES",
+    "TAU_SCOPES",
+    "Method",
+]
+
+METHODS: Final = ("dual-align", "daca", "naive", "process", "ts", "vanilla")
+ISES: Final = ("mixture", "mean")
+TAU_SCOPES: Final = ("all", "final")
+COMBINES: Final = ("stratified", "divergence", "sum")
+
+DEFAULT_METHOD: Final = "dual-align"
+DEFAULTS: Final[dict[str, str]] = {"ise": "mixture", "tau_scope": "all", "combine": "stratified"}
+DEFAULT_LAMBDA: Final = 0.1
+
+MIN_EXAMPLES: Final = 30  # behind the loss; for Dual-Align so many agreements
+MIN_DISAGREEMENTS: Final = 10  # beside them, for Dual-Align
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with its options, checked and completed.
+
+    Attributes
+    ----------
+    name : one of METHODS
+        `dual-align` (both losses), `daca` (confidence loss on agreement examples), `naive` (the same on all),
+        `process` (process loss on disagreement examples), `ts` (negative log-likelihood of labels),
+        `vanilla` (tau = 1).
+    ise : "mixture" or "mean"
+        Entropy of the layers' mean distribution, or mean of the layers' entropies.
+    tau_scope : "all" or "final"
+        Whether tau divides every layer PDL..L of the chat model, or layer L alone.
+    combine : "stratified", "divergence" or "sum"
+        How Dual-Align joins its two losses.
+    lam : finite number > 0
+        Weight of the process loss in combine="sum".
+
+    An option that is None takes its default where it applies and stays None where it does not. One that is
+    given where it does not apply, or has an unknown value, is an InputError.
+    """
+
+    name: str = DEFAULT_METHOD
+    ise: str | None = None
+    tau_scope: str | None = None
+    combine: str | None = None
+    lam: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in METHODS:
+            raise InputError(f"unknown method {self.name!r}, expected one of {', '.join(METHODS)}")
+        lensed = self.name in ("dual-align", "process")
+        self._settle("ise", ISES, lensed)
+        self._settle("tau_scope", TAU_SCOPES, lensed)
+        self._settle("combine", COMBINES, self.name == "dual-align")
+        if self.combine == "sum":
+            lam = DEFAULT_LAMBDA if self.lam is None else self.lam
+            if not (math.isfinite(lam) and lam > 0):
+                raise InputError(f"lambda is {lam}, expected a finite number above 0")
+            object.__setattr__(self, "lam", float(lam))
+        elif self.lam is not None:
+            raise InputError("lambda applies only to method dual-align with combine=sum; leave it out")
+
+    def _settle(self, option: str, values: tuple[str, ...], applies: bool) -> None:
+        given = getattr(self, option)
+        if not applies:
+            if given is not None:
+                word = option.replace("_", "-")
+                raise InputError(f"{word} does not apply to method {self.name}; leave it out")
+        elif given is None:
+            object.__setattr__(self, option, DEFAULTS[option])
+        elif given not in values:
+            word = option.replace("_", "-")
+            raise InputError(f"unknown {word} {given!r}, expected one of {', '.join(values)}")
+
+    @property
+    def needs_layers(self) -> bool:
+        """Whether the loss uses the logits of intermediate layers."""
+        return self.ise is not None
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the loss uses labels."""
+        return self.name == "ts"
+
+    @property
+    def min_examples(self) -> int:
+        """The fewest prompts from which this method could name a temperature; the fit looks closer."""
+        if self.name == "vanilla":
+            return 0
+        return MIN_EXAMPLES + (MIN_DISAGREEMENTS if self.name == "dual-align" else 0)
+
+    @property
+    def variant(self) -> dict[str, str | float | None]:
+        """The options by their public names; None for one that does not apply."""
+        return {"ise": self.ise, "tau_scope": self.tau_scope, "combine": self.combine, "lambda": self.lam}
+
+    def variant_text(self) -> str:
+        """The options that apply as one stable line, "" where there are none.
+
+        For example "ise=mixture tau_scope=all combine=sum lambda=0.1".
+        """
+        return " ".join(f"{option}={value}" for option, value in self.variant.items() if value is not None)

@@ -1,0 +1,118 @@
+"""Where a loss of one temperature has its minimum: a grid, cubic pieces between its nodes, a root to finish.
+
+Losses are functions of x = ln tau between TAU_MIN and TAU_MAX and need not be convex: every local minimum on
+the grid is a candidate, the lowest wins, ties go to the lowest tau, and the ends are candidates too.
+Knows nothing of what the loss is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from edgecal.calibration.choice_logits import FloatArray
+
+__all__ = ["GRID_TAU", "TAU_MAX", "TAU_MIN", "Minimum", "Objective", "find_minimum", "grid_step"]
+
+TAU_MIN: Final = 0.05
+TAU_MAX: Final = 50.0
+
+# 256 cells of 2.7 % in tau. A loss is a sum of terms whose shape in ln tau is about one unit wide, so
+# cubic pieces follow it closely; odd length, so that every second node is a grid that keeps both ends.
+GRID_TAU: Final[FloatArray] = np.geomspace(TAU_MIN, TAU_MAX, 257)
+GRID_TAU[[0, -1]] = TAU_MIN, TAU_MAX
+GRID_TAU.setflags(write=False)
+
+_ZOOM_CELLS: Final = 32
+_MAX_CANDIDATES: Final = 8
+_MAX_ROOT_STEPS: Final = 60
+_ROOT_WIDTH: Final = 1e-12  # in ln tau, so relative to tau
+
+# tau [n] -> (loss [n], slope in ln tau [n])
+Objective: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The constrained minimiser: `tau`, the loss there, and whether it is an end of the range."""
+
+    tau: float
+    loss: float
+    at_bound: bool
+
+
+def grid_step(n_nodes: int) -> float:
+    """Width in ln tau of one cell of a grid of n_nodes from TAU_MIN to TAU_MAX."""
+    return float(np.log(TAU_MAX / TAU_MIN)) / (n_nodes - 1)
+
+
+def find_minimum(objective: Objective, losses: FloatArray, slopes: FloatArray) -> Minimum:
+    """The global minimum of `objective` on [TAU_MIN, TAU_MAX], to about 1e-10 relative in tau.
+
+    `losses` and `slopes` are the objective on GRID_TAU. Cells whose cubic piece has a minimum that may be
+    the lowest are refined with the objective itself.
+    """
+    from edgecal.calibration.resample_kernels import cell_minimum
+
+    step = grid_step(GRID_TAU.size)
+    found = []
+    for cell in range(GRID_TAU.size - 1):
+        t, value = cell_minimum(losses[cell], losses[cell + 1], slopes[cell] * step, slopes[cell + 1] * step)
+        if t >= 0.0:
+            found.append((value, cell))
+    found.sort()
+    if found:
+        near = min(found[0][0], losses[0], losses[-1]) + 1e-6 * float(np.ptp(losses))
+        found = [candidate for candidate in found[:_MAX_CANDIDATES] if candidate[0] <= near]
+    best = Minimum(TAU_MIN, float(losses[0]), True)
+    for _, cell in sorted(found, key=lambda candidate: candidate[1]):
+        tau = _refine(objective, float(np.log(GRID_TAU[cell])), float(np.log(GRID_TAU[cell + 1])))
+        loss = float(objective(np.array([tau]))[0][0])
+        if loss < best.loss:
+            best = Minimum(tau, loss, tau in (TAU_MIN, TAU_MAX))
+    if losses[-1] < best.loss:
+        best = Minimum(TAU_MAX, float(losses[-1]), True)
+    return best
+
+
+def _refine(objective: Objective, low: float, high: float) -> float:
+    """tau of the lowest minimum between x = low and x = high."""
+    from edgecal.calibration.resample_kernels import grid_minimum
+
+    x = np.linspace(low, high, _ZOOM_CELLS + 1)
+    losses, slopes = objective(np.exp(x).clip(TAU_MIN, TAU_MAX))
+    step = (high - low) / _ZOOM_CELLS
+    position = float(grid_minimum(losses, slopes * step)[0])
+    cell = min(int(position), _ZOOM_CELLS - 1)
+    if slopes[cell] < 0.0 < slopes[cell + 1]:
+        root = _root(objective, x[cell], x[cell + 1], slopes[cell], slopes[cell + 1])
+    else:
+        root = low + position * step
+    return float(np.exp(root).clip(TAU_MIN, TAU_MAX))
+
+
+def _root(objective: Objective, low: float, high: float, slope_low: float, slope_high: float) -> float:
+    """The x between low and high where the slope passes from - to +: regula falsi, Illinois rule."""
+    side = 0
+    x = low
+    for _ in range(_MAX_ROOT_STEPS):
+        x = (low * slope_high - high * slope_low) / (slope_high - slope_low)
+        slope = float(objective(np.exp(np.array([x])))[1][0])
+        if slope < 0.0:
+            moved, low, slope_low = abs(x - low), x, slope
+            if side < 0:
+                slope_high *= 0.5
+            side = -1
+        elif slope > 0.0:
+            moved, high, slope_high = abs(x - high), x, slope
+            if side > 0:
+                slope_low *= 0.5
+            side = 1
+        else:
+            break
+        if min(moved, high - low) <= _ROOT_WIDTH:
+            break
+    return x

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "capture", "fit", "load_prompts"]
 
+MIN_BOOTSTRAP = 20
+
 PathLike = str | Path
 PromptSource = PathLike | Iterable["PathLike | Mapping[str, Any] | Question | Prompt"]
 
@@ -106,12 +108,14 @@ def fit(
     ----------
     Dual-Align: arXiv 2601.04277. DACA: arXiv 2505.16690. Temperature scaling: Guo et al. 2017.
     """
-    from edgecal.calibration import fit_temperature, make_method
+    from edgecal.calibration import Method, fit_temperature
     from edgecal.gguf import find_shards, plan_output
 
     if prompts is not None and not isinstance(prompts, (str, Path)):
         prompts = list(prompts)
-    chosen = make_method(method, ise=ise, tau_scope=tau_scope, combine=combine, lam=lam)
+    chosen = Method(method, ise=ise, tau_scope=tau_scope, combine=combine, lam=lam)
+    if n_bootstrap < MIN_BOOTSTRAP:
+        raise InputError(f"an interval needs at least {MIN_BOOTSTRAP} resamples, got {n_bootstrap}")
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
     loaded = load_prompts(prompts, template=template, limit=limit, seed=seed)
     _check_enough(loaded, chosen)
@@ -243,6 +247,8 @@ def capture(
 
 
 def _check_enough(prompts: Sequence[Prompt], method: Method) -> None:
+    from edgecal.calibration.fit import MIN_DISAGREEMENTS, MIN_EXAMPLES
+
     if method.needs_labels:
         n_labelled = sum(prompt.answer is not None for prompt in prompts)
         if n_labelled == 0:
@@ -250,10 +256,11 @@ def _check_enough(prompts: Sequence[Prompt], method: Method) -> None:
                 f'--method {method.name} learns from answers, and no prompt has an "answer"; add answers, or use '
                 "a method that needs none (dual-align, daca)"
             )
-    if len(prompts) < method.min_examples:
+    needed = {"vanilla": 1, "dual-align": MIN_EXAMPLES + MIN_DISAGREEMENTS}.get(method.name, MIN_EXAMPLES)
+    if len(prompts) < needed:
         raise NotIdentifiedError(
             f"{len(prompts)} prompts cannot determine a temperature by {method.name}, which needs at least "
-            f"{method.min_examples}; give more prompts"
+            f"{needed}; give more prompts"
         )
 
 

@@ -27,7 +27,7 @@ class FitResult:
     pdl_histogram: item l - 1 counts the disagreement prompts whose paths part at layer l; None if the method
         captures no layers.
     loss: {"before", "after"}: the method's loss at temperature 1 and at the fitted one, in nats (squared
-        nats where it holds the process loss).
+        nats where it holds the process loss); None for vanilla, which minimises nothing.
     accuracy: {"base", "chat"} on the labelled prompts; None without labels.
     ece: {"base", "before", "after"}, expected calibration error with 10 equal-width bins; None without labels.
     n_labelled: how many prompts had a label.
@@ -51,7 +51,7 @@ class FitResult:
     agreement_rate: float
     choice_mass: dict[str, float]
     pdl_histogram: list[int] | None
-    loss: dict[str, float]
+    loss: dict[str, float | None]
     accuracy: dict[str, float] | None
     ece: dict[str, float] | None
     n_labelled: int

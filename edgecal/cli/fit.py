@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -139,7 +140,11 @@ def fit_command(
     target: Path | None = None
     if not dry_run and not in_place:
         target = Path(output) if output is not None else default_output(find_shards(Path(chat)))
-    changes = {"n_threads": threads, "n_ubatch": ubatch_size}
+    settings = CaptureSettings()
+    if threads is not None:
+        settings = replace(settings, n_threads=threads)
+    if ubatch_size is not None:
+        settings = replace(settings, n_ubatch=ubatch_size, n_batch=max(settings.n_batch, ubatch_size))
     with show_progress(quiet=quiet) as on_progress:
         result = edgecal.fit(
             base,
@@ -154,7 +159,7 @@ def fit_command(
             limit=limit,
             seed=seed,
             n_bootstrap=bootstrap,
-            settings=CaptureSettings(**{name: value for name, value in changes.items() if value is not None}),
+            settings=settings,
             timeout_s=timeout,
             output=target,
             in_place=in_place,

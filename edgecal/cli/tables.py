@@ -38,7 +38,8 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
     table.add_row("choice mass", f"base {mass['base']:.3f}, chat {mass['chat']:.3f} of all probability")
     if result.pdl_histogram is not None:
         table.add_row("paths part", _histogram(result.pdl_histogram))
-    table.add_row("loss", f"{result.loss['before']:.4f} at temperature 1, {result.loss['after']:.4f} now")
+    if result.loss["before"] is not None:
+        table.add_row("loss", f"{result.loss['before']:.4f} at temperature 1, {result.loss['after']:.4f} now")
     if result.accuracy is not None and result.ece is not None:
         accuracy, ece = result.accuracy, result.ece
         table.add_row(

@@ -37,7 +37,7 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
     """
     for shards in (base, chat):
         check_model(shards.header)
-    warnings = []
+    warnings: list[str] = []
     unlike = _differences(base.header, chat.header)
     if unlike and layers:
         raise InputError(
@@ -62,7 +62,7 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
 def count_blocks(header: Header) -> int:
     """Number of blocks that the model runs for a token: `block_count` less those for multi-token prediction."""
     extra = header.get(f"{header.architecture}.nextn_predict_layers", 0)
-    return int(header.get(f"{header.architecture}.block_count")) - int(extra)
+    return int(header.get(f"{header.architecture}.block_count", 0)) - (extra if isinstance(extra, int) else 0)
 
 
 def _differences(base: Header, chat: Header) -> list[str]:
@@ -79,7 +79,7 @@ def _differences(base: Header, chat: Header) -> list[str]:
 
 def _chat_signs(header: Header, path: Path) -> list[str]:
     signs = []
-    if "tokenizer.chat_template" in header.keys:
+    if "tokenizer.chat_template" in header:
         signs.append("it holds a chat template")
     name = header.get("general.name")
     finetune = header.get("general.finetune")

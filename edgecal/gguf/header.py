@@ -233,6 +233,8 @@ def _read_preamble(reader: BoundedReader) -> tuple[int, int, int]:
     if reader.size == 0:
         raise InputError(f"{path}: the file is empty")
     head = reader.head(64)
+    if len(head) < len(MAGIC) and MAGIC.startswith(head):
+        raise InputError(f"{path}: truncated after {len(head)} bytes; download the file again")
     if head[:4] != MAGIC:
         guess = describe_foreign(head)
         raise InputError(f"{path}: not a GGUF file" + (f": it looks like {guess}" if guess else ""))

@@ -21,7 +21,7 @@ __all__ = ["VocabularyMatch", "compare_vocabularies"]
 MODEL_KEY = "tokenizer.ggml.model"
 TOKENS_KEY = "tokenizer.ggml.tokens"
 TYPES_KEY = "tokenizer.ggml.token_type"
-NO_TOKENIZER = "no_vocab"
+NO_TOKENIZER = ("no_vocab", "none")  # both are llama.cpp's words for it
 
 SPECIAL = (3, 4, 5)  # control, user-defined, unused
 
@@ -93,7 +93,7 @@ def _difference(base: Sequence[bytes], chat: Sequence[bytes], index: int, n_spec
 def _tokenizer(header: Header) -> str | None:
     """The tokenizer's kind, None for a file without one."""
     model = header.get(MODEL_KEY)
-    if model is None or model == NO_TOKENIZER:
+    if model is None or model in NO_TOKENIZER:
         return None
     if not isinstance(model, str):
         raise InputError(f"{header.path}: {MODEL_KEY} is {header.type_of(MODEL_KEY).name}, expected STRING")

@@ -82,9 +82,8 @@ def load_library() -> Any:
             f"llama-cpp-python is installed but its llama.cpp cannot be loaded ({_one_line(str(error))}): "
             "reinstall it with `pip install --force-reinstall --no-cache-dir llama-cpp-python`"
         ) from error
-    callback = bindings.llama_log_callback(_keep_log_line)
-    _alive.append(callback)
-    bindings.llama_log_set(callback, ctypes.c_void_p(0))
+    _alive.append(bindings.llama_log_callback(_keep_log_line))
+    bindings.llama_log_set(_alive[0], ctypes.c_void_p(0))
     bindings.llama_backend_init()
     return bindings
 
@@ -95,7 +94,9 @@ def recent_log() -> list[str]:
 
 
 def clear_log() -> None:
-    """Forgets the log so far, so that what follows is about what is done next."""
+    """Forgets the log so far, so that what follows is about what is done next; and takes the log back if
+    somebody else in this process has asked llama.cpp for it meanwhile."""
+    load_library().llama_log_set(_alive[0], ctypes.c_void_p(0))
     _log.clear()
 
 

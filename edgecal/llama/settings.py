@@ -1,5 +1,6 @@
 """How llama.cpp is run, as one frozen value. Importing this imports no llama.cpp.
 
+With the defaults a prompt's numbers depend on the model, its tokens and these settings only, bit for bit.
 Knows nothing of models or prompts. No setting is ever chosen by a clock.
 """
 
@@ -46,21 +47,22 @@ class CaptureSettings:
 
     Attributes
     ----------
-    n_threads: threads of llama.cpp; by default one per physical core. Changes no number.
+    n_threads: threads of llama.cpp; by default one per physical core.
     n_batch: tokens that one decode may hold; longer prompts take several decodes.
     n_ubatch: tokens that llama.cpp computes at once (a micro-batch).
-    n_seq_max: prompts that one decode may hold.
-    pack: put several prompts into a decode; None packs exactly where that changes no bit of a prompt's
-        numbers (see `edgecal.llama.packing`), True always, False never.
-    flash_attn: llama.cpp's fused attention. Its sums depend on what else is in the batch, so it is off.
-    kv_unified: one cache for all prompts instead of a stream for each; changes numbers with packing.
+    n_seq_max: prompts that one decode may hold when packing.
+    pack: put prompts of equal length into one decode, which helps with short prompts. Off by default: for
+        most weight types llama.cpp's kernels round differently with the number and place of rows, so that a
+        prompt's last bits, and with K-quants more than that, depend on its company.
+    flash_attn: llama.cpp's fused attention. Off by default: its sums depend on how tokens are batched.
+    kv_unified: when packing, one cache for all prompts instead of a stream for each.
     """
 
     n_threads: int = field(default_factory=count_physical_cores)
     n_batch: int = 2048
     n_ubatch: int = 512
     n_seq_max: int = 16
-    pack: bool | None = None
+    pack: bool = False
     flash_attn: bool = False
     kv_unified: bool = False
 

@@ -1,0 +1,182 @@
+"""Captures what a model says after each prompt: its logits and, if wanted, every block's residual stream.
+
+A prompt's numbers depend on the model, its tokens and the settings, and by default on nothing else: not on the
+other prompts, their order, or how they were shared out. Does not know what the numbers are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecal.errors import InputError, ModelError
+from edgecal.llama.context import Context, TokenBatch
+from edgecal.llama.model import Model
+from edgecal.llama.packing import PackedContext, decode_cuts, pack_prompts
+from edgecal.llama.settings import CaptureSettings
+
+__all__ = ["CapturedChunk", "capture"]
+
+# A chunk holds at most this many prompts, and about this many bytes unless one decode alone makes more.
+_CHUNK_PROMPTS = 64
+_CHUNK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class CapturedChunk:
+    """The numbers of m prompts at their last tokens.
+
+    Attributes
+    ----------
+    indices: int64 [m], which prompts these are.
+    hidden: float32 [m, n_layer, n_embd], the residual stream after each block; None if not asked for.
+    logits: float32 [m, n_vocab], llama.cpp's own.
+    """
+
+    indices: NDArray[np.int64]
+    hidden: NDArray[np.float32] | None
+    logits: NDArray[np.float32]
+
+
+def capture(
+    model: Model,
+    prompts: Sequence[NDArray[np.int32]],
+    settings: CaptureSettings,
+    *,
+    hidden: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[CapturedChunk]:
+    """Runs every prompt and yields the numbers chunk by chunk, each prompt exactly once.
+
+    Chunks come in the order of computation (short prompts first), which is a pure function of the prompts'
+    lengths and the settings. A chunk's memory is bounded whatever the vocabulary; arrays are the caller's.
+
+    Parameters
+    ----------
+    model: a loaded model.
+    prompts: token ids of each prompt, at least one token each.
+    settings: how llama.cpp is run.
+    hidden: also capture hidden states. Without, the native hook is neither loaded nor installed, so that
+        models whose blocks cannot be read still give their logits.
+    progress: called with (prompts done, tokens done) after each decode.
+
+    Raises
+    ------
+    InputError: a prompt is empty, longer than the model's context, or has a token outside its vocabulary;
+        raised before anything is run.
+    ModelError: llama.cpp failed, gave no numbers, or a block was not captured.
+    """
+    _check_prompts(model, prompts)
+    return _run(model, prompts, settings, hidden, progress)
+
+
+def _run(
+    model: Model,
+    prompts: Sequence[NDArray[np.int32]],
+    settings: CaptureSettings,
+    hidden: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[CapturedChunk]:
+    bytes_each = 4 * (model.n_vocab + (model.n_layer * model.n_embd if hidden else 0))
+    n_prompts_done = n_tokens_done = 0
+    for packed in pack_prompts([len(prompt) for prompt in prompts], settings):
+        with Context(
+            model, settings, n_ctx_seq=packed.n_ctx_seq, n_seq_max=packed.n_seq_max, hidden=hidden
+        ) as context:
+            for groups in _chunk_groups(packed, bytes_each):
+                slots = _Slots(model, [index for group in groups for index in group], hidden)
+                for group in groups:
+                    context.clear()
+                    for batch in _batches([(index, prompts[index]) for index in group], slots, context):
+                        context.decode(batch, slots.logits, slots.hidden, slots.captured)
+                        n_tokens_done += len(batch.tokens)
+                        n_prompts_done += int((batch.wanted >= 0).sum())
+                        if progress is not None:
+                            progress(n_prompts_done, n_tokens_done)
+                yield slots.chunk()
+
+
+class _Slots:
+    """Arrays for the results of some prompts. What nothing was written to stays NaN, and is an error."""
+
+    def __init__(self, model: Model, indices: Sequence[int], hidden: bool) -> None:
+        n = len(indices)
+        self._path = model.path
+        self._indices = np.array(indices, dtype=np.int64)
+        self.of_prompt = {index: slot for slot, index in enumerate(indices)}
+        self.logits = np.full((n, model.n_vocab), np.nan, dtype=np.float32)
+        self.hidden = np.full((n, model.n_layer, model.n_embd), np.nan, dtype=np.float32) if hidden else None
+        self.captured = np.zeros((n, model.n_layer), dtype=np.uint8) if hidden else None
+
+    def chunk(self) -> CapturedChunk:
+        if self.captured is not None and not self.captured.all():
+            slot, block = (int(at[0]) for at in np.nonzero(self.captured == 0))
+            raise ModelError(
+                f"{self._path}: block {block} was not captured for prompt {self._indices[slot]} (from 0); "
+                "methods that need no hidden states (--method daca) still work"
+            )
+        broken = np.isnan(self.logits).any(axis=1)
+        if broken.any():
+            raise ModelError(
+                f"{self._path}: the logits after prompt {self._indices[broken.argmax()]} (from 0) are not "
+                "numbers; are the model's weights damaged?"
+            )
+        if self.hidden is not None and not np.isfinite(self.hidden).all():
+            slot, block = (int(at[0]) for at in np.nonzero(~np.isfinite(self.hidden).all(axis=2)))
+            raise ModelError(
+                f"{self._path}: the hidden state after block {block} of prompt {self._indices[slot]} (from 0) "
+                "is not finite; methods that need no hidden states (--method daca) may still work"
+            )
+        return CapturedChunk(self._indices, self.hidden, self.logits)
+
+
+def _chunk_groups(packed: PackedContext, bytes_each: int) -> Iterator[list[tuple[int, ...]]]:
+    limit = max(1, min(_CHUNK_PROMPTS, _CHUNK_BYTES // bytes_each))
+    waiting: list[tuple[int, ...]] = []
+    n_waiting = 0
+    for group in packed.groups:
+        if waiting and n_waiting + len(group) > limit:
+            yield waiting
+            waiting, n_waiting = [], 0
+        waiting.append(group)
+        n_waiting += len(group)
+    if waiting:
+        yield waiting
+
+
+def _batches(
+    group: Sequence[tuple[int, NDArray[np.int32]]], slots: _Slots, context: Context
+) -> Iterator[TokenBatch]:
+    """The decodes of one group: one, or several for a long prompt, which is alone."""
+    lengths = [len(prompt) for _, prompt in group]
+    tokens = np.concatenate([prompt for _, prompt in group]).astype(np.int32)
+    positions = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
+    seq_ids = np.repeat(np.arange(len(group), dtype=np.int32), lengths)
+    wanted = np.full(len(tokens), -1, dtype=np.int32)
+    wanted[np.cumsum(lengths) - 1] = [slots.of_prompt[index] for index, _ in group]
+    cuts = decode_cuts(len(tokens), context.n_batch, context.n_ubatch)
+    for start, stop in pairwise([0, *cuts, len(tokens)]):
+        part = slice(start, stop)
+        yield TokenBatch(tokens[part], positions[part], seq_ids[part], wanted[part])
+
+
+def _check_prompts(model: Model, prompts: Sequence[NDArray[np.int32]]) -> None:
+    for index, prompt in enumerate(prompts):
+        if len(prompt) == 0:
+            raise InputError(f"prompt {index} (from 0) has no tokens; a model needs at least one")
+        if len(prompt) > model.n_ctx_train:
+            raise InputError(
+                f"prompt {index} (from 0) has {len(prompt)} tokens, but the context of {model.path} is "
+                f"{model.n_ctx_train}; shorten or leave out this prompt"
+            )
+        ids = np.asarray(prompt)
+        if ids.min() < 0 or ids.max() >= model.n_vocab:
+            bad = int(ids[(ids < 0) | (ids >= model.n_vocab)][0])
+            raise InputError(
+                f"prompt {index} (from 0) has the token id {bad}, but {model.path} has {model.n_vocab} tokens, "
+                "numbered from 0"
+            )

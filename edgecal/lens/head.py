@@ -8,30 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.errors import ModelError
-from edgecal.gguf import Header, TensorInfo
+from edgecal.gguf import Header, ShardSet, TensorInfo
 from edgecal.lens.rows import n_rows_of, read_rows, read_vector
 from edgecal.lens.transforms import norm_of, reads_head_bias, transform_of
 
-__all__ = ["Head", "TensorSource", "read_head"]
+__all__ = ["Head", "read_head"]
 
 # LFM2's converter gave the final norm the name of the embedding norm. BLOOM has both, so this comes second.
 _NORM_NAMES = ("output_norm", "token_embd_norm")
-
-
-class TensorSource(Protocol):
-    """Where the tensors of a model lie: a file's header, or the set of a model's shards."""
-
-    def get(self, key: str) -> Any:
-        """The metadata value of the model, None where there is none."""
-
-    def find_tensor(self, name: str) -> tuple[Path, TensorInfo] | None:
-        """The file that holds this tensor and the tensor's place in it, None where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,19 +59,19 @@ class Head:
         return int(self.rows.shape[1])
 
 
-def read_head(source: Header | TensorSource, token_ids: NDArray[np.integer]) -> Head:
-    """Read the end of the model and the head's rows of `token_ids` (int [r], in any order).
+def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer]) -> Head:
+    """Read the end of a model and the head's rows of `token_ids` (int [r], in any order).
 
-    Only those rows' bytes are read, whatever the size of the model. The head is `output.weight`, else the
-    tied `token_embd.weight`; its bias `output.bias`; the norm `output_norm.weight` and `.bias`, either of
-    which may be missing.
+    `source` is what `find_shards` gives, or the header of a model's only file. Only those rows' bytes are
+    read, whatever the size of the model. The head is `output.weight`, else the tied `token_embd.weight`; its
+    bias `output.bias`; the norm `output_norm.weight` and `.bias`, either of which may be missing.
 
     Raises
     ------
     ModelError: no architecture, no head, no epsilon, sizes that do not fit each other, a token outside the
     head, or a storage type that gguf-py cannot turn into numbers.
     """
-    token_ids = np.asarray(token_ids, np.int32)
+    ids: NDArray[np.int32] = np.asarray(token_ids, np.int32)
     found = _Finder(source)
     architecture = found.architecture
     head = found.tensor("output.weight")
@@ -94,7 +84,7 @@ def read_head(source: Header | TensorSource, token_ids: NDArray[np.integer]) -> 
         )
     path, info = head
     n_embd, n_vocab = info.ne[0], n_rows_of(info)
-    outside = token_ids[(token_ids < 0) | (token_ids >= n_vocab)]
+    outside = ids[(ids < 0) | (ids >= n_vocab)]
     if outside.size:
         raise ModelError(
             f"{path}: {info.name} has {n_vocab} rows, token {outside[0]} has none; "
@@ -110,16 +100,16 @@ def read_head(source: Header | TensorSource, token_ids: NDArray[np.integer]) -> 
             break
     row_bias = found.vector("output.bias", n_vocab) if reads_head_bias(architecture) else None
     row_scale = found.vector("output.scale", 1) if info.type_name == "NVFP4" else None
-    rows = read_rows(path, info, token_ids)
+    rows = read_rows(path, info, ids)
     return Head(
         architecture=architecture,
         centered=norm.centered,
         eps=norm.eps,
         norm_weight=np.ones(n_embd, np.float32) if weight is None else weight,
         norm_bias=np.zeros(n_embd, np.float32) if bias is None else bias,
-        token_ids=token_ids,
+        token_ids=ids,
         rows=rows if row_scale is None else rows * row_scale,
-        row_bias=np.zeros(len(token_ids), np.float32) if row_bias is None else row_bias[token_ids],
+        row_bias=np.zeros(len(ids), np.float32) if row_bias is None else row_bias[ids],
         logit_scale=transform.scale,
         soft_cap=transform.soft_cap,
         n_vocab=n_vocab,
@@ -129,27 +119,21 @@ def read_head(source: Header | TensorSource, token_ids: NDArray[np.integer]) -> 
 
 
 class _Finder:
-    """Looks up keys and tensors, and names the file in errors."""
+    """Looks up keys and tensors; `where` names the file in errors."""
 
-    def __init__(self, source: Header | TensorSource) -> None:
-        self._source = source
-        anything = self.tensor("token_embd.weight") or self.tensor("output.weight")
-        self.where: object = (
-            source.path if isinstance(source, Header) else anything[0] if anything else "model"
-        )
-        architecture = self.get("general.architecture")
-        if not isinstance(architecture, str):
+    def __init__(self, source: ShardSet | Header) -> None:
+        self._shards = ShardSet((source.path,), (source,), None) if isinstance(source, Header) else source
+        self.where = self._shards.path
+        architecture = self._shards.header.architecture
+        if architecture is None:
             raise ModelError(f"{self.where}: general.architecture is missing; convert the model again")
         self.architecture = architecture
 
     def get(self, key: str) -> Any:
-        return self._source.get(key)
+        return self._shards.header.get(key)
 
     def tensor(self, name: str) -> tuple[Path, TensorInfo] | None:
-        if isinstance(self._source, Header):
-            info = self._source.tensors.get(name)
-            return None if info is None else (self._source.path, info)
-        return self._source.find_tensor(name)
+        return self._shards.find_tensor(name)
 
     def vector(self, name: str, n: int) -> NDArray[np.float32] | None:
         place = self.tensor(name)

@@ -28,7 +28,7 @@ def n_rows_of(info: TensorInfo) -> int:
 
 def read_vector(path: Path, info: TensorInfo) -> NDArray[np.float32]:
     """A whole tensor of one row as float32 [ne[0]]. Errors as `read_rows`."""
-    return read_rows(path, info, np.zeros(1, np.int64))[0]
+    return read_rows(path, info, np.zeros(1, np.int64)).reshape(-1)
 
 
 def read_rows(path: Path, info: TensorInfo, row_ids: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -65,7 +65,7 @@ def read_rows(path: Path, info: TensorInfo, row_ids: NDArray[np.integer]) -> NDA
 
 
 def _read_exactly(descriptor: int, offset: int, target: NDArray[np.uint8], path: Path) -> None:
-    view = memoryview(target.reshape(-1))
+    view = memoryview(target.data).cast("B")
     while view:
         os.lseek(descriptor, offset, os.SEEK_SET)
         data = os.read(descriptor, len(view))

@@ -47,7 +47,7 @@ _SOFT_CAP: dict[str, float | None] = {
 }
 _CAP_KEY_IGNORED = frozenset({"gemma3n"})
 
-# Architectures whose final norm is a LayerNorm; asked only where a file has both epsilons.
+# The kind of the final norm where the epsilon keys of a file do not tell: a file may have both.
 _LAYER_NORM = frozenset(
     {
         "bloom", "codeshell", "cohere2", "command-r", "dbrx", "falcon", "gpt2", "gptneox", "jais", "jais2",
@@ -55,6 +55,8 @@ _LAYER_NORM = frozenset(
         "starcoder2",
     }
 )  # fmt: skip
+# These have an epsilon for some LayerNorm elsewhere; Nemotron-H files may have no other.
+_RMS_NORM = frozenset({"arwkv7", "glm5-next", "nemotron_h", "nemotron_h_moe", "rwkv6qwen2"})
 
 # llama.cpp loads `output.bias` for these and never adds it.
 _BIAS_UNUSED = frozenset({"dream", "qwen2vl"})
@@ -79,30 +81,30 @@ class Transform:
 def norm_of(architecture: str, get: GetKey, where: object) -> Norm:
     """The kind of the final norm and its epsilon, from the metadata; `where` names the file in errors.
 
-    The epsilon key that a file has tells the kind. Files with both (RWKV, Nemotron-H, whatever llama.cpp's
-    own writer saved) go by the architecture; Cohere 2 MoE takes RMSNorm if that epsilon is not zero.
+    Some architectures are known to have the one or the other. Else the epsilon key that a file has tells;
+    RMSNorm if it has both. Cohere 2 MoE takes RMSNorm if that epsilon is there and not zero.
 
     Raises
     ------
     ModelError: neither key is there, or the epsilon is not a finite number from 0 on.
     """
-    keys = {
-        centered: f"{architecture}.{name}"
-        for centered, name in ((True, LAYER_NORM_EPS), (False, RMS_NORM_EPS))
-    }
-    values = {centered: get(key) for centered, key in keys.items() if get(key) is not None}
-    if not values:
+    rms_key, layer_key = (f"{architecture}.{name}" for name in (RMS_NORM_EPS, LAYER_NORM_EPS))
+    rms, layer = get(rms_key), get(layer_key)
+    if rms is None and layer is None:
         raise ModelError(
-            f"{where}: expected {keys[False]} or {keys[True]}, found neither: the final norm is not known; "
+            f"{where}: expected {rms_key} or {layer_key}, found neither, so the final norm is not known; "
             "use --method daca, which needs no lens"
         )
-    if len(values) == 1:
-        centered = next(iter(values))
-    elif architecture == "cohere2moe":
-        centered = not values[False]
+    if architecture in _LAYER_NORM:
+        centered = True
+    elif architecture in _RMS_NORM:
+        centered = False
     else:
-        centered = architecture in _LAYER_NORM
-    return Norm(centered, _number(values[centered], keys[centered], where, least=0.0))
+        centered = rms is None or (architecture == "cohere2moe" and rms == 0)
+    key, value = (layer_key, layer) if centered else (rms_key, rms)
+    if value is None:
+        key, value = (rms_key, rms) if centered else (layer_key, layer)
+    return Norm(centered, _number(value, key, where, least=0.0))
 
 
 def transform_of(architecture: str, n_embd: int, get: GetKey, where: object) -> Transform:

@@ -9,6 +9,7 @@ published one: only the keys that the architecture needs, and optional tensors w
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -73,6 +74,16 @@ _DELTA_NET = {
     "ssm.time_step_rank": 4,
     "ssm.group_count": 2,
     "full_attention_interval": 2,
+}
+_MLA = {  # multi-head latent attention: one key-value head of rank 32 and 8 rotated dimensions
+    "attention.head_count_kv": 1,
+    "attention.q_lora_rank": 32,
+    "attention.kv_lora_rank": 32,
+    "attention.key_length": 40,
+    "attention.value_length": 32,
+    "attention.key_length_mla": 24,
+    "attention.value_length_mla": 16,
+    "rope.dimension_count": 8,
 }
 _QKV_BIAS = r"attn_(q|k|v|qkv|output)\.bias|ffn_\w+\.bias"
 
@@ -148,6 +159,63 @@ ARCHS: dict[str, ArchSpec] = {
     "mamba2": ArchSpec("mamba2", keys=_SSM2),
     "jamba": ArchSpec("jamba", keys={**_SSM, **_hybrid(3)}),
     "falcon-h1": ArchSpec("falcon-h1", keys=_SSM2),
+    "baichuan": ArchSpec("baichuan"),
+    "bitnet": ArchSpec("bitnet", tied=True),
+    "chatglm": ArchSpec("chatglm"),
+    "codeshell": ArchSpec("codeshell", "layer"),
+    "command-r-no-scale": ArchSpec("command-r", "layer", tied=True),
+    "dbrx": ArchSpec("dbrx", "layer", keys={**_MOE, "attention.clamp_kqv": 8.0}),
+    "deepseek2": ArchSpec("deepseek2", keys={**_MOE, **_MLA, "leading_dense_block_count": 1}),
+    "ernie4_5": ArchSpec("ernie4_5"),
+    "exaone4": ArchSpec("exaone4", keys={"attention.sliding_window": 64}),
+    "gemma3n": ArchSpec(  # carries several streams that are merged after the last block: no lens
+        "gemma3n",
+        n_layer=22,
+        keys={"attention.sliding_window": 64, "attention.sliding_window_pattern": 5},
+        last_keeps_all_rows=True,
+    ),
+    "glm4": ArchSpec("glm4"),
+    "granite_swa": ArchSpec(
+        "granite_swa",
+        keys={
+            "logit_scale": 4.0,
+            "attention.sliding_window": 64,
+            "attention.sliding_window_pattern": [1, 0, 1],
+        },
+        logit_spread=12.0,
+    ),
+    "grok-default": ArchSpec("grok", keys=_MOE),
+    "hunyuan-dense": ArchSpec("hunyuan-dense"),
+    "internlm2": ArchSpec("internlm2"),
+    "jais": ArchSpec("jais", "layer", keys={"attention.max_alibi_bias": 8.0}),
+    "minicpm-default": ArchSpec("minicpm", drop=_QKV_BIAS, logit_spread=12.0),
+    "minicpm3": ArchSpec(
+        "minicpm3",
+        keys={
+            **_MLA,
+            "attention.head_count_kv": N_HEAD,
+            "attention.key_length": 24,
+            "attention.value_length": 16,
+        },
+        logit_spread=0.75,
+    ),
+    "muse-glimmer": ArchSpec(
+        "muse-glimmer",
+        keys={
+            "logit_scale": 8.0,
+            "attention.sliding_window": 64,
+            "attention.sliding_window_pattern": [1, 0, 1],
+        },
+    ),
+    "nemotron": ArchSpec("nemotron", "layer"),
+    "openelm": ArchSpec("openelm", tied=True, logit_spread=3.0),
+    "orion": ArchSpec("orion", "layer"),
+    "phimoe": ArchSpec("phimoe", keys=_MOE),
+    "plamo": ArchSpec("plamo"),
+    "qwen2vl": ArchSpec("qwen2vl", keys={"rope.dimension_sections": [4, 2, 2, 0]}),
+    "smollm3": ArchSpec("smollm3"),
+    "starcoder": ArchSpec("starcoder", "layer"),
+    "talkie": ArchSpec("talkie", keys={"logit_scale": 0.5}),
     "lfm2": ArchSpec("lfm2", keys={"shortconv.l_cache": 3, **_hybrid(3)}, tied=True),
 }
 
@@ -187,10 +255,12 @@ def tensor_sizes() -> dict[str, dict[str, list[int]]]:
         text=True,
         timeout=120,
         check=False,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
     )
     lines = done.stdout.splitlines()
     if done.returncode:
-        raise RuntimeError(f"{list(ARCHS)[len(lines)]}: exit {done.returncode}: {done.stderr[-2000:]}")
+        name = [*ARCHS, "after the last"][len(lines)]
+        raise RuntimeError(f"{name}: exit {done.returncode}: {done.stderr[-2000:]}")
     return {name: json.loads(line) for name, line in zip(ARCHS, lines, strict=True)}
 
 

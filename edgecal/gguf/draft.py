@@ -25,7 +25,15 @@ from edgecal.gguf.reader import FileIdentity
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Draft", "drafting", "flush_directory", "hidden_path", "output_errors", "remove_stale"]
+__all__ = [
+    "Draft",
+    "drafting",
+    "flush_directory",
+    "hidden_path",
+    "output_errors",
+    "path_identity",
+    "remove_stale",
+]
 
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -79,20 +87,21 @@ def remove_stale(target: Path) -> None:
 class Draft:
     """A locked, hidden, unfinished file. Write to `descriptor`; `publish` gives it the target's name."""
 
-    def __init__(self, target: Path, path: Path, descriptor: int) -> None:
+    def __init__(self, target: Path, path: Path, descriptor: int, replaces: FileIdentity | None) -> None:
         self.target = target
         self.path = path
         self.descriptor = descriptor
+        self._replaces = replaces
         self._published = False
 
-    def publish(self, *, overwrite: bool, expected: FileIdentity | None = None) -> None:
+    def publish(self, *, overwrite: bool) -> None:
         """Flush, rename onto the target, flush the folder.
 
-        With `overwrite` false an existing target is an OutputError and stays. With `expected`, the target
-        must still be that very file (an edit in place must not undo another program's change).
+        With `overwrite` false an existing target is an OutputError and stays. A target that is edited in
+        place must still be the file that was read: another program's change is never undone.
         """
         os.fsync(self.descriptor)
-        if expected is not None and _identity(self.target) != expected:
+        if self._replaces is not None and path_identity(self.target) != self._replaces:
             raise OutputError(
                 f"{self.target}: changed while its new version was written; nothing was replaced"
             )
@@ -113,16 +122,18 @@ class Draft:
 
 
 @contextlib.contextmanager
-def drafting(target: Path, *, like: os.stat_result, keep_owner: bool = False) -> Iterator[Draft]:
+def drafting(target: Path, *, like: os.stat_result) -> Iterator[Draft]:
     """A draft for `target`, removed on any exit that did not publish it; first removes stale drafts.
 
-    The new file's mode is that of `like` less the umask, as `cp` does; with `keep_owner` mode and owner are
-    exactly those of `like` as far as the system allows it. OSError as the system gives it.
+    The new file's mode is that of the file `like` less the umask, as `cp` does. If `like` is the target
+    itself (an edit in place), mode and owner stay as far as the system allows it. OSError as the system
+    gives it.
     """
     remove_stale(target)
-    draft = _create(target, stat.S_IMODE(like.st_mode) & 0o777)
+    in_place = path_identity(target) == FileIdentity.of(like)
+    draft = _create(target, stat.S_IMODE(like.st_mode) & 0o777, FileIdentity.of(like) if in_place else None)
     try:
-        if keep_owner:
+        if in_place:
             if hasattr(os, "fchown"):
                 with contextlib.suppress(PermissionError):
                     os.fchown(draft.descriptor, like.st_uid, like.st_gid)
@@ -132,7 +143,7 @@ def drafting(target: Path, *, like: os.stat_result, keep_owner: bool = False) ->
         draft.discard()
 
 
-def _create(target: Path, mode: int) -> Draft:
+def _create(target: Path, mode: int, replaces: FileIdentity | None) -> Draft:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     while True:
@@ -140,12 +151,13 @@ def _create(target: Path, mode: int) -> Draft:
         descriptor = os.open(path, flags, mode)
         # Between creation and lock another run may have taken this file for a stale one and removed it.
         locked = _lock(descriptor)
-        if locked is None or (locked and _identity(path) == FileIdentity.of(os.fstat(descriptor))):
-            return Draft(target, path, descriptor)
+        if locked is None or (locked and path_identity(path) == FileIdentity.of(os.fstat(descriptor))):
+            return Draft(target, path, descriptor, replaces)
         os.close(descriptor)
 
 
-def _identity(path: Path) -> FileIdentity | None:
+def path_identity(path: Path) -> FileIdentity | None:
+    """Of the path itself, not of what a symbolic link points to; None where there is nothing."""
     try:
         return FileIdentity.of(path.lstat())
     except FileNotFoundError:

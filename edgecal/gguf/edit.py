@@ -152,20 +152,19 @@ def edited_draft(
     The body decides about `Draft.publish`; without it the draft is removed. Errors as for `write_edited`.
     """
     edit = _plan(source, changes, remove)
-    with output_errors(output, edit.size), source.path.open("rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
-        if FileIdentity.of(status) != source.identity:
-            raise InputError(f"{source.path}: changed since it was first read; start again")
-        in_place = _identity_or_none(output) == source.identity
-        with drafting(output, like=status, keep_owner=in_place) as draft:
-            for block in edit.blocks(file.fileno()):
-                write_all(draft.descriptor, block)
-            copy_span(file.fileno(), source.data_start, edit.data_bytes, draft.descriptor, progress)
-            os.fsync(draft.descriptor)
-            _check_header(edit, file.fileno(), draft, changes)
-            if FileIdentity.of(os.fstat(file.fileno())) != source.identity:
-                raise OutputError(f"{source.path}: changed while it was copied; nothing was written")
-            yield draft
+    with (
+        output_errors(output, edit.size),
+        _opened(source) as file,
+        drafting(output, like=os.fstat(file)) as draft,
+    ):
+        for block in edit.blocks(file):
+            write_all(draft.descriptor, block)
+        copy_span(file, source.data_start, edit.data_bytes, draft.descriptor, progress)
+        os.fsync(draft.descriptor)
+        _check_header(edit, file, draft, changes)
+        if FileIdentity.of(os.fstat(file)) != source.identity:
+            raise OutputError(f"{source.path}: changed while it was copied; nothing was written")
+        yield draft
 
 
 def write_edited(
@@ -190,16 +189,21 @@ def write_edited(
     changed since it was read. OutputError: anything that the file system refuses, with the reason.
     """
     with edited_draft(source, output, changes=changes, remove=remove, progress=progress) as draft:
-        in_place = _identity_or_none(output) == source.identity
-        draft.publish(overwrite=overwrite, expected=source.identity if in_place else None)
+        draft.publish(overwrite=overwrite)
     return read_header(output)
 
 
-def _identity_or_none(path: Path) -> FileIdentity | None:
+@contextlib.contextmanager
+def _opened(source: Header) -> Iterator[int]:
+    """A descriptor of the file whose header this is; InputError if it is gone or another one."""
     try:
-        return FileIdentity.of(path.lstat())
-    except FileNotFoundError:
-        return None
+        file = source.path.open("rb", buffering=0)
+    except OSError as error:
+        raise InputError(f"{source.path}: cannot be opened: {error.strerror}") from error
+    with file:
+        if FileIdentity.of(os.fstat(file.fileno())) != source.identity:
+            raise InputError(f"{source.path}: changed since it was first read; start again")
+        yield file.fileno()
 
 
 def _check_header(edit: _Edit, source: int, draft: Draft, changes: Mapping[str, Value]) -> None:

@@ -101,9 +101,7 @@ def write_output(
                 if os.path.lexists(path):
                     raise OutputError(f"{path}: appeared while the result was written; nothing was replaced")
         with placed_siblings(pairs) as siblings:
-            draft.publish(
-                overwrite=plan.force, expected=plan.shards.header.identity if plan.in_place else None
-            )
+            draft.publish(overwrite=plan.force)
     return WrittenOutput(plan.path, siblings)
 
 

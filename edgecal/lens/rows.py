@@ -53,9 +53,10 @@ def read_rows(path: Path, info: TensorInfo, row_ids: NDArray[np.integer]) -> NDA
     unique, places = np.unique(row_ids, return_inverse=True)
     raw = np.empty((len(unique), row_bytes), np.uint8)
     starts = np.flatnonzero(np.diff(unique, prepend=-2) != 1)
+    ends = np.append(starts[1:], len(unique))[: len(starts)]
     try:
         with path.open("rb", buffering=0) as file:
-            for first, last in zip(starts, [*starts[1:], len(unique)], strict=True):
+            for first, last in zip(starts, ends, strict=True):
                 _read_exactly(
                     file.fileno(), info.data_offset + int(unique[first]) * row_bytes, raw[first:last], path
                 )
@@ -84,9 +85,13 @@ def _dequantize(path: Path, info: TensorInfo, raw: NDArray[np.uint8]) -> NDArray
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize
 
+    if name not in GGMLQuantizationType.__members__:
+        raise _unreadable(path, info)
+    if not len(raw):
+        return np.empty((0, info.ne[0]), np.float32)
     try:
-        return np.asarray(dequantize(raw, GGMLQuantizationType(info.type_id)), np.float32)
-    except (NotImplementedError, ValueError) as error:
+        return np.asarray(dequantize(raw, GGMLQuantizationType[name]), np.float32)
+    except NotImplementedError as error:
         raise _unreadable(path, info) from error
 
 

@@ -208,7 +208,7 @@ ARCHS: dict[str, ArchSpec] = {
         },
     ),
     "nemotron": ArchSpec("nemotron", "layer"),
-    "openelm": ArchSpec("openelm", tied=True, logit_spread=3.0),
+    "openelm": ArchSpec("openelm", tied=True),
     "orion": ArchSpec("orion", "layer"),
     "phimoe": ArchSpec("phimoe", keys=_MOE),
     "plamo": ArchSpec("plamo"),

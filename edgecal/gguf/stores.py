@@ -37,23 +37,20 @@ def _store_of(path: Path) -> str | None:
                 return "a content-addressed store"
             if following == "sha256":
                 return "a container image store"
-            if any(_is_blob(name) for name in _sample(Path(*parts[: index + 1]))):
+            if _holds_blobs(Path(*parts[: index + 1])):
                 return "a content-addressed store"
         if part == "snapshots":
             if _REPOSITORY.fullmatch(parts[index - 1]):
                 return "the Hugging Face cache"
-            if Path(*parts[:index], "blobs").is_dir():
+            if _holds_blobs(Path(*parts[:index], "blobs")):
                 return "a content-addressed store"
     return None
 
 
-def _is_blob(name: str) -> bool:
-    return _OLLAMA.fullmatch(name) is not None or _DIGEST.fullmatch(name) is not None
-
-
-def _sample(folder: Path) -> list[str]:
-    """A few names of a folder, none if it cannot be listed."""
+def _holds_blobs(folder: Path) -> bool:
+    """Whether some of a folder's names are digests; false if it cannot be listed."""
     try:
-        return [entry.name for entry, _ in zip(folder.iterdir(), range(16), strict=False)]
+        names = [entry.name for entry, _ in zip(folder.iterdir(), range(16), strict=False)]
     except OSError:
-        return []
+        return False
+    return any(_OLLAMA.fullmatch(name) or _DIGEST.fullmatch(name) for name in names)

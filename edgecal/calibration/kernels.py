@@ -1,12 +1,13 @@
 """Kernels over prompts and layers: softmax, divergence of the models, stability entropy, rows of the losses.
 
-Free functions on arrays without policy. Logits are float32, all arithmetic is float64. Each prompt is worked
+Free functions on arrays without policy. Logits are float32, all arithmetic is float64 (conversions are written
+np.float64: numba's float() leaves a float32 what it is). Each prompt is worked
 on alone and writes only its own row, so the bits depend neither on threads nor on how prompts are cut into
 calls. beta = 1 / tau multiplies logits; slopes are derivatives with respect to x = ln tau, which is
 -beta times the derivative with respect to beta.
 
 Inputs are taken as valid: the first n_choices[i] entries of a row are finite, n_choices >= 1.
-With NaN or inf among them the results are NaN or meaningless, but memory stays safe.
+NaN and inf among them make the prompt's results NaN and no other prompt's.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ def _softmax(z: FloatArray, k: int, beta: float, p: FloatArray) -> tuple[float, 
     The sum is of exp(beta (z - max)), between 1 and k, so nothing overflows and log p[j] is exactly
     beta (z[j] - max) - log of the sum.
     """
-    top = float(z[0])
+    top = np.float64(z[0])
     for j in range(1, k):
         if z[j] > top:
-            top = float(z[j])
+            top = np.float64(z[j])
     total = 0.0
     for j in range(k):
         p[j] = math.exp(beta * (z[j] - top))
@@ -70,9 +71,10 @@ def softmax_rows(logits: FloatArray, n_choices: IntArray) -> FloatArray:
 def divergence_profile(base: FloatArray, chat: FloatArray, n_choices: IntArray) -> FloatArray:
     """Jensen-Shannon divergence of the two models at every layer, in nats: float64 [n, n_layer], 0 to ln 2.
 
-    base, chat [n, n_layer, k_max] float. With m = (p + q) / 2 and r = (p - q) / (p + q),
-    JSD = sum of m (r atanh(r) + log1p(-r^2) / 2): the definition, rearranged so that every term is >= 0 and
-    nearly equal distributions lose no digits. It is exactly symmetric, and 0 for equal rows.
+    base, chat [n, n_layer, k_max] float. With m = (p + q) / 2 and r = |p - q| / (p + q) a choice's term is
+    m (r atanh(r) + log1p(-r^2) / 2), the definition rearranged so that nearly equal probabilities lose no
+    digits; where they are far apart the definition itself is the exact one. Every term is >= 0, the sum is
+    exactly symmetric, and 0 for equal rows.
     """
     n, n_layer, k_max = base.shape
     out = np.zeros((n, n_layer))
@@ -85,13 +87,18 @@ def divergence_profile(base: FloatArray, chat: FloatArray, n_choices: IntArray) 
             total = 0.0
             for j in range(n_choices[i]):
                 both = p[j] + q[j]
-                if both > 0.0:
+                if both != 0.0:
                     r = abs(p[j] - q[j]) / both
-                    if r >= 1.0:
-                        total += 0.5 * both * math.log(2.0)
-                    else:
+                    if r < 0.5:
                         total += 0.5 * both * (r * math.atanh(r) + 0.5 * math.log1p(-r * r))
-            out[i, layer] = min(total, math.log(2.0))
+                    else:
+                        high, low = max(p[j], q[j]), min(p[j], q[j])
+                        total += 0.5 * high * math.log(2.0 * high / both)
+                        if low != 0.0:
+                            total += 0.5 * low * math.log(2.0 * low / both)
+            if total > math.log(2.0):
+                total = math.log(2.0)
+            out[i, layer] = total
     return out
 
 
@@ -117,14 +124,15 @@ def _add_layer(
     dH/dbeta = -beta Var(d); S is multiplied into `product`, to take one logarithm for many layers.
     """
     n_beta = betas.shape[0]
-    top = z[0]
+    top = np.float64(z[0])
     for j in range(1, k):
-        top = max(top, z[j])
+        if z[j] > top:
+            top = np.float64(z[j])
     for t in range(n_beta):
         total[t] = 0.0
         mean[t] = 0.0
     for j in range(k):
-        d = float(z[j]) - float(top)
+        d = np.float64(z[j]) - top
         row = p[j]
         if d == 0.0:
             for t in range(n_beta):
@@ -142,7 +150,7 @@ def _add_layer(
         total[t] = 1.0 / total[t]
         mean[t] *= total[t]
     for j in range(k):
-        d = float(z[j]) - float(top)
+        d = np.float64(z[j]) - top
         row = p[j]
         if mixture:
             mix_row = mix[j]
@@ -212,12 +220,13 @@ def _stability(
         for j in range(k):
             for t in range(n_beta):
                 share = mix[j, t] * scale
-                if share > 0.0:
+                if share != 0.0:
                     log_share = math.log(share)
                     entropy[t] -= share * log_share
                     slope[t] -= turn[j, t] * scale * log_share
         for t in range(n_beta):
-            entropy[t] = max(entropy[t], 0.0)
+            if entropy[t] < 0.0:
+                entropy[t] = 0.0
     else:
         for t in range(n_beta):
             entropy[t] *= scale
@@ -291,14 +300,14 @@ def add_confidence_rows(
     for i in prange(n):
         p = np.empty(k_max)
         k = n_choices[i]
-        top = float(logits[i, 0])
+        top = np.float64(logits[i, 0])
         for j in range(1, k):
             if logits[i, j] > top:
-                top = float(logits[i, j])
+                top = np.float64(logits[i, j])
         negentropy = 0.0
         wanted = 0.0
         for j in range(k):
-            if targets[i, j] > 0.0:
+            if targets[i, j] != 0.0:
                 negentropy += targets[i, j] * math.log(targets[i, j])
                 wanted += targets[i, j] * (logits[i, j] - top)
         for t in range(n_beta):
@@ -307,7 +316,9 @@ def add_confidence_rows(
             for j in range(k):
                 mean += p[j] * (logits[i, j] - top)
             loss = negentropy + log_total - betas[t] * wanted
-            losses[i, t] += weights[i] * max(loss, 0.0)
+            if loss < 0.0:
+                loss = 0.0
+            losses[i, t] += weights[i] * loss
             slopes[i, t] -= betas[t] * weights[i] * (mean - wanted)
 
 

@@ -73,7 +73,7 @@ class Loss:
         sums = np.zeros((2, self.factors.size, betas.size))
         k_max = self.final.shape[1]
         depth = 1 if self.layers is None else self.layers.shape[1]
-        chunk = max(1, _WORK_PER_CALL // (betas.size * k_max * (depth + 1)))
+        chunk = max(1, _WORK_PER_CALL // (max(betas.size, 1) * k_max * (depth + 1)))
         for start in range(0, self.n_used, chunk):
             rows = slice(start, min(start + chunk, self.n_used))
             losses = np.zeros((rows.stop - start, betas.size))
@@ -159,7 +159,7 @@ def build_loss(
     else:
         targets = softmax_rows(logits.base_final[prompts], n_choices)
     first = peaks[prompts] - 1
-    stability = np.zeros(prompts.size)
+    stability: FloatArray = np.zeros(prompts.size)
     mixture, all_layers = method.ise == "mixture", method.tau_scope == "all"
     layers = None
     if method.needs_layers and logits.base_layers is not None and logits.chat_layers is not None:

@@ -31,7 +31,8 @@ def _mix(z: np.uint64) -> np.uint64:
     """SplitMix64's finaliser: a bijection of 64 bits whose outputs look independent (Steele et al. 2014)."""
     z = (z ^ (z >> _S30)) * _MIX_1
     z = (z ^ (z >> _S27)) * _MIX_2
-    return np.uint64(z ^ (z >> _S31))
+    mixed: np.uint64 = z ^ (z >> _S31)
+    return mixed
 
 
 @inner

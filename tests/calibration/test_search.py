@@ -1,0 +1,133 @@
+"""The search for a minimum: cubic pieces against a dense scan, ends, ties, plateaus, several minima."""
+
+import numpy as np
+import pytest
+
+from edgecal.calibration import TAU_MAX, TAU_MIN
+from edgecal.calibration.resample_kernels import cell_minimum, grid_minimum
+from edgecal.calibration.search import GRID_TAU, find_minimum, grid_step
+
+X = np.log(GRID_TAU)
+
+
+def search(function, derivative):
+    """find_minimum of a function of x = ln tau."""
+
+    def objective(tau):
+        return function(np.log(tau)), derivative(np.log(tau))
+
+    return find_minimum(objective, *objective(GRID_TAU))
+
+
+def hermite(f0, f1, g0, g1, t):
+    return (
+        f0 * (1 + 2 * t) * (1 - t) ** 2
+        + g0 * t * (1 - t) ** 2
+        + f1 * t * t * (3 - 2 * t)
+        - g1 * t * t * (1 - t)
+    )
+
+
+def test_the_grid_has_both_ends_exactly():
+    assert (GRID_TAU[0], GRID_TAU[-1], GRID_TAU.size) == (TAU_MIN, TAU_MAX, 257)
+    np.testing.assert_allclose(np.diff(X), grid_step(257), rtol=1e-9)
+
+
+def test_cell_minimum_equals_a_dense_scan():
+    rng = np.random.default_rng(0)
+    t = np.linspace(0, 1, 20001)
+    inside = 0
+    for _ in range(300):
+        cell = rng.normal(size=4)
+        values = hermite(*cell, t)
+        place, value = cell_minimum(*cell)
+        at = int(values.argmin())
+        if 0 < at < t.size - 1:
+            inside += 1
+            assert place == pytest.approx(t[at], abs=1e-4)
+            assert value == pytest.approx(values[at], abs=1e-7)
+        elif place >= 0:  # a local minimum, above an end
+            assert value == pytest.approx(hermite(*cell, place), abs=1e-12)
+            assert value >= values[at] - 1e-12
+    assert inside > 50
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [(0, 0, 0, 0), (0, 1, 1, 1), (1, 0, -1, -1), (0, 0, 1, -1), (np.nan, 0, -1, 1), (0, np.nan, 1, 1)],
+)
+def test_cells_without_a_minimum_inside(cell):
+    place, value = cell_minimum(*map(float, cell))
+    assert place == -1.0 or np.isnan(value) or np.isnan(place)
+
+
+def test_cell_minimum_of_a_parabola_is_exact():
+    for place in (0.0, 0.1, 0.5, 0.999, 1.0):
+        found = cell_minimum(place**2, (1 - place) ** 2, -2 * place, 2 * (1 - place))
+        assert found[0] == pytest.approx(place, abs=1e-12)
+        assert found[1] == pytest.approx(0.0, abs=1e-15)
+
+
+def test_grid_minimum_counts_the_ends_and_breaks_ties_to_the_left():
+    two = np.array([1.0, 0.0, 1.0, 0.0, 1.0]), np.zeros(5)
+    assert grid_minimum(*two)[0] == 1.0
+    rising = np.arange(5.0), np.ones(5)
+    assert grid_minimum(*rising) == (0.0, 0.0)
+    assert grid_minimum(rising[0][::-1].copy(), -rising[1]) == (4.0, 0.0)
+    assert grid_minimum(np.ones(5), np.zeros(5)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("place", [-2.9, -1.0, 0.0, 0.123456789, 1.1, 3.9])
+@pytest.mark.parametrize("power", [2, 4])
+def test_a_single_minimum(place, power):
+    found = search(lambda x: (x - place) ** power, lambda x: power * (x - place) ** (power - 1))
+    assert not found.at_bound
+    assert found.tau == pytest.approx(np.exp(place), rel=1e-10 if power == 2 else 1e-5)
+
+
+def test_a_steep_kink_like_minimum():
+    width = 1e-4
+    found = search(
+        lambda x: np.sqrt((x - 0.3) ** 2 + width**2), lambda x: (x - 0.3) / np.sqrt((x - 0.3) ** 2 + width**2)
+    )
+    assert found.tau == pytest.approx(np.exp(0.3), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_lowest_of_many_minima(seed):
+    rng = np.random.default_rng(seed)
+    size, rate, phase = rng.uniform(0.2, 1, 12), rng.uniform(1, 25, 12), rng.uniform(0, 6, 12)
+
+    def function(x):
+        return 0.02 * x**2 + np.sum(size * np.sin(np.outer(x, rate) + phase), axis=1)
+
+    def derivative(x):
+        return 0.04 * x + np.sum(size * rate * np.cos(np.outer(x, rate) + phase), axis=1)
+
+    found = search(function, derivative)
+    dense = np.linspace(X[0], X[-1], 1_000_001)
+    expected = dense[np.argmin(np.concatenate([function(part) for part in np.array_split(dense, 20)]))]
+    assert np.log(found.tau) == pytest.approx(expected, abs=2e-5)
+
+
+def test_equal_minima_go_to_the_lowest_tau():
+    found = search(lambda x: (x**2 - 1) ** 2, lambda x: 4 * x * (x**2 - 1))
+    assert abs(abs(np.log(found.tau)) - 1) < 1e-9
+    exact = search(lambda x: np.maximum(np.abs(x) - 1, 0), lambda x: np.sign(x) * (np.abs(x) > 1))
+    assert np.log(exact.tau) == pytest.approx(-1.0, abs=grid_step(257))  # a plateau from -1 to 1
+
+
+def test_the_ends():
+    rising = search(lambda x: x, np.ones_like)
+    assert (rising.tau, rising.at_bound) == (TAU_MIN, True)
+    falling = search(lambda x: -x, lambda x: -np.ones_like(x))
+    assert (falling.tau, falling.at_bound) == (TAU_MAX, True)
+    # a local minimum inside, but lower at the upper end
+    both = search(
+        lambda x: np.where(x < 2, (x - 1) ** 2, 1 - 3 * (x - 2)), lambda x: np.where(x < 2, 2 * (x - 1), -3)
+    )
+    assert both.at_bound
+    assert both.tau == TAU_MAX
+    near = search(lambda x: (x - X[0] - 1e-4) ** 2, lambda x: 2 * (x - X[0] - 1e-4))
+    assert not near.at_bound
+    assert near.tau == pytest.approx(TAU_MIN * np.exp(1e-4), rel=1e-10)

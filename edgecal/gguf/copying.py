@@ -16,6 +16,7 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in total
 
 CALL_BYTES = 1 << 24  # per system call, so that an interrupt and a progress bar come through
 PLAIN_BYTES = 1 << 20
+FLUSH_BYTES = 1 << 26  # flushed on the way, so that an interrupt never waits for gigabytes to reach the disk
 
 # What the kernel answers when this pair of files cannot be copied this way.
 _UNSUPPORTED = frozenset(
@@ -33,8 +34,8 @@ _UNSUPPORTED = frozenset(
 def copy_span(source: int, start: int, n_bytes: int, target: int, progress: Progress | None = None) -> None:
     """Append `n_bytes` bytes of descriptor `source` from offset `start` at the position of `target`.
 
-    `progress(done, n_bytes)` is called after every piece. OSError as the kernel gives it; EIO if the source
-    ends before.
+    `progress(done, n_bytes)` is called after every piece; all but the last 64 MiB of what is done is on the
+    disk. OSError as the kernel gives it; EIO if the source ends before.
     """
     copied = 0
     for step in (_copy_file_range, _sendfile, _read_and_write):
@@ -47,6 +48,8 @@ def copy_span(source: int, start: int, n_bytes: int, target: int, progress: Prog
                 raise
             if moved == 0:
                 break  # the source ended, or this file system answers 0 instead of an error
+            if copied // FLUSH_BYTES != (copied + moved) // FLUSH_BYTES:
+                os.fsync(target)
             copied += moved
             if progress is not None:
                 progress(copied, n_bytes)

@@ -195,13 +195,13 @@ def flush_directory(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def output_errors(target: Path, needed_bytes: int) -> Iterator[None]:
+def output_errors(target: Path, needed_bytes: int | None = None) -> Iterator[None]:
     """Turn an OSError of the body into the one-line OutputError for `target`."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if needed_bytes is not None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = shutil.disk_usage(target.parent).free
             reason = f"{reason}: {needed_bytes} bytes are needed, {free} are free"
         raise OutputError(

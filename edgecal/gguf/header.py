@@ -46,6 +46,8 @@ MAX_KEY_BYTES = 1 << 16
 MAX_TENSOR_NAME_BYTES = 63  # llama.cpp's own limit
 MAX_NAMES_BYTES = 1 << 25  # all names of a header together
 MAX_ELEMENTS = 1 << 63
+MAX_LISTED = 1 << 22  # elements of an array that become Python objects on request
+MAX_NESTED_BYTES = 1 << 23
 KEEP_BYTES = 1 << 12  # values up to this size stay in memory ...
 MAX_KEPT_BYTES = 1 << 25  # ... until they add up to this
 
@@ -128,9 +130,13 @@ class Header:
     def get(self, key: str, default: Any = None) -> PythonValue:
         """The decoded value (int, float, bool, str or a list), or `default` where there is no such key.
 
-        Text is decoded with `surrogateescape`. Use `array` for large arrays of numbers.
+        Text is decoded with `surrogateescape`. InputError for an array of absurd length; use `array` for
+        large arrays of numbers.
         """
-        return self.value(key).python() if key in self.entries else default
+        if key not in self.entries:
+            return default
+        self._check_listable(self.entries[key])
+        return self.value(key).python()
 
     def value(self, key: str) -> Value:
         """Type and exact bytes; InputError if there is no such key."""
@@ -157,6 +163,7 @@ class Header:
         if entry.element_type is not ValueType.STRING:
             held = "" if entry.element_type is None else entry.element_type.name
             raise InputError(f"{self.path}: {quoted(key)} is an array of {held}, expected STRING")
+        self._check_listable(entry)
         return decode_strings(self._raw(entry), ARRAY_HEAD_BYTES, entry.count)
 
     def array_bytes(self, key: str) -> bytes:
@@ -178,6 +185,11 @@ class Header:
         if entry.type is not ValueType.ARRAY:
             raise InputError(f"{self.path}: {quoted(key)} is {entry.type.name}, expected an array")
         return entry
+
+    def _check_listable(self, entry: KeyEntry) -> None:
+        nested = entry.element_type is ValueType.ARRAY
+        if entry.count > MAX_LISTED or (nested and entry.end - entry.value_start > MAX_NESTED_BYTES):
+            raise InputError(f"{self.path}: {quoted(entry.name)} has {entry.count} elements: refused")
 
     def _raw(self, entry: KeyEntry) -> bytes:
         if entry.raw is not None:

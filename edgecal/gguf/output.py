@@ -186,7 +186,7 @@ def _check_folder(path: Path) -> None:
         raise InputError(f"{path}: its folder {path.parent} does not exist or cannot be entered") from None
     if not stat.S_ISDIR(mode):
         raise InputError(f"{path}: {path.parent} is not a folder")
-    if not path.name or len(os.fsencode(path.name)) > 255:
+    if not path.name or "\0" in path.name or len(os.fsencode(path.name)) > 255:
         raise InputError(f"{path}: not a file name that can be written")
 
 

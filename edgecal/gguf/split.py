@@ -193,7 +193,7 @@ def placed_siblings(pairs: Sequence[tuple[Path, Path]]) -> Iterator[tuple[Placed
     with cleanup, undo:
         staged: list[tuple[Path | None, PlacedSibling]] = []
         for source, path in pairs:
-            with output_errors(path, source.stat().st_size):
+            with output_errors(path):
                 if _is_same_file(path, source):
                     staged.append((None, PlacedSibling(source, path, "already there")))
                     continue
@@ -203,7 +203,7 @@ def placed_siblings(pairs: Sequence[tuple[Path, Path]]) -> Iterator[tuple[Placed
                 staged.append((hidden, PlacedSibling(source, path, _make(source, hidden))))
         for made, sibling in staged:
             if made is not None:
-                with output_errors(sibling.path, 0):
+                with output_errors(sibling.path):
                     _put(made, sibling.path, undo, cleanup)
         yield tuple(sibling for _, sibling in staged)
         undo.pop_all()

@@ -161,7 +161,7 @@ def test_killed_at_random_moments(tmp_path):
     data = MODEL[read_header(path).data_start :]
     chance = random.Random(3)
     left_over = 0
-    for _ in range(12):
+    for _ in range(10):
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
         ) as writer:

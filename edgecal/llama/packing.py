@@ -16,8 +16,8 @@ __all__ = ["PackedContext", "decode_cuts", "pack_prompts"]
 # llama.cpp rounds a sequence's cache up to a multiple of this.
 _CACHE_STEP = 256
 
-# Tokens that the last decode takes over so as not to be of one token.
-_TAIL_TOKENS = 4
+# Tokens that the last decode takes over so as not to be shorter than this.
+_TAIL_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,19 @@ def pack_prompts(lengths: Sequence[int], settings: CaptureSettings) -> list[Pack
 def decode_cuts(n_tokens: int, n_batch: int, n_ubatch: int) -> list[int]:
     """Where the tokens of one group are cut into decodes, ascending; empty when one decode holds them.
 
-    Cuts are at multiples of n_ubatch, so that they cut no micro-batch that llama.cpp would not cut. A last
-    micro-batch of a single token is avoided, for llama.cpp multiplies a single row with other kernels than
-    several: the last decode then takes over some tokens of the one before. It takes four of them because some
-    kernels work on four rows at a time, counted from a micro-batch's first. So a prompt's numbers do not
-    depend on n_ubatch either, if that is a multiple of four (but for recurrent models, which sum in chunks).
+    Cuts are at multiples of n_ubatch, so that they cut no micro-batch that llama.cpp would not cut. A short
+    last micro-batch is avoided, for llama.cpp multiplies few rows with other kernels than many (1 row with
+    unquantized weights, less than 8 with some quantized ones): the last decode then takes over 8 tokens of
+    the one before. Some kernels work on four rows at a time, counted from a micro-batch's first, so that
+    number is a multiple of four. Thus a prompt's numbers do not depend on n_ubatch either, if that is a
+    multiple of four and at least 16; but for models that sum in chunks (recurrent) or share rows out among
+    experts.
     """
     step = n_ubatch * (n_batch // n_ubatch)
     cuts = list(range(step, n_tokens, step))
-    if n_tokens % n_ubatch == 1 and n_tokens > n_ubatch > _TAIL_TOKENS:
-        tail = n_tokens - 1 - _TAIL_TOKENS
+    rest = n_tokens % n_ubatch
+    if 0 < rest < _TAIL_TOKENS and n_tokens > n_ubatch > _TAIL_TOKENS:
+        tail = n_tokens - rest - _TAIL_TOKENS
         cuts = [cut for cut in cuts if cut < tail] + [tail]
     return cuts
 

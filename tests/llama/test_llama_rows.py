@@ -1,0 +1,204 @@
+"""The rows that micro-batches hold, against llama.cpp: every prompt of a decode of many must get the numbers
+that a plain run of that prompt alone gives, by a Python callback that shares no code with the package."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.tiny_archs import ARCHS, tiny_arch
+from support.tiny_run import TinyRun, run
+
+from edgecal.errors import ModelError
+from edgecal.llama.context import Context, TokenBatch
+from edgecal.llama.hook import HiddenCapture, PlannedMicroBatch
+from edgecal.llama.library import ggml_addresses
+from edgecal.llama.microbatch import Memory
+from edgecal.llama.model import Model
+from edgecal.llama.settings import CaptureSettings
+
+Array = NDArray[np.float32]
+
+# Lengths that no rule cuts evenly, and one prompt of a single token.
+LENGTHS = (5, 9, 13, 1, 9)
+
+# Largest error over the spread of all numbers. The plain run uses fused attention, which rounds to 16 bits in
+# other places; packing moves last bits; another token's row differs by about 1.
+TOLERANCE = 0.02
+
+# Hidden states with more than one row for each token: not readable, and said so.
+UNREADABLE = "gemma3n"
+
+
+@cache
+def prompts() -> tuple[tuple[int, ...], ...]:
+    rng = np.random.default_rng(7)
+    return tuple(tuple(int(token) for token in rng.integers(3, 250, length)) for length in LENGTHS)
+
+
+@cache
+def alone(name: str) -> TinyRun:
+    return run(tiny_arch(name), [list(prompt) for prompt in prompts()])
+
+
+def batch_of(order: list[int], *, interleave: bool = False) -> TokenBatch:
+    """All prompts in one batch: sequence k is prompt order[k]."""
+    rows = [
+        (token, at, sequence, index if at == len(prompts()[index]) - 1 else -1)
+        for sequence, index in enumerate(order)
+        for at, token in enumerate(prompts()[index])
+    ]
+    if interleave:
+        rows.sort(key=lambda row: (row[1], row[2]))
+    return TokenBatch(*(np.array(column, dtype=np.int32) for column in zip(*rows, strict=True)))
+
+
+def decode(name: str, settings: CaptureSettings, batch: TokenBatch) -> tuple[Array, Array]:
+    n = len(LENGTHS)
+    with Model(tiny_arch(name)) as model:
+        hidden = np.full((n, model.n_layer, model.n_embd), np.nan, dtype=np.float32)
+        logits = np.full((n, model.n_vocab), np.nan, dtype=np.float32)
+        captured = np.zeros((n, model.n_layer), dtype=np.uint8)
+        with Context(model, settings, n_ctx_seq=256, n_seq_max=n, hidden=True) as context:
+            context.decode(batch, logits, hidden, captured)
+        assert captured.all()
+    return hidden, logits
+
+
+def error(got: Array, expected: Array) -> float:
+    return float(np.abs(got - expected).max() / expected.std())
+
+
+# Every kind of memory (one state or cache, sliding windows, mixed), and last blocks of both kinds.
+KINDS = ["llama", "mixtral", "gemma2", "gemma3", "gpt-oss", "qwen3next", "qwen35", "mamba", "mamba2", "jamba"]
+KINDS += ["granitehybrid", "falcon-h1", "lfm2", "cohere2moe"]
+
+
+@pytest.mark.parametrize("kv_unified", [False, True], ids=["streams", "one-cache"])
+@pytest.mark.parametrize("name", KINDS)
+def test_every_way_of_packing(name: str, kv_unified: bool) -> None:
+    for order, n_ubatch, interleave in [
+        ([0, 1, 2, 3, 4], 512, False),
+        ([4, 2, 0, 3, 1], 8, False),
+        ([2, 3, 1, 4, 0], 7, True),
+    ]:
+        settings = CaptureSettings(n_threads=1, n_ubatch=n_ubatch, kv_unified=kv_unified)
+        hidden, logits = decode(name, settings, batch_of(order, interleave=interleave))
+        assert error(hidden, alone(name).hidden) < TOLERANCE
+        assert error(logits, alone(name).logits) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHS if name != UNREADABLE])
+def test_every_architecture(name: str) -> None:
+    settings = CaptureSettings(n_threads=1, n_ubatch=16)
+    hidden, logits = decode(name, settings, batch_of([2, 4, 1, 0, 3]))
+    assert error(hidden, alone(name).hidden) < TOLERANCE
+    assert error(logits, alone(name).logits) < TOLERANCE
+
+
+def test_blocks_of_several_rows_for_a_token_are_refused() -> None:
+    message = r"block 0 \(l_out-0\).*: 5 rows .* expected, got 20 rows .*--method daca"
+    with pytest.raises(ModelError, match=message):
+        decode(UNREADABLE, CaptureSettings(n_threads=1, n_ubatch=16), batch_of([2, 4, 1, 0, 3]))
+
+
+def test_a_wrong_row_would_be_seen() -> None:
+    """The tolerance tells a token's row from its neighbour's."""
+    expected = alone("llama").hidden
+    assert error(np.roll(expected, 1, axis=0), expected) > 20 * TOLERANCE
+
+
+def test_memories_are_told_apart() -> None:
+    expected = {
+        "llama": Memory.ATTENTION,
+        "gemma2": Memory.SLIDING,
+        "mamba": Memory.RECURRENT,
+        "jamba": Memory.HYBRID,
+    }
+    for name, memory in expected.items():
+        with Model(tiny_arch(name)) as model:
+            assert model.memory is memory
+
+
+class TestErrorsOfTheHook:
+    """What the hook finds wrong, provoked by wrong plans for a real model."""
+
+    def fail(self, plan: list[PlannedMicroBatch], n_layer: int = 3, n_embd: int = 64) -> str:
+        """The message after decoding 5 tokens, the last one wanted, with a hook that was told this."""
+        with Model(tiny_arch("llama")) as model:
+            assert (model.n_layer, model.n_embd) == (3, 64)
+            told = HiddenCapture(n_layer, n_embd, ggml_addresses())
+            settings = CaptureSettings(n_threads=1)
+            with Context(model, settings, n_ctx_seq=256, n_seq_max=1, hidden=True) as context:
+                # Another capture object in the place of the context's own.
+                params = context._params(settings, 256, 1)
+                params.cb_eval_user_data = told.user
+                library = context._library
+                handle = library.llama_init_from_model(model.handle, params)
+                own, context._handle = context._handle, handle
+                hidden = np.full((1, n_layer, n_embd), np.nan, dtype=np.float32)
+                captured = np.zeros((1, n_layer), dtype=np.uint8)
+                told.plan(hidden, captured, plan)
+                tokens = np.array(prompts()[0], dtype=np.int32)
+                wanted = np.array([-1, -1, -1, -1, 0], dtype=np.int32)
+                status = context._decode(
+                    TokenBatch(tokens, np.arange(5, dtype=np.int32), np.zeros(5, dtype=np.int32), wanted)
+                )
+                assert status == 0, "an error in the hook must not stop llama.cpp"
+                context._handle = own
+                library.llama_free(handle)
+            with told, pytest.raises(ModelError) as caught:
+                told.finish()
+        return str(caught.value)
+
+    def test_rows(self) -> None:
+        message = self.fail([(6, 1, [(5, 0, 0)])])
+        assert (
+            "block 0 (l_out-0), micro-batch 1 of 1: 6 rows (or 1 in the last block) of 256 bytes" in message
+        )
+        assert "got 5 rows and 1280 bytes" in message and "--method daca" in message
+
+    def test_rows_of_the_last_block(self) -> None:
+        message = self.fail([(5, 2, [(4, 0, 0)])])
+        assert "block 2 (l_out-2), micro-batch 1 of 1: 5 rows (or 2 in the last block)" in message
+        assert "got 1 rows and 256 bytes" in message
+
+    def test_row_size(self) -> None:
+        message = self.fail([(5, 1, [(4, 0, 0)])], n_embd=32)
+        assert "block 0" in message and "rows of 128 bytes expected, got 5 rows and 1280 bytes" in message
+
+    def test_missing_block(self) -> None:
+        message = self.fail([(5, 5, [(4, 4, 0)])], n_layer=4)
+        assert "got 1 rows" in message or "block 3 (l_out-3), micro-batch 1 of 1: not captured" in message
+
+    def test_missing_micro_batch(self) -> None:
+        message = self.fail([(5, 1, [(4, 0, 0)]), (1, 1, [(0, 0, 0)])])
+        assert "block 0 (l_out-0), micro-batch 2 of 2: not captured" in message
+
+    def test_too_many_blocks(self) -> None:
+        message = self.fail([(5, 1, [(4, 0, 0)])], n_layer=2)
+        assert ("block" in message and "got 5 rows" in message) or "fewer blocks" in message
+
+    def test_too_many_micro_batches(self) -> None:
+        with Model(tiny_arch("llama")) as model:
+            settings = CaptureSettings(n_threads=1, n_ubatch=2)
+            with Context(model, settings, n_ctx_seq=256, n_seq_max=1, hidden=True) as context:
+                context.n_ubatch = 5  # what the plan believes
+                hidden = np.full((1, 3, 64), np.nan, dtype=np.float32)
+                captured = np.zeros((1, 3), dtype=np.uint8)
+                tokens = np.array(prompts()[0], dtype=np.int32)
+                wanted = np.array([-1, -1, -1, -1, 0], dtype=np.int32)
+                batch = TokenBatch(tokens, np.arange(5, dtype=np.int32), np.zeros(5, dtype=np.int32), wanted)
+                with pytest.raises(ModelError, match=r"block 0 .*5 rows .* expected, got 2 rows"):
+                    context.decode(batch, np.empty((1, model.n_vocab), np.float32), hidden, captured)
+
+    def test_unsound_plan(self) -> None:
+        hook = HiddenCapture(3, 64, ggml_addresses())
+        hidden = np.empty((1, 3, 64), dtype=np.float32)
+        captured = np.zeros((1, 3), dtype=np.uint8)
+        with hook, pytest.raises(ModelError, match="was refused"):
+            hook.plan(hidden, captured, [(5, 1, [(5, 0, 0)])])
+        with hook, pytest.raises(ModelError, match="must be contiguous float32"):
+            hook.plan(hidden[:, :2], captured, [(5, 1, [(4, 0, 0)])])

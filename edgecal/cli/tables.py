@@ -12,16 +12,14 @@ from edgecal.result import FitResult
 
 __all__ = ["print_fit", "print_show"]
 
+_UNWRAPPED = 100_000
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def print_fit(result: FitResult, *, sampling_key: bool) -> None:
     """Prints a fit: the temperature first, then what it rests on, then what was written."""
     low, high = result.interval
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column()
+    table = _two_columns()
     level = f"{result.bootstrap['level']:.0%}"
     table.add_row(
         "temperature",
@@ -62,12 +60,12 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
         ),
     )
     table.add_row("output", result.output or "nothing written")
-    console.print(table)
     for sibling in result.siblings:
-        console.print(f"shard {sibling['path']}: {sibling['how']}")
+        table.add_row("", f"{sibling['path']} ({sibling['how']})")
+    _print(table)
     if result.output is not None:
-        console.print()
-        console.print(sampling_sentence(result.temperature) if sampling_key else _KEYS_ONLY)
+        _print("")
+        _print(sampling_sentence(result.temperature) if sampling_key else _KEYS_ONLY)
 
 
 _KEYS_ONLY = (
@@ -78,26 +76,21 @@ _KEYS_ONLY = (
 
 def sampling_sentence(temperature: float) -> str:
     """One sentence on what the sampling key does to generated text."""
-    effect = (
-        "makes free text wilder"
-        if temperature > 1.05
-        else "makes free text tamer"
-        if temperature < 0.95
-        else "leaves free text nearly as it is"
-    )
+    if temperature > 1.05:
+        effect = "which makes free text wilder than at 1"
+    elif temperature < 0.95:
+        effect = "which makes free text tamer than at 1"
+    else:
+        effect = "which samples free text almost as the model wrote it"
     return (
-        f"llama.cpp's programs now also sample with general.sampling.temp = {temperature:.4g}, which {effect} than "
-        "at 1 (a temperature of 2 to 4 is normal for answer letters and too wild for prose: pass --temp there, or "
-        "use --no-sampling-key)."
+        f"llama.cpp's programs now sample with general.sampling.temp = {temperature:.4g}, {effect}; temperatures of "
+        "2 to 4 are normal for answer letters and too wild for prose (pass --temp there, or use --no-sampling-key)."
     )
 
 
 def print_show(values: dict[str, Any]) -> None:
     """Prints what a GGUF file says about calibration and sampling."""
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column()
+    table = _two_columns()
     for name in ("path", "name", "architecture"):
         table.add_row(name, str(values[name]) if values[name] is not None else "not said")
     for section in ("calibration", "sampling"):
@@ -105,7 +98,27 @@ def print_show(values: dict[str, Any]) -> None:
             table.add_row(section, "none in this file")
         for key, value in values[section].items():
             table.add_row(key, _short(value))
-    console.print(table)
+    _print(table)
+
+
+def _two_columns() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _print(what: Table | str) -> None:
+    """Prints to a terminal as wide as it is; to a file or pipe unwrapped and without trailing spaces."""
+    console = Console(highlight=False, markup=False)
+    if console.is_terminal:
+        console.print(what)
+        return
+    console.width = _UNWRAPPED
+    with console.capture() as capture:
+        console.print(what)
+    for line in capture.get().splitlines():
+        print(line.rstrip())
 
 
 def _short(value: Any) -> str:

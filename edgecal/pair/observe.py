@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecal.errors import InputError
 from edgecal.llama.settings import CaptureSettings
 from edgecal.prompts.model import Prompt
 
@@ -93,6 +94,12 @@ def observe_model(request: ObserveRequest, report: Callable[[ObserveProgress], N
     with Model(request.path, on_progress=on_load) as model:
         tokenizer = Tokenizer(model.vocab, model.n_vocab, request.name)
         resolved = [tokenizer.resolve(prompt) for prompt in request.prompts]
+        for prompt, item in zip(request.prompts, resolved, strict=True):
+            if len(item.tokens) > model.n_ctx_train:
+                raise InputError(
+                    f"{prompt.source}: the prompt has {len(item.tokens)} tokens, more than the context of "
+                    f"{request.name}, which is {model.n_ctx_train}; shorten the prompt or leave it out"
+                )
         tokens = [item.tokens for item in resolved]
         choice_ids = _pad([item.choice_tokens for item in resolved])
         n_tokens_total = sum(map(len, tokens))

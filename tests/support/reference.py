@@ -127,7 +127,7 @@ def fit_reference(
             )
         return np.mean(conf(lambda a: a)) + lam * np.mean(proc(lambda a: not a))
 
-    grid = np.exp(np.linspace(np.log(0.05), np.log(50), 140))
+    grid = np.exp(np.linspace(np.log(0.05), np.log(50), 100))
     values = [loss(tau) for tau in grid]
     best = int(np.argmin(values))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]

@@ -33,7 +33,7 @@ from edgecal.llama.settings import CaptureSettings, count_physical_cores
 N_LAYER, N_EMBD, N_FF, N_HEAD, N_HEAD_KV = 24, 896, 4864, 14, 2
 WANTED_RATIO = 1.02
 # Prompts per decode, tokens per prompt.
-PACKINGS = ((1, 120), (4, 120), (16, 30))
+PACKINGS = ("1x120", "4x120", "16x30")
 
 
 def write_model(path: Path, quantization: str, n_vocab: int) -> None:
@@ -152,6 +152,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=count_physical_cores())
     parser.add_argument("--vocab", type=int, default=32768)
     parser.add_argument("--quantization", nargs="+", default=["Q4_0", "Q8_0"])
+    parser.add_argument("--packing", nargs="+", default=PACKINGS, help="prompts x tokens of a decode")
     arguments = parser.parse_args()
     arguments.work_folder.mkdir(parents=True, exist_ok=True)
     settings = CaptureSettings(n_threads=arguments.threads, pack=True)
@@ -163,7 +164,7 @@ def main() -> None:
             print(f"writing {path}")
             write_model(path, quantization, arguments.vocab)
         with Model(path) as model:
-            for n_prompts, n_tokens in PACKINGS:
+            for n_prompts, n_tokens in (map(int, packing.split("x")) for packing in arguments.packing):
                 result = measure(model, n_prompts, n_tokens, settings, arguments.repetitions)
                 results.append({"quantization": quantization, **result})
                 low, high = result["ratio_quartiles"]

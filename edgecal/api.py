@@ -247,8 +247,6 @@ def capture(
 
 
 def _check_enough(prompts: Sequence[Prompt], method: Method) -> None:
-    from edgecal.calibration.fit import MIN_DISAGREEMENTS, MIN_EXAMPLES
-
     if method.needs_labels:
         n_labelled = sum(prompt.answer is not None for prompt in prompts)
         if n_labelled == 0:
@@ -256,11 +254,10 @@ def _check_enough(prompts: Sequence[Prompt], method: Method) -> None:
                 f'--method {method.name} learns from answers, and no prompt has an "answer"; add answers, or use '
                 "a method that needs none (dual-align, daca)"
             )
-    needed = {"vanilla": 1, "dual-align": MIN_EXAMPLES + MIN_DISAGREEMENTS}.get(method.name, MIN_EXAMPLES)
-    if len(prompts) < needed:
+    if len(prompts) < method.min_examples:
         raise NotIdentifiedError(
             f"{len(prompts)} prompts cannot determine a temperature by {method.name}, which needs at least "
-            f"{needed}; give more prompts"
+            f"{method.min_examples}; give more prompts"
         )
 
 

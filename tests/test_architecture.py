@@ -17,18 +17,25 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "errors": set(),
     "result": set(),
+    "jit": set(),
     "gguf": {"errors"},
     "prompts": {"errors"},
-    "calibration": {"errors"},
+    "calibration": {"errors", "jit"},
     "metrics": {"errors"},
-    "lens": {"errors", "gguf"},
+    "lens": {"errors", "jit", "gguf"},
     "llama": {"errors", "prompts"},
     "worker": {"errors"},
     "pair": {"errors", "gguf", "prompts", "calibration", "lens", "llama", "worker"},
     "api": {"errors", "result", "gguf", "prompts", "calibration", "metrics", "llama", "worker", "pair"},
     "cli": {"errors", "result", "api", "gguf", "prompts", "llama"},
 }
-ONLY_IN = {"click": {"cli"}, "rich": {"cli"}, "llama_cpp": {"llama"}, "jinja2": {"prompts"}}
+ONLY_IN = {
+    "click": {"cli"},
+    "rich": {"cli"},
+    "llama_cpp": {"llama"},
+    "jinja2": {"prompts"},
+    "numba": {"jit", "calibration", "lens"},
+}
 
 
 def modules():

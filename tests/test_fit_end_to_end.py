@@ -58,10 +58,11 @@ def run(request, records):
     return base, chat, records, reference, edgecal.capture(base, chat, prompts, settings=ONE_THREAD)
 
 
-# llama.cpp rounds activations to 8 bits before it multiplies them with quantized weights, which the reference
-# does not; on 300 prompts and a model this small that moves a temperature by 1 or 2 %. The methods differ only in
-# pure mathematics, so that a few of them are enough there.
-CASES = [("F32", method, 0.002) for method in METHODS]
+# llama.cpp keeps keys and values in 16 bits, and rounds activations to 8 bits before it multiplies them with
+# quantized weights; the reference does neither. On 300 prompts and a model this small that flips a few agreements:
+# measured, it moves a temperature by up to 0.4 % (F32) and 1.2 % (Q8_0; with F16 the keys alone are 0.07 % rms of
+# the logits' spread). The methods differ only in pure mathematics, so that a few are enough for Q8_0.
+CASES = [("F32", method, 0.01) for method in METHODS]
 CASES += [("Q8_0", method, 0.03) for method in (Method("daca"), Method("process"), Method("dual-align"))]
 
 

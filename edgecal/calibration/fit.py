@@ -18,7 +18,7 @@ from edgecal.calibration.method import MIN_DISAGREEMENTS, MIN_EXAMPLES, Method
 from edgecal.calibration.search import GRID_TAU, TAU_MAX, TAU_MIN, find_minimum
 from edgecal.errors import InputError, NotIdentifiedError
 
-__all__ = ["MIN_DISAGREEMENTS", "MIN_EXAMPLES", "TemperatureFit", "evaluate_loss", "fit_temperature"]
+__all__ = ["TemperatureFit", "evaluate_loss", "fit_temperature"]
 
 MAX_SHARE_AT_BOUND = 0.05
 FLAT_NATS = 1e-9  # a loss that varies less than this over the whole range of tau is flat

@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange
 
 from edgecal.calibration.choice_logits import FloatArray, IntArray
-from edgecal.calibration.jit import inner, kernel
+from edgecal.jit import inner, kernel
 
 __all__ = [
     "accumulate_rows",

@@ -12,8 +12,8 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from edgecal.jit import inner, kernel
 from edgecal.lens.head import Head
-from edgecal.lens.jit import inner, parallel_kernel
 
 __all__ = ["project"]
 
@@ -108,7 +108,7 @@ def _dot(x: NDArray[np.float64], row: NDArray[np.float32]) -> float:
     return total
 
 
-@parallel_kernel
+@kernel(parallel=True)
 def _project(
     hidden: NDArray[np.float32],
     row_index: NDArray[np.int32],

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from edgecal.calibration import jit
+from edgecal import jit
 
 PACKAGE = Path(__file__).parents[2] / "edgecal"
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgecal import jit
 
-PACKAGE = Path(__file__).parents[2] / "edgecal"
+PACKAGE = Path(jit.__file__).parent
 
 USE = """
 import numpy as np

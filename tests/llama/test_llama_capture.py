@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -132,11 +133,15 @@ def test_equals_an_independent_run(name: str, pack: bool) -> None:
     assert np.abs(logits - expected.logits).max() < 0.02 * expected.logits.std()
 
 
-def test_a_prompt_longer_than_every_batch() -> None:
-    prompts = random_prompts((700, 3, 129))
-    whole = run_all(tiny_llama("Q8_0"), prompts)
-    pieces = run_all(tiny_llama("Q8_0"), prompts, replace(ONE_THREAD, n_batch=64, n_ubatch=32))
-    assert same_bits(pieces, whole)
+@pytest.mark.parametrize("weights", ["F32", "BF16", "Q8_0", "Q4_K", "Q6_K"])
+def test_a_prompt_longer_than_every_batch(weights: str) -> None:
+    prompts = random_prompts((700, 3, 257))
+    whole = run_all(tiny_llama(weights), prompts, replace(ONE_THREAD, n_ubatch=1024))
+    for n_batch, n_ubatch in [(64, 32), (512, 256)]:
+        pieces = run_all(
+            tiny_llama(weights), prompts, replace(ONE_THREAD, n_batch=n_batch, n_ubatch=n_ubatch)
+        )
+        assert same_bits(pieces, whole)
 
 
 def test_two_models_at_once() -> None:
@@ -263,6 +268,17 @@ class TestModel:
 def test_importing_the_settings_loads_no_llama_cpp() -> None:
     code = "import sys, edgecal.llama.settings, edgecal.llama.packing; assert 'llama_cpp' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "passive"), ({"GOMP_SPINCOUNT": "7"}, "None")])
+def test_waiting_threads_sleep_unless_told_otherwise(chosen: dict[str, str], expected: str) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    environment = {key: value for key, value in os.environ.items() if key not in names} | chosen
+    code = "import os, edgecal.llama.library as l; l.load_library(); print(os.environ.get('OMP_WAIT_POLICY'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == expected
 
 
 def test_versions_are_named() -> None:

@@ -11,6 +11,7 @@ from edgecal.gguf.split import COUNT_KEY, TENSORS_KEY
 
 __all__ = ["MAX_BLOCKS", "check_model"]
 
+TOKENIZER_KEY = "tokenizer.ggml.model"
 MAX_BLOCKS = 512  # llama.cpp aborts the process on more
 
 
@@ -18,7 +19,7 @@ def check_model(header: Header) -> None:
     """InputError, one line, unless the file (of a split model the first) can be loaded as a model.
 
     Refused: no tensors, no architecture, an adapter or projector, a block count that is missing, not a
-    whole number, zero, or more than llama.cpp can take.
+    whole number, zero, or more than llama.cpp can take, no word on the tokenizer (`no_vocab` is one).
     """
     path = header.path
     kind = header.get("general.type")
@@ -41,6 +42,11 @@ def check_model(header: Header) -> None:
     n_blocks = int(header.get(key, 0))
     if not 1 <= n_blocks <= MAX_BLOCKS:
         raise InputError(f"{path}: {key} is {n_blocks}, expected 1 to {MAX_BLOCKS}")
+    if not header.is_text(TOKENIZER_KEY):
+        raise InputError(
+            f"{path}: holds no tokenizer ({TOKENIZER_KEY} is missing), which llama.cpp needs to load a model; "
+            "give a complete GGUF file"
+        )
 
 
 def _has_tensors_elsewhere(header: Header) -> bool:

@@ -114,6 +114,11 @@ def test_text_for_a_model_without_tokenizer(here):
     refused(fit(here, base="b.gguf", chat="c.gguf", data="text.jsonl"), 2, "b.gguf", "no tokenizer")
 
 
+def test_model_that_says_nothing_of_a_tokenizer(here):
+    write_tiny_llama(here / "mute.gguf", seed=5, metadata={"tokenizer.ggml.model": None})
+    refused(fit(here, base="mute.gguf"), 2, "mute.gguf", "tokenizer.ggml.model is missing")
+
+
 @pytest.mark.parametrize(("blocks", "code"), [(0, 2), (600, 2), (2**31 - 1, 2)])
 def test_absurd_block_counts(here, blocks, code):
     write_tiny_llama(here / "absurd.gguf", seed=5, metadata={"llama.block_count": blocks})

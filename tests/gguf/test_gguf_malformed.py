@@ -169,6 +169,9 @@ def test_a_model_needs_tensors_in_some_shard(tmp_path):
         key("split.count", Value.of(ValueType.UINT16, 2)),
         key("split.tensors.count", Value.of(ValueType.INT32, 9)),
     ]
+    with pytest.raises(InputError, match=r"tokenizer\.ggml\.model is missing"):
+        check_model(read_header(write_bytes(tmp_path / "mute.gguf", raw_gguf(keys))))
+    keys.append(key("tokenizer.ggml.model", Value.string("no_vocab")))
     check_model(read_header(write_bytes(tmp_path / "first.gguf", raw_gguf(keys))))
 
 

@@ -28,7 +28,7 @@ _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """The tokens of one decode; four arrays of the same length.
+    """The tokens of one decode; four arrays of the same length. At most one token of a sequence is wanted.
 
     Attributes
     ----------
@@ -59,6 +59,7 @@ class Context:
         self._library: Any = load_library()
         self._rule = split_rule(model.memory, n_seq_max=n_seq_max, kv_unified=settings.kv_unified)
         n_ctx = n_ctx_seq * n_seq_max
+        self._n_seq_max = n_seq_max
         self.n_batch = min(settings.n_batch, n_ctx)
         self.n_ubatch = min(settings.n_ubatch, self.n_batch)
         with ExitStack() as stack:
@@ -90,6 +91,9 @@ class Context:
         params.n_batch = self.n_batch
         params.n_ubatch = self.n_ubatch
         params.n_seq_max = n_seq_max
+        # One token of each sequence at most is wanted; llama.cpp would set memory aside for n_batch rows of
+        # logits otherwise (300 MB for a vocabulary of 150,000).
+        params.n_outputs_max = n_seq_max
         params.n_threads = settings.n_threads
         params.n_threads_batch = settings.n_threads
         params.flash_attn_type = _FLASH_ATTN_ENABLED if settings.flash_attn else _FLASH_ATTN_DISABLED
@@ -128,6 +132,12 @@ class Context:
         ------
         ModelError: llama.cpp failed, or a block's tensor was not as expected.
         """
+        n_wanted = int((batch.wanted >= 0).sum())
+        if n_wanted > self._n_seq_max or len(batch.tokens) > self.n_batch:  # llama.cpp would abort
+            raise ModelError(
+                f"a decode of {len(batch.tokens)} tokens, {n_wanted} of them wanted, does not fit a context of "
+                f"{self.n_batch} tokens and {self._n_seq_max} sequences"
+            )
         if self._hook is not None and hidden is not None and captured is not None:
             self._hook.plan(hidden, captured, self._plan(batch))
         clear_log()

@@ -198,6 +198,19 @@ class TestErrorsOfTheHook:
                 with pytest.raises(ModelError, match=r"block 0 .*5 rows .* expected, got 2 rows"):
                     context.decode(batch, np.empty((1, model.n_vocab), np.float32), hidden, captured)
 
+    def test_a_decode_that_llama_cpp_would_abort_on(self) -> None:
+        zeros = np.zeros(300, dtype=np.int32)
+        with (
+            Model(tiny_arch("llama")) as model,
+            Context(model, CaptureSettings(n_threads=1), n_ctx_seq=256, n_seq_max=1, hidden=False) as context,
+        ):
+            logits = np.empty((2, model.n_vocab), dtype=np.float32)
+            for size, wanted in [(300, -1), (2, 0)]:
+                part = zeros[:size]
+                batch = TokenBatch(part, np.arange(size, dtype=np.int32), part, part + np.int32(wanted))
+                with pytest.raises(ModelError, match=rf"decode of {size} tokens.* 256 tokens and 1 seq"):
+                    context.decode(batch, logits, None, None)
+
     def test_unsound_plan(self) -> None:
         hook = HiddenCapture(3, 64, ggml_addresses())
         hidden = np.empty((1, 3, 64), dtype=np.float32)

@@ -18,7 +18,6 @@ from edgecal.prompts.model import Prompt
 __all__ = ["ResolvedPrompt", "Tokenizer"]
 
 _TYPE_NONE = 0
-_ATTR_UNKNOWN = 1
 
 
 @dataclass(frozen=True)
@@ -155,12 +154,10 @@ class Tokenizer:
 
     def _following_token(self, text: str, tokens: list[int], label: str, *, verbatim: bool) -> int | None:
         joint = self.tokenize(text + label)
-        if len(joint) == len(tokens) + 1 and joint[:-1] == tokens and self._is_text_token(joint[-1]):
+        # The piece is compared too: a tokenizer drops characters that its vocabulary lacks without a word.
+        if joint[:-1] == tokens and self._piece_bytes(joint[-1]) == label.encode():
             return joint[-1]
         return self._piece_index().get(label) if verbatim else None
-
-    def _is_text_token(self, token: int) -> bool:
-        return not self._lib.llama_vocab_get_attr(self._vocab, token) & _ATTR_UNKNOWN
 
     def _describe(self, text: str, tokens: list[int], label: str) -> str:
         joint = self.tokenize(text + label)
@@ -184,8 +181,7 @@ class Tokenizer:
                     text = piece.decode("utf-8")
                 except UnicodeDecodeError:
                     continue
-                if self._is_text_token(token):
-                    self._pieces.setdefault(text, token)
+                self._pieces.setdefault(text, token)
         return self._pieces
 
     def _piece_bytes(self, token: int) -> bytes:

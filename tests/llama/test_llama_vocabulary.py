@@ -1,0 +1,154 @@
+"""Tokens as llama.cpp has them, and the labels' tokens as they follow a prompt, on real vocabularies."""
+
+from contextlib import contextmanager
+
+import llama_cpp
+import pytest
+from support.tiny_models import tiny_folder, write_tiny_llama
+from support.tiny_vocab import CHAT_TOKENS, bpe_vocab, spm_vocab
+
+from edgecal import InputError
+from edgecal.llama.model import Model
+from edgecal.llama.vocabulary import Tokenizer
+from edgecal.prompts import Prompt
+
+KINDS = {
+    "bpe": {"vocab": bpe_vocab()},
+    "bpe with bos": {"vocab": bpe_vocab(add_bos=True)},
+    "spm": {"vocab": spm_vocab()},
+    "spm without prefix": {"vocab": spm_vocab(add_space_prefix=False)},
+    "chat": {"vocab": bpe_vocab(), "extra_tokens": CHAT_TOKENS},
+    "eos": {"vocab": spm_vocab(), "metadata": {"tokenizer.ggml.add_eos_token": True}},
+    "none": {"vocab": "none"},
+}
+
+
+def path_of(kind):
+    path = tiny_folder() / f"vocabulary {kind}.gguf"
+    if not path.exists():
+        write_tiny_llama(path, seed=1, n_layer=1, **KINDS[kind])
+    return path
+
+
+@contextmanager
+def tokenizer_of(kind):
+    path = path_of(kind)
+    with Model(path) as model:
+        yield Tokenizer(model.vocab, model.n_vocab, f"the chat model {path.name}")
+
+
+def letters(n, text="Which is it?\nAnswer:"):
+    return Prompt(
+        text=text, labels=tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:n]), labels_verbatim=False, source="f, line 3"
+    )
+
+
+@pytest.mark.parametrize("kind", ["bpe", "bpe with bos", "spm", "spm without prefix", "chat"])
+@pytest.mark.parametrize(
+    "text", ["Answer the question", "", " two  spaces ", "né \u4e2d\n", "<|im_start|>user", "<s>x"]
+)
+def test_the_same_tokens_as_the_bindings(kind, text):
+    llama = llama_cpp.Llama(str(path_of(kind)), vocab_only=True, verbose=False)
+    expected = llama.tokenize(text.encode(), add_bos=True, special=True)
+    llama.close()
+    with tokenizer_of(kind) as tokenizer:
+        assert tokenizer.tokenize(text) == expected
+
+
+def test_special_tokens_in_text_are_special():
+    with tokenizer_of("chat") as tokenizer:
+        assert [tokenizer.piece(token) for token in tokenizer.tokenize("<|im_start|>yes")] == [
+            "<|im_start|>",
+            "yes",
+        ]
+
+
+def test_no_end_token_after_the_prompt():
+    with tokenizer_of("eos") as with_eos, tokenizer_of("spm") as without:
+        assert with_eos.tokenize("Which is it?") == without.tokenize("Which is it?")
+        assert (
+            with_eos.resolve(letters(4)).choice_tokens.tolist()
+            == without.resolve(letters(4)).choice_tokens.tolist()
+        )
+
+
+@pytest.mark.parametrize("kind", ["bpe", "bpe with bos", "spm", "spm without prefix"])
+def test_letters_after_a_colon_take_a_space(kind):
+    with tokenizer_of(kind) as tokenizer:
+        resolved = tokenizer.resolve(letters(26))
+        pieces = [tokenizer.piece(token) for token in resolved.choice_tokens]
+        assert pieces == [f" {letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+        assert resolved.tokens.tolist() == tokenizer.tokenize("Which is it?\nAnswer:")
+
+
+@pytest.mark.parametrize("kind", ["bpe", "spm"])
+def test_letters_after_a_line_end_take_none(kind):
+    with tokenizer_of(kind) as tokenizer:
+        resolved = tokenizer.resolve(letters(4, "Which is it?\nAnswer\n"))
+        assert [tokenizer.piece(token) for token in resolved.choice_tokens] == list("ABCD")
+
+
+@pytest.mark.parametrize("kind", ["bpe", "spm"])
+def test_verbatim_labels_are_the_tokens_of_that_text(kind):
+    with tokenizer_of(kind) as tokenizer:
+        prompt = Prompt(text="Is it so? Answer:", labels=(" yes", " no"), source="f, line 3")
+        assert [tokenizer.piece(t) for t in tokenizer.resolve(prompt).choice_tokens] == [" yes", " no"]
+        # Joined with the space before it the tokenizer would make another token of it; its own text still is one.
+        prompt = Prompt(text="Is it so? Answer: ", labels=("yes", "no"), source="f, line 3")
+        assert [tokenizer.piece(t) for t in tokenizer.resolve(prompt).choice_tokens] == ["yes", "no"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt", "told"),
+    [
+        (
+            "bpe",
+            Prompt(text="So:", labels=(" yes", " maybe not"), source="f, line 3"),
+            "' maybe not' is not one token",
+        ),
+        (
+            "spm",
+            Prompt(text="So:", labels=(" yes", " zebra"), source="f, line 3"),
+            "' zebra' is not one token",
+        ),
+        ("none", letters(2), "has no tokenizer"),
+        (
+            "bpe",
+            Prompt(tokens=(5, 4000), choice_tokens=(1, 2), source="f, line 3"),
+            "token id 4000 is outside",
+        ),
+        (
+            "none",
+            Prompt(tokens=(5,), choice_tokens=(1, 4000), source="f, line 3"),
+            "token id 4000 is outside",
+        ),
+    ],
+)
+def test_what_cannot_be_resolved_is_one_clear_line(kind, prompt, told):
+    with tokenizer_of(kind) as tokenizer, pytest.raises(InputError) as caught:
+        tokenizer.resolve(prompt)
+    text = str(caught.value)
+    assert told in text and "\n" not in text and f"the chat model vocabulary {kind}.gguf" in text
+
+
+def test_letters_that_the_vocabulary_lacks():
+    from dataclasses import replace
+
+    from support.tiny_vocab import UNUSED
+
+    whole = bpe_vocab()
+    gone = {whole.id_of("ĠC"), whole.id_of("C")}
+    words = tuple(b"<gone %d>" % index if index in gone else word for index, word in enumerate(whole.tokens))
+    types = tuple(UNUSED if index in gone else kind for index, kind in enumerate(whole.token_types))
+    merges = tuple(merge for merge in whole.merges if merge != "Ġ C")
+    path = tiny_folder() / "no C.gguf"
+    write_tiny_llama(
+        path, seed=1, n_layer=1, vocab=replace(whole, tokens=words, token_types=types, merges=merges)
+    )
+    with Model(path) as model:
+        tokenizer = Tokenizer(model.vocab, model.n_vocab, "m")
+        assert len(tokenizer.resolve(letters(2)).choice_tokens) == 2
+        with pytest.raises(
+            InputError, match=r"f, line 3: the label 'C' is not one token after this prompt in m"
+        ):
+            tokenizer.resolve(letters(3))

@@ -1,0 +1,72 @@
+"""What describes the code is true: the CLI reference, the README's tree, links and keys."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.cli_reference import cli_reference
+
+import edgecal
+from edgecal.gguf import CalibrationRecord, calibration_edits, read_header
+from edgecal.prompts import read_bank
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def block(name):
+    return re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL).group(1)
+
+
+def test_the_cli_reference_is_current():
+    assert (ROOT / "docs/cli.md").read_text("utf-8") == cli_reference()
+
+
+def test_the_tree_names_every_part():
+    named = set(re.findall(r"^ {0,2}([a-z_]+(?:/|\.py))", block("tree"), re.MULTILINE)) - {"edgecal/"}
+    parts = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in Path(edgecal.__file__).parent.iterdir()
+        if not path.name.startswith("_")
+    }
+    assert named == parts | {"native/", "models/", "bench/", "tests/"}
+
+
+def test_every_key_is_explained(tmp_path):
+    from support.tiny_models import write_tiny_llama
+
+    path = write_tiny_llama(tmp_path / "m.gguf", seed=1, metadata={"general.sampling.temp": 0.7})
+    record = CalibrationRecord(
+        2.0, (1.9, 2.1), "daca", "", "choices", 100, "0" * 64, 0.8, "base", "0" * 64, "llama.cpp"
+    )
+    changes, _ = calibration_edits(read_header(path), record)
+    explained = set(re.findall(r"`((?:edgecal|general)\.[a-z0-9_.]+)`", README))
+    assert set(changes) <= explained
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "models/README.md", "bench/README.md", "docs/log.md", "CHANGELOG.md"]
+)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text("utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_bank_is_as_large_as_the_readme_says():
+    bank = read_bank()
+    assert f"{len(bank)} questions over {len({question.subject for question in bank})} subjects" in README
+
+
+def test_the_make_targets_that_the_readme_names_exist():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in set(re.findall(r"make ([a-z-]+)", README)) - {"answer"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_no_file_is_larger_than_a_reader_can_hold():
+    files = subprocess.run(["git", "ls-files", "edgecal", "native"], cwd=ROOT, capture_output=True, text=True)
+    for name in files.stdout.split():
+        if name.endswith((".py", ".c", ".h")):
+            assert len((ROOT / name).read_text("utf-8").splitlines()) <= 450, name

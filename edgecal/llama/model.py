@@ -6,6 +6,7 @@ Knows sizes and pointers. Does not know prompts, contexts, tokenization or the h
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -78,7 +79,7 @@ class Model:
         callback = library.llama_progress_callback(report)
         params.progress_callback = callback
         clear_log()
-        handle = library.llama_model_load_from_file(str(self.path).encode(), params)
+        handle = library.llama_model_load_from_file(os.fsencode(self.path), params)
         if failure:
             if handle:
                 library.llama_model_free(handle)

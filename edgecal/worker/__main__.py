@@ -13,6 +13,7 @@ import threading
 import traceback
 from typing import IO, Any
 
+from edgecal.errors import EdgecalError
 from edgecal.worker.protocol import Failure, Result, Sign, read_frame, write_frame
 
 
@@ -35,8 +36,12 @@ def main() -> None:
     try:
         module, name = request.function.split(":")
         value = getattr(importlib.import_module(module), name)(request.argument, report)
-    except Exception as error:
+    except EdgecalError as error:
         write_frame(frames, Failure(error, traceback.format_exc()))
+    except MemoryError:
+        write_frame(frames, Failure(MemoryError(), traceback.format_exc()))
+    except Exception:
+        write_frame(frames, Failure(None, traceback.format_exc()))
     else:
         write_frame(frames, Result(value))
     frames.close()

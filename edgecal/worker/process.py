@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from edgecal.errors import EdgecalError, ModelError
+from edgecal.errors import ModelError
 from edgecal.worker.protocol import Failure, Request, Result, Sign, read_frame, write_frame
 
 __all__ = ["DEFAULT_TIMEOUT_S", "run_in_worker"]
@@ -79,29 +79,35 @@ def run_in_worker(
             with contextlib.suppress(OSError):
                 stream.close()
     if isinstance(outcome, Failure):
-        if isinstance(outcome.error, EdgecalError):
-            raise outcome.error
         if isinstance(outcome.error, MemoryError):
             raise ModelError(f"{what}: not enough memory; use a smaller model or fewer prompts (--limit)")
+        if outcome.error is not None:
+            raise outcome.error
         raise RuntimeError(f"the worker failed on {what}\n{outcome.trace}")
     return outcome.value
 
 
 def _start() -> subprocess.Popen[bytes]:
+    """Starts the worker, which finds its modules where this process finds them: the folder that it is started
+    in and PYTHONPATH may hold anything."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    if root not in path:
+        path.append(root)
+    code = f"import sys; sys.path[:] = {path!a}; from edgecal.worker.__main__ import main; main()"
     environment = dict(os.environ)
     environment["GGML_NO_BACKTRACE"] = "1"  # an abort must not start a debugger
-    root = str(Path(__file__).resolve().parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "edgecal.worker"]
-        if sys.version_info >= (3, 11)
-        else [sys.executable, "-m", "edgecal.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,  # Ctrl-C is for the parent, which kills the worker
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the parent, which kills the worker
+        )
+    except OSError as error:
+        raise ModelError(f"cannot start a process to run llama.cpp in: {error}") from error
 
 
 def _listen(
@@ -130,10 +136,12 @@ def _listen(
 
 
 def _pump_frames(stream: IO[bytes], frames: queue.Queue[Any]) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while (frame := read_frame(stream)) is not None:
-            frames.put(frame)
-    frames.put(None)
+    try:
+        with contextlib.suppress(OSError, ValueError):
+            while (frame := read_frame(stream)) is not None:
+                frames.put(frame)
+    finally:  # whatever happens, the listener must not wait for more
+        frames.put(None)
 
 
 def _pump_lines(stream: IO[bytes], lines: deque[str]) -> None:

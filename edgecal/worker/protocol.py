@@ -10,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from typing import IO, Any
 
+from edgecal.errors import EdgecalError
+
 __all__ = ["Failure", "Request", "Result", "Sign", "read_frame", "write_frame"]
 
 _LENGTH = struct.Struct("<Q")
@@ -39,9 +41,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """The function raised `error`; `trace` is its traceback as text."""
+    """The function raised. `error` is what to raise again, None for a bug, of which only `trace`, its traceback
+    as text, is sent: nobody knows whether any exception survives pickling."""
 
-    error: Exception
+    error: EdgecalError | MemoryError | None
     trace: str
 
 

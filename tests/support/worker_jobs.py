@@ -22,6 +22,26 @@ def fail(argument, report):
     return {}["missing"]
 
 
+class PickyError(Exception):
+    """Cannot be unpickled: pickle would call it without its second argument."""
+
+    def __init__(self, one, other):
+        super().__init__(one)
+
+
+def fail_oddly(argument, report):
+    raise PickyError("one", "other")
+
+
+def say_oddly(argument, report):
+    error = PickyError("one", "other")
+    report(error)
+
+
+def use_all_memory(argument, report):
+    raise MemoryError
+
+
 def abort(argument, report):
     os.write(2, b"some.cpp:12: GGML_ASSERT(x > 0) failed\nand more\n")
     os.abort()

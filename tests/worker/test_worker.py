@@ -18,7 +18,7 @@ SUPPORT = str(Path(__file__).parents[1] / "support")
 
 @pytest.fixture(autouse=True)
 def jobs_are_importable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", SUPPORT)
+    monkeypatch.syspath_prepend(SUPPORT)
 
 
 def run(name, argument=None, **options):
@@ -43,6 +43,34 @@ def test_our_errors_come_back_as_they_are():
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*KeyError: .missing"):
         run("fail")
+
+
+def test_a_bug_whose_exception_cannot_be_sent_keeps_its_traceback_too():
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*PickyError: one"):
+        run("fail_oddly")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_frame_that_cannot_be_read_is_no_hang():
+    """It is a bug, whose traceback the listening thread leaves on stderr, but the wait ends."""
+    began_s = time.monotonic()
+    with pytest.raises(ModelError):
+        run("say_oddly")
+    assert time.monotonic() - began_s < 30
+
+
+def test_no_memory_is_one_line():
+    with pytest.raises(ModelError, match=r"^model m\.gguf: not enough memory"):
+        run("use_all_memory")
+
+
+def test_modules_in_the_current_folder_are_nobodys_business(monkeypatch, tmp_path):
+    """The worker finds its modules where its parent does."""
+    for name in ("numpy.py", "pickle.py", "edgecal.py", "worker_jobs.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert run("add", 41) == 42
 
 
 @pytest.mark.parametrize(

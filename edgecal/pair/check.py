@@ -45,6 +45,11 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
             "layer by layer, so use the base model that the chat model came from, or --method daca, which "
             "needs only their outputs"
         )
+    if layers and (n_blocks := count_blocks(base.header)) < 2:
+        raise InputError(
+            f"{base.path} and {chat.path} have {n_blocks} block each: process alignment needs at least 2, to see "
+            "where the paths part; use --method daca"
+        )
     warnings.extend(
         f"the models are not alike: {difference}; is {base.path.name} the base model of {chat.path.name}?"
         for difference in unlike
@@ -71,6 +76,9 @@ def _differences(base: Header, chat: Header) -> list[str]:
         found.append(f"architecture {base.architecture} (base) and {chat.architecture} (chat)")
     if (n_base := count_blocks(base)) != (n_chat := count_blocks(chat)):
         found.append(f"{n_base} blocks (base) and {n_chat} blocks (chat)")
+    widths = [header.get(f"{header.architecture}.embedding_length") for header in (base, chat)]
+    if widths[0] != widths[1]:
+        found.append(f"embeddings of {widths[0]} (base) and {widths[1]} (chat) numbers")
     match = compare_vocabularies(base, chat)
     if not match.equal:
         found.append(match.reason)

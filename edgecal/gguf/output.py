@@ -73,7 +73,7 @@ def plan_output(
         path = default_output(chat) if output is None else Path(output)
         plan = OutputPlan(chat, path, _sibling_paths(chat, path), False, force)
         everything = (*inputs, *chat.paths)
-        _check_target(path, everything, force, by_default=output is None)
+        _check_target(path, everything, force)
         for sibling in plan.siblings:
             _check_sibling(sibling, everything, force)
     _check_room(plan)
@@ -129,14 +129,14 @@ def _sibling_paths(chat: ShardSet, path: Path) -> tuple[Path, ...]:
 
 
 def _check_in_place(path: Path, inputs: Collection[Path]) -> None:
+    store = content_store(path)
+    if store is not None:
+        raise InputError(f"{path}: lies in {store}, whose files must not change; give --output outside it")
     if path.is_symlink():
         raise InputError(
             f"{path}: a symbolic link to {path.readlink()}; editing in place changes only plain files: "
             "give the file itself, or --output"
         )
-    store = content_store(path)
-    if store is not None:
-        raise InputError(f"{path}: lies in {store}, whose files must not change; give --output outside it")
     status = path.stat()
     if status.st_nlink > 1:
         raise InputError(
@@ -149,12 +149,11 @@ def _check_in_place(path: Path, inputs: Collection[Path]) -> None:
         raise OutputError(f"{path}: is read-only; make it writable, or give --output")
 
 
-def _check_target(path: Path, inputs: Collection[Path], force: bool, *, by_default: bool) -> None:
+def _check_target(path: Path, inputs: Collection[Path], force: bool) -> None:
     _check_folder(path)
     store = content_store(path)
     if store is not None:
-        where = "give --output outside it" if by_default else "choose a path outside it"
-        raise InputError(f"{path}: lies in {store}, which must not be written to; {where}")
+        raise InputError(f"{path}: lies in {store}, which must not be written to; give --output outside it")
     if path.is_symlink():
         raise InputError(f"{path}: a symbolic link to {path.readlink()}; give the path of a plain file")
     if path.is_dir():

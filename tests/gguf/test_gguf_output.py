@@ -137,7 +137,7 @@ def test_model_caches_are_left_alone(tmp_path, store):
     assert content_store(chat.path) is not None
     assert "must not change" in refused(chat, None, in_place=True)
     assert "give --output" in refused(chat, None)
-    assert "choose a path outside" in refused(chat, chat.path.with_name("new.gguf"))
+    assert "give --output outside it" in refused(chat, chat.path.with_name("new.gguf"))
     plan = plan_output(chat, tmp_path / "new.gguf")
     write_output(plan, changes={})
     assert (tmp_path / "new.gguf").read_bytes() == chat.path.read_bytes() == MODEL
@@ -150,8 +150,9 @@ def test_a_cache_behind_links_is_recognised(tmp_path):
     snapshot.parent.mkdir(parents=True)
     snapshot.symlink_to(blob.path)
     chat = find_shards(snapshot)
-    assert "symbolic link" in refused(chat, None, in_place=True)
-    assert "Hugging Face cache" in refused(chat, None)
+    for in_place in (True, False):
+        text = refused(chat, None, in_place=in_place)
+        assert "Hugging Face cache" in text and "give --output outside it" in text
     (tmp_path / "mine").symlink_to(snapshot.parent)
     assert "Hugging Face cache" in refused(chat, tmp_path / "mine" / "out.gguf")
 

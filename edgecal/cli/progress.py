@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from edgecal.api import Progress
+from edgecal.cli.streams import say
 
 __all__ = ["show_progress"]
 
 _LINE_EVERY_S = 5.0
-_STAGES = {"hash": "hashing the base model", "fit": "fitting the temperature", "write": "writing the file"}
+_STAGES = {"hash": "hashing the base model", "fit": "fitting the temperature (compiles for some seconds the first time)", "write": "writing the file"}
 
 
 @contextmanager
@@ -60,8 +61,7 @@ class _Lines:
                 rate = progress.n_tokens_done / elapsed_s
                 left_s = (progress.n_tokens_total - progress.n_tokens_done) / rate
                 text += f", {rate:.0f} tokens/s, {left_s:.0f} s left"
-        sys.stderr.write(f"edgecal: {text}\n")
-        sys.stderr.flush()
+        say(text)
 
 
 @contextmanager

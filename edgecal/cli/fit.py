@@ -128,6 +128,7 @@ def fit_command(
     """
     import edgecal
     from edgecal.cli.progress import show_progress
+    from edgecal.cli.streams import printing, say
     from edgecal.cli.tables import print_fit
     from edgecal.gguf import default_output, find_shards
     from edgecal.llama.settings import CaptureSettings
@@ -169,8 +170,9 @@ def fit_command(
         )
     if not quiet:
         for warning in result.warnings:
-            click.echo(f"edgecal: warning: {warning}", err=True)
-    if as_json:
-        click.echo(json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False))
-    else:
-        print_fit(result, sampling_key=not no_sampling_key)
+            say(f"warning: {warning}")
+    with printing("" if result.output is None else f"; {result.output} is complete"):
+        if as_json:
+            click.echo(json.dumps(result.to_dict(), allow_nan=False))
+        else:
+            print_fit(result, sampling_key=not no_sampling_key)

@@ -6,10 +6,10 @@ for longer than a user does. Does not know what is being interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 
@@ -37,8 +37,13 @@ def leave_soon_on_interrupt() -> None:
             else:
                 return
             time.sleep(_GRACE_S)
-            sys.stderr.write("edgecal: interrupted; nothing was written\n")
-            sys.stderr.flush()
+            _say_so()
             os._exit(EXIT_INTERRUPTED)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _say_so() -> None:
+    """Past Python's own streams, whose locks the main thread may hold; a progress bar's cursor is shown again."""
+    with contextlib.suppress(OSError):
+        os.write(2, (b"\r\x1b[?25h" if os.isatty(2) else b"") + b"edgecal: interrupted\n")

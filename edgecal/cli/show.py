@@ -17,6 +17,7 @@ def show_command(file: str, as_json: bool) -> None:
     """Print the calibration (edgecal.*) and the sampling defaults (general.sampling.*) in FILE."""
     from pathlib import Path
 
+    from edgecal.cli.streams import printing
     from edgecal.gguf import read_calibration, read_header
 
     header = read_header(Path(file))
@@ -28,12 +29,13 @@ def show_command(file: str, as_json: bool) -> None:
         "calibration": _section(header, "edgecal."),
         "sampling": _section(header, "general.sampling."),
     }
-    if as_json:
-        click.echo(json.dumps(values, ensure_ascii=False))
-    else:
-        from edgecal.cli.tables import print_show
+    with printing():
+        if as_json:
+            click.echo(json.dumps(values))
+        else:
+            from edgecal.cli.tables import print_show
 
-        print_show(values)
+            print_show(values)
 
 
 def _section(header: Any, prefix: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgecal.cli.streams import printable
 from edgecal.result import FitResult
 
 __all__ = ["print_fit", "print_show"]
@@ -59,9 +60,9 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
             f"{_megabytes(result.models[role]['peak_memory_bytes'])} ({role})" for role in ("base", "chat")
         ),
     )
-    table.add_row("output", result.output or "nothing written")
+    table.add_row("output", printable(result.output) if result.output is not None else "nothing written")
     for sibling in result.siblings:
-        table.add_row("", f"{sibling['path']} ({sibling['how']})")
+        table.add_row("", f"{printable(sibling['path'])} ({sibling['how']})")
     _print(table)
     if result.output is not None:
         _print("")
@@ -92,12 +93,12 @@ def print_show(values: dict[str, Any]) -> None:
     """Prints what a GGUF file says about calibration and sampling."""
     table = _two_columns()
     for name in ("path", "name", "architecture"):
-        table.add_row(name, str(values[name]) if values[name] is not None else "not said")
+        table.add_row(name, printable(str(values[name])) if values[name] is not None else "not said")
     for section in ("calibration", "sampling"):
         if not values[section]:
             table.add_row(section, "none in this file")
         for key, value in values[section].items():
-            table.add_row(key, _short(value))
+            table.add_row(printable(key), _short(value))
     _print(table)
 
 
@@ -126,7 +127,7 @@ def _short(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_short(item) for item in value)
-    return str(value)
+    return printable(str(value))
 
 
 def _histogram(counts: list[int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgecal.cli import cli
+from edgecal.cli.commands import cli
 
 
 def cli_reference() -> str:

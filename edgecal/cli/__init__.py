@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from edgecal.cli.interrupt import leave_soon_on_interrupt
 from edgecal.cli.streams import open_missing_streams, say
 from edgecal.errors import EXIT_INTERRUPTED, EdgecalError
 
@@ -22,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits with the documented code; only a bug leaves a traceback."""
     try:
         open_missing_streams()
+        from edgecal.cli.interrupt import leave_soon_on_interrupt
+
         leave_soon_on_interrupt()
         from edgecal.cli.commands import run_command
 

@@ -13,7 +13,11 @@ from edgecal.cli.streams import say
 __all__ = ["show_progress"]
 
 _LINE_EVERY_S = 5.0
-_STAGES = {"hash": "hashing the base model", "fit": "fitting the temperature (compiles for some seconds the first time)", "write": "writing the file"}
+_STAGES = {
+    "hash": "hashing the base model",
+    "fit": "fitting the temperature (compiles for some seconds the first time)",
+    "write": "writing the file",
+}
 
 
 @contextmanager

@@ -211,3 +211,18 @@ def test_label_free_methods_never_see_a_label(records):
             del result[key]
         results.append(result)
     assert results[0] == results[1] == results[2]
+
+
+def test_prompts_that_do_not_fit_the_chat_model_are_told_before_the_base_model_runs(tmp_path):
+    short = {"llama.context_length": 16}
+    write_tiny_pair(tmp_path / "base.gguf", tmp_path / "chat.gguf", seed=5, chat_metadata=short)
+    stages = []
+    with pytest.raises(edgecal.InputError, match=r"prompt \d+: the prompt has \d+ tokens.*the chat model .* is 16"):
+        edgecal.fit(
+            tmp_path / "base.gguf",
+            tmp_path / "chat.gguf",
+            random_token_prompts(60, seed=1),
+            settings=ONE_THREAD,
+            on_progress=lambda progress: stages.append((progress.stage, progress.model)),
+        )
+    assert ("run", "base") not in stages

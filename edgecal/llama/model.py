@@ -41,8 +41,16 @@ class Model:
     memory: what it remembers of earlier tokens, as far as micro-batches depend on it.
     """
 
-    def __init__(self, path: str | Path, *, on_progress: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        vocab_only: bool = False,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
         """Loads the file; `on_progress` is called with the share that is loaded, 0 to 1.
+
+        With `vocab_only` no weights are loaded: quick, enough to tokenize, and nothing can be run.
 
         Raises
         ------
@@ -55,13 +63,13 @@ class Model:
             raise InputError(f"{self.path}: no such model file; give the path of a GGUF file")
         library: Any = load_library()
         with ExitStack() as stack:
-            self.handle: int | None = self._load(library, on_progress)
+            self.handle: int | None = self._load(library, vocab_only, on_progress)
             stack.callback(library.llama_model_free, self.handle)
             self._read(library)
             self._check(library)
             self._stack = stack.pop_all()
 
-    def _load(self, library: Any, on_progress: Callable[[float], None] | None) -> int:
+    def _load(self, library: Any, vocab_only: bool, on_progress: Callable[[float], None] | None) -> int:
         failure: list[BaseException] = []
 
         def report(share: float, _user: object) -> bool:
@@ -75,6 +83,7 @@ class Model:
 
         params = library.llama_model_default_params()
         params.n_gpu_layers = 0
+        params.vocab_only = vocab_only
         # Kept in a name: llama.cpp calls it until the load is over.
         callback = library.llama_progress_callback(report)
         params.progress_callback = callback

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -90,22 +92,22 @@ def capture_pair(
     InputError: a prompt does not fit a model.
     ModelError: a model could not be run.
     """
-    seen = {}
-    for role, path in (("base", base_path), ("chat", chat_path)):
-        name = f"the {role} model {path}"
+    requests = {
+        role: ObserveRequest(path, f"the {role} model {path}", tuple(prompts), layers, settings)
+        for role, path in (("base", base_path), ("chat", chat_path))
+    }
 
-        def on_sign(progress: ObserveProgress, role: str = role) -> None:
-            if on_progress is not None:
-                on_progress(role, progress)
-
-        request = ObserveRequest(path, name, tuple(prompts), layers, settings)
-        seen[role] = run_in_worker(
-            "edgecal.pair.observe:observe_model",
-            request,
-            what=name,
-            on_progress=on_sign,
+    def run(function: str, role: str) -> Any:
+        return run_in_worker(
+            f"edgecal.pair.observe:{function}",
+            requests[role],
+            what=requests[role].name,
+            on_progress=None if on_progress is None else partial(on_progress, role),
             timeout_s=timeout_s,
         )
+
+    run("check_prompts", "chat")  # before the base model runs, which can take an hour
+    seen: dict[str, Observation] = {role: run("observe_model", role) for role in requests}
     logits = ChoiceLogits(
         base_final=seen["base"].final_logits,
         chat_final=seen["chat"].final_logits,

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,10 @@ from edgecal.errors import InputError
 from edgecal.llama.settings import CaptureSettings
 from edgecal.prompts.model import Prompt
 
-__all__ = ["Observation", "ObserveProgress", "ObserveRequest", "observe_model"]
+if TYPE_CHECKING:
+    from edgecal.llama.vocabulary import ResolvedPrompt, Tokenizer
+
+__all__ = ["Observation", "ObserveProgress", "ObserveRequest", "check_prompts", "observe_model"]
 
 _CHECK_PROMPTS = 8
 
@@ -93,13 +96,7 @@ def observe_model(request: ObserveRequest, report: Callable[[ObserveProgress], N
 
     with Model(request.path, on_progress=on_load) as model:
         tokenizer = Tokenizer(model.vocab, model.n_vocab, request.name)
-        resolved = [tokenizer.resolve(prompt) for prompt in request.prompts]
-        for prompt, item in zip(request.prompts, resolved, strict=True):
-            if len(item.tokens) > model.n_ctx_train:
-                raise InputError(
-                    f"{prompt.source}: the prompt has {len(item.tokens)} tokens, more than the context of "
-                    f"{request.name}, which is {model.n_ctx_train}; shorten the prompt or leave it out"
-                )
+        resolved = _resolve(request, tokenizer, model.n_ctx_train)
         tokens = [item.tokens for item in resolved]
         choice_ids = _pad([item.choice_tokens for item in resolved])
         n_tokens_total = sum(map(len, tokens))
@@ -142,6 +139,31 @@ def observe_model(request: ObserveRequest, report: Callable[[ObserveProgress], N
             system_info=system_info(),
             peak_memory_bytes=_peak_memory_bytes(),
         )
+
+
+def check_prompts(request: ObserveRequest, report: Callable[[ObserveProgress], None]) -> None:
+    """Checks that the prompts fit a model, without loading its weights.
+
+    Raises
+    ------
+    InputError, ModelError: those of `observe_model` that the prompts and the vocabulary decide.
+    """
+    from edgecal.llama.model import Model
+    from edgecal.llama.vocabulary import Tokenizer
+
+    with Model(request.path, vocab_only=True) as model:
+        _resolve(request, Tokenizer(model.vocab, model.n_vocab, request.name), model.n_ctx_train)
+
+
+def _resolve(request: ObserveRequest, tokenizer: Tokenizer, n_ctx_train: int) -> list[ResolvedPrompt]:
+    resolved = [tokenizer.resolve(prompt) for prompt in request.prompts]
+    for prompt, item in zip(request.prompts, resolved, strict=True):
+        if len(item.tokens) > n_ctx_train:
+            raise InputError(
+                f"{prompt.source}: the prompt has {len(item.tokens)} tokens, more than the context of "
+                f"{request.name}, which is {n_ctx_train}; shorten the prompt or leave it out"
+            )
+    return resolved
 
 
 class _Lens:

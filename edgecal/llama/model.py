@@ -50,7 +50,8 @@ class Model:
     ) -> None:
         """Loads the file; `on_progress` is called with the share that is loaded, 0 to 1.
 
-        With `vocab_only` no weights are loaded: quick, enough to tokenize, and nothing can be run.
+        With `vocab_only` neither weights nor sizes are loaded: quick, and enough to tokenize; `vocab`,
+        `n_vocab` and `architecture` are right, everything else is not to be used.
 
         Raises
         ------
@@ -66,7 +67,8 @@ class Model:
             self.handle: int | None = self._load(library, vocab_only, on_progress)
             stack.callback(library.llama_model_free, self.handle)
             self._read(library)
-            self._check(library)
+            if not vocab_only:
+                self._check(library)
             self._stack = stack.pop_all()
 
     def _load(self, library: Any, vocab_only: bool, on_progress: Callable[[float], None] | None) -> int:

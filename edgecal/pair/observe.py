@@ -148,11 +148,15 @@ def check_prompts(request: ObserveRequest, report: Callable[[ObserveProgress], N
     ------
     InputError, ModelError: those of `observe_model` that the prompts and the vocabulary decide.
     """
+    from edgecal.gguf import read_header
     from edgecal.llama.model import Model
     from edgecal.llama.vocabulary import Tokenizer
 
     with Model(request.path, vocab_only=True) as model:
-        _resolve(request, Tokenizer(model.vocab, model.n_vocab, request.name), model.n_ctx_train)
+        n_ctx_train = read_header(request.path).get(f"{model.architecture}.context_length")
+        if not isinstance(n_ctx_train, int):
+            n_ctx_train = sys.maxsize  # llama.cpp will say what is wrong with the file
+        _resolve(request, Tokenizer(model.vocab, model.n_vocab, request.name), n_ctx_train)
 
 
 def _resolve(request: ObserveRequest, tokenizer: Tokenizer, n_ctx_train: int) -> list[ResolvedPrompt]:

@@ -111,7 +111,7 @@ def test_text_for_a_model_without_tokenizer(here):
     for name, seed in (("b.gguf", 1), ("c.gguf", 2)):
         write_tiny_llama(here / name, seed=seed, vocab="none")
     write_json_lines(here / "text.jsonl", [{**QUESTION, "question": f"Number {i}?"} for i in range(60)])
-    refused(fit(here, base="b.gguf", chat="c.gguf", data="text.jsonl"), 2, "b.gguf", "no tokenizer")
+    refused(fit(here, base="b.gguf", chat="c.gguf", data="text.jsonl"), 2, "c.gguf", "no tokenizer")
 
 
 def test_model_that_says_nothing_of_a_tokenizer(here):

@@ -47,8 +47,9 @@ GGML_GETTERS = (
 _WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 _LOG_LINES = 200
-_LEVEL_WARN = 2
-_LEVEL_ERROR = 3
+# As in ggml.h; the bindings' own logger numbers them differently, and wrongly.
+_LEVEL_WARN = 3
+_LEVEL_ERROR = 4
 _LEVEL_CONT = 5
 
 # (level, text) of llama.cpp's latest log lines. llama.cpp has one log for the whole process, so one ring.

@@ -96,7 +96,7 @@ class Model:
                 library.llama_model_free(handle)
             raise failure[0]
         if not handle:
-            reason = last_error_lines() or "llama.cpp gave no reason"
+            reason = last_error_lines(2) or "llama.cpp gave no reason"
             raise ModelError(
                 f"{self.path}: llama.cpp cannot load the model ({reason}); is the file complete?"
             )

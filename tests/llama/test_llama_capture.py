@@ -258,6 +258,12 @@ class TestModel:
         with pytest.raises(ModelError, match=r"short\.gguf: llama.cpp cannot load the model \(\S.*\)"):
             Model(path)
 
+    def test_llama_cpps_own_reason_is_quoted(self, tmp_path: Path) -> None:
+        path = tmp_path / "odd.gguf"
+        write_tiny_llama(path, seed=5, metadata={"tokenizer.ggml.model": "weird"})
+        with pytest.raises(ModelError, match="unknown tokenizer: 'weird'"):
+            Model(path)
+
     def test_no_causal_language_model(self, tmp_path: Path) -> None:
         path = tmp_path / "unknown.gguf"
         path.write_bytes(tiny_llama("F32").read_bytes().replace(b"llama", b"hlama"))

@@ -1,0 +1,162 @@
+"""Pre-training: next-token prediction on the world's text, from random weights, on a CPU.
+
+Documents are packed into rows of equal length, each row starting with the begin token and each document ending
+with the end token. Every document is seen once. The loss is the mean over tokens of the negative log-likelihood,
+weighted by what a token is: answer letters count most, the options that a question happens to offer least.
+It does not know how the text came about, nor what is done with the network afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from bpe import BEGIN, END
+from network import Network
+from tokenizers import Tokenizer
+
+WEIGHT_ANSWER, WEIGHT_STATEMENT, WEIGHT_PROMPT = 8.0, 1.0, 0.2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to pre-train. A step is one batch of `n_rows` rows of `n_tokens` tokens."""
+
+    n_documents: int = 150_000
+    n_rows: int = 24
+    n_tokens: int = 96
+    learning_rate: float = 2e-3
+    muon_rate: float = 5e-3
+    warmup: int = 100
+    final_rate: float = 0.05
+    weight_decay: float = 0.02
+    stop: float = 1.0
+
+
+Document = list[list[str]]
+Encoded = tuple[list[int], list[float]]
+
+
+def encode(tokenizer: Tokenizer, documents: Iterable[Document]) -> Iterator[Encoded]:
+    """Token ids and loss weights of each document, with the end token."""
+    end = tokenizer.token_to_id(END)
+    for document in documents:
+        ids: list[int] = []
+        weights: list[float] = []
+        for text, answer in document:
+            asked = tokenizer.encode(text).ids
+            said = tokenizer.encode(answer).ids
+            ids += asked + said
+            weights += [WEIGHT_PROMPT if answer else WEIGHT_STATEMENT] * len(asked) + [WEIGHT_ANSWER] * len(
+                said
+            )
+        yield [*ids, end], [*weights, WEIGHT_PROMPT]
+
+
+def pack(encoded: Iterable[Encoded], n_tokens: int, begin: int, look_ahead: int = 256) -> Iterator[Encoded]:
+    """Rows of n_tokens + 1 ids, filled from a short queue of documents, and padded with weight 0.
+
+    A row starts with the oldest document that waits; then it takes the longest that still fits. Documents that
+    do not fit a row alone are left out.
+    """
+    source = (e for e in encoded if len(e[0]) <= n_tokens)
+    queue: list[Encoded] = []
+    while True:
+        for item in source:
+            queue.append(item)
+            if len(queue) >= look_ahead:
+                break
+        if not queue:
+            return
+        ids, weights = [begin], [0.0]
+        item = queue.pop(0)
+        while True:
+            ids += item[0]
+            weights += item[1]
+            room = n_tokens + 1 - len(ids)
+            fitting = [(len(e[0]), -i) for i, e in enumerate(queue) if len(e[0]) <= room]
+            if not fitting:
+                break
+            item = queue.pop(-max(fitting)[1])
+        padding = n_tokens + 1 - len(ids)
+        yield ids + [begin] * padding, weights + [0.0] * padding
+
+
+def batches(rows: Iterable[Encoded], n_rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Ids [n_rows, n_tokens + 1] and weights of the same shape; an incomplete last batch is dropped."""
+    chunk: list[Encoded] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == n_rows:
+            yield torch.tensor([r[0] for r in chunk]), torch.tensor([r[1] for r in chunk])
+            chunk = []
+
+
+def weighted_loss(network: Network, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean of the next-token loss in nats, the products computed in bfloat16."""
+    wanted = weights[:, 1:] > 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = network.head(network(ids[:, :-1])[wanted])
+    loss = F.cross_entropy(logits.float(), ids[:, 1:][wanted], reduction="none")
+    w = weights[:, 1:][wanted]
+    return (loss * w).sum() / w.sum()
+
+
+def optimizers(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW; with a `muon_rate` the blocks' matrices go to Muon instead."""
+    matrices = [p for n, p in network.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
+    others = [p for n, p in network.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
+    if recipe.muon_rate:
+        muon = torch.optim.Muon(
+            matrices, lr=recipe.muon_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        return [muon, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))]
+
+
+def pretrain(
+    network: Network,
+    tokenizer: Tokenizer,
+    documents: Sequence[Document],
+    recipe: Recipe,
+    report: Callable[[str], None] = print,
+    evaluate: Callable[[Network], str] | None = None,
+) -> None:
+    """Train `network` in place on `documents`, in their order."""
+    begin = tokenizer.token_to_id(BEGIN)
+    rows = list(pack(encode(tokenizer, documents), recipe.n_tokens, begin))
+    n_steps = int(len(rows) // recipe.n_rows * recipe.stop)
+    report(f"{len(documents)} documents, {len(rows)} rows, {n_steps} steps")
+    chosen = optimizers(network, recipe)
+    rates = [[g["lr"] for g in o.param_groups] for o in chosen]
+    recent: list[float] = []
+    start = time.monotonic()
+    for step, (ids, weights) in enumerate(batches(rows, recipe.n_rows)):
+        if step >= n_steps:
+            break
+        decay = 1 - (1 - recipe.final_rate) * max(0.0, (step / n_steps - 0.3) / 0.7)
+        factor = min(1.0, (step + 1) / recipe.warmup) * decay
+        for optimizer, base in zip(chosen, rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = rate * factor
+            optimizer.zero_grad(set_to_none=True)
+        loss = weighted_loss(network, ids, weights)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        for optimizer in chosen:
+            optimizer.step()
+        recent.append(loss.item())
+        if (step + 1) % 50 == 0:
+            text = f"step {step + 1}/{n_steps}  loss {np.mean(recent):.4f}  {time.monotonic() - start:.0f} s"
+            if evaluate is not None and (step + 1) % 200 == 0:
+                text += "  " + evaluate(network)
+            report(text)
+            recent = []

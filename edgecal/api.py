@@ -109,10 +109,10 @@ def fit(
     Dual-Align: arXiv 2601.04277. DACA: arXiv 2505.16690. Temperature scaling: Guo et al. 2017.
     """
     from edgecal.calibration import Method, fit_temperature
-    from edgecal.gguf import find_shards, plan_output
+    from edgecal.gguf import CalibrationRecord, calibration_edits, find_shards, plan_output
 
-    if prompts is not None and not isinstance(prompts, (str, Path)):
-        prompts = list(prompts)
+    if prompts is not None and not isinstance(prompts, (str, Path, Mapping)):
+        prompts = list(prompts)  # an iterator is good for one pass only
     chosen = Method(method, ise=ise, tau_scope=tau_scope, combine=combine, lam=lam)
     if n_bootstrap < MIN_BOOTSTRAP:
         raise InputError(f"an interval needs at least {MIN_BOOTSTRAP} resamples, got {n_bootstrap}")
@@ -129,6 +129,8 @@ def fit(
             force=force,
             inputs=inputs,
         )
+        # A file whose keys cannot be replaced is refused now, not after the run.
+        calibration_edits(chat_shards.header, CalibrationRecord(temperature=1.0), sampling_key)
     captured = capture(
         base_shards.path,
         chat_shards.path,
@@ -164,7 +166,9 @@ def load_prompts(
     from edgecal.prompts import (
         Prompt,
         PromptTemplate,
+        Question,
         canonical_order,
+        check_prompt,
         draw_prompts,
         parse_record,
         read_bank,
@@ -176,14 +180,21 @@ def load_prompts(
     records: list[Question | Prompt] = []
     if source is None:
         records.extend(read_bank())
+    elif isinstance(source, Mapping):
+        raise InputError("the prompts are one record; give a list of records, or a file")
     else:
         for number, item in enumerate([source] if isinstance(source, (str, Path)) else source, start=1):
             if isinstance(item, (str, Path)):
                 records.extend(read_json_lines(item))
             elif isinstance(item, Mapping):
                 records.append(parse_record(item, f"prompt {number}"))
+            elif isinstance(item, (Question, Prompt)):
+                records.append(check_prompt(item, f"prompt {number}"))
             else:
-                records.append(item)
+                raise InputError(
+                    f"prompt {number}: expected a file's path, a record (a dict), a Question or a Prompt, got "
+                    f"{type(item).__name__}"
+                )
     if not records:
         raise InputError("there are no prompts; give at least one question (see edgecal fit --help)")
     if not isinstance(template, PromptTemplate):

@@ -13,13 +13,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import NoReturn
 
 from edgecal.errors import InputError
 from edgecal.prompts.model import LABEL_LETTERS, MAX_CHOICES, MIN_CHOICES, Prompt, Question
 
-__all__ = ["parse_record", "read_json_lines"]
+__all__ = ["check_prompt", "parse_record", "read_json_lines"]
 
 _FORMS = {"question": "choices", "prompt": "labels", "tokens": "choice_tokens"}
 _MAX_TOKEN_ID = 2**31 - 1
@@ -105,6 +107,32 @@ def parse_record(record: object, source: str) -> Question | Prompt:
     return Prompt(text=text, labels=options, answer=answer, subject=subject, source=source)
 
 
+def check_prompt(item: Question | Prompt, source: str) -> Question | Prompt:
+    """Holds an object that was made in Python to the rules for records.
+
+    Returns
+    -------
+    The same, with `source` as its source if it has none.
+
+    Raises
+    ------
+    InputError: as `parse_record`.
+    """
+    item = item if item.source else replace(item, source=source)
+    values = {
+        "question": item.question if isinstance(item, Question) else None,
+        "choices": item.choices if isinstance(item, Question) else None,
+        "prompt": item.text if isinstance(item, Prompt) else None,
+        "labels": item.labels if isinstance(item, Prompt) else None,
+        "tokens": item.tokens if isinstance(item, Prompt) else None,
+        "choice_tokens": item.choice_tokens if isinstance(item, Prompt) else None,
+        "answer": item.answer,
+        "subject": item.subject,
+    }
+    parse_record({key: value for key, value in values.items() if value is not None}, item.source)
+    return item
+
+
 def _read_lines(path: str | Path, name: str) -> Iterator[tuple[int, str]]:
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
@@ -159,10 +187,18 @@ def _check_unicode(text: str, what: str, source: str) -> None:
 def _token_ids(value: object, key: str, source: str) -> tuple[int, ...]:
     if not isinstance(value, (list, tuple)):
         _fail(source, f'"{key}" must be a list of token ids, got {_kind(value)}')
+    ids = []
     for index, item in enumerate(value):
-        if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= _MAX_TOKEN_ID:
+        number = _whole_number(item)
+        if number is None or not 0 <= number <= _MAX_TOKEN_ID:
             _fail(source, f'"{key}" item {index} must be a token id (an integer from 0), got {item!r:.40}')
-    return tuple(value)
+        ids.append(number)
+    return tuple(ids)
+
+
+def _whole_number(value: object) -> int | None:
+    """Also numpy's integers, which people have in Python; truth values are none."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
 
 
 def _check_count(count: int, key: str, source: str) -> None:
@@ -173,9 +209,10 @@ def _check_count(count: int, key: str, source: str) -> None:
 def _answer(value: object, labels: tuple[str, ...], n_choices: int, source: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        if 0 <= value < n_choices:
-            return value
+    number = _whole_number(value)
+    if number is not None:
+        if 0 <= number < n_choices:
+            return number
         _fail(source, f'"answer" must be an index from 0 to {n_choices - 1}, got {value}')
     if isinstance(value, str):
         if value in labels:

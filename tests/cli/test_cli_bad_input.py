@@ -242,6 +242,18 @@ def test_outputs_that_are_refused(here):
         refused(fit(here, "--output", name), 2, name, told)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("general.sampling.temp", "hot", "--no-sampling-key"),
+        ("edgecal.temperature", float("nan"), "edgecal.temperature is nan"),
+    ],
+)
+def test_keys_that_cannot_be_replaced_are_told_before_the_run(here, key, value, told):
+    write_tiny_llama(here / "odd.gguf", seed=5, metadata={key: value, "llama.attention.head_count": 0})
+    refused(fit(here, chat="odd.gguf"), 2, "odd.gguf", told)
+
+
 def test_in_place_refuses_links_and_model_caches(here):
     (here / "link.gguf").symlink_to("chat.gguf")
     refused(fit(here, "--in-place", chat="link.gguf"), 2, "symbolic link")

@@ -177,6 +177,8 @@ def load_prompts(
 
     if limit is not None and limit < 1:
         raise InputError(f"the limit of prompts must be at least 1, got {limit}")
+    if not 0 <= seed < 2**64:
+        raise InputError(f"the seed is {seed}, expected 0 to 2^64 - 1")
     records: list[Question | Prompt] = []
     if source is None:
         records.extend(read_bank())
@@ -236,6 +238,9 @@ def capture(
     from edgecal.pair.check import check_pair
     from edgecal.worker.process import DEFAULT_TIMEOUT_S
 
+    timeout_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+    if not timeout_s > 0:  # also not a number
+        raise InputError(f"the timeout must be above 0 seconds, got {timeout_s}")
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
     pair_warnings = check_pair(base_shards, chat_shards, layers=layers)
 
@@ -251,7 +256,7 @@ def capture(
         prompts,
         layers=layers,
         settings=CaptureSettings() if settings is None else settings,
-        timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
+        timeout_s=timeout_s,
         pair_warnings=pair_warnings,
         on_progress=on_observe,
     )

@@ -57,3 +57,11 @@ def test_numpy_integers_are_integers():
 def test_what_is_refused(source, told):
     with pytest.raises(edgecal.InputError, match=told):
         edgecal.load_prompts(source)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [({"limit": 0}, "limit"), ({"seed": -1}, "seed"), ({"seed": 2**64}, "seed")]
+)
+def test_options_that_make_no_sense(options, told):
+    with pytest.raises(edgecal.InputError, match=told):
+        edgecal.load_prompts([QUESTION], **options)

@@ -16,8 +16,9 @@ from edgecal.errors import InputError
 
 __all__ = ["CaptureSettings", "count_physical_cores"]
 
-# llama.cpp's own limit on sequences in a context.
+# llama.cpp's own limits on sequences in a context and on threads; more crash it.
 MAX_SEQUENCES = 256
+MAX_THREADS = 512
 
 
 def count_physical_cores() -> int:
@@ -71,6 +72,8 @@ class CaptureSettings:
             value = getattr(self, name)
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
+        if self.n_threads > MAX_THREADS:
+            raise InputError(f"n_threads must be at most {MAX_THREADS}, got {self.n_threads}")
         if self.n_seq_max > MAX_SEQUENCES:
             raise InputError(f"n_seq_max must be at most {MAX_SEQUENCES}, got {self.n_seq_max}")
         if self.n_ubatch > self.n_batch:

@@ -162,6 +162,8 @@ def _obituary(code: int, what: str, lines: deque[str]) -> str:
     else:
         how = f"the worker process ended early with exit code {code}"
     reason = _most_telling(lines)
+    if "bad_alloc" in reason:
+        return f"{what}: {how}: it asked for more memory than there is; is the file damaged?"
     return f"{what}: {how}" + (f": {reason}" if reason else "") + "; the model file cannot be used as it is"
 
 

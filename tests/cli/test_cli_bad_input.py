@@ -203,6 +203,8 @@ def test_a_bad_template(here):
         (["--in-place", "--output", "x.gguf"], "exclude each other"),
         (["--method", "magic"], "magic"),
         (["--limit", "0"], "0"),
+        (["--threads", "100000"], "at most 512"),
+        (["--timeout", "nan"], "timeout"),
     ],
 )
 def test_bad_options(here, options, told):

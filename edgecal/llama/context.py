@@ -144,7 +144,10 @@ class Context:
         status = self._decode(batch)
         failed = status != 0
         if self._hook is not None and not failed:
-            self._hook.finish()
+            try:
+                self._hook.finish()
+            except ModelError as error:
+                raise ModelError(f"{self._model.path}: {error}") from None
         if failed:
             raise ModelError(
                 f"{self._model.path}: llama.cpp's decode of {len(batch.tokens)} tokens failed with status "

@@ -151,20 +151,20 @@ def _pump_lines(stream: IO[bytes], lines: deque[str]) -> None:
 
 
 def _obituary(code: int, what: str, lines: deque[str]) -> str:
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        how = f"llama.cpp ended the worker process with {name}"
-        if name == "SIGKILL":
-            how += " (the system may have run out of memory)"
-    else:
-        how = f"the worker process ended early with exit code {code}"
     reason = _most_telling(lines)
+    because = f": {reason}" if reason else ""
+    if code >= 0:
+        return f"{what}: the worker process ended early with exit code {code}{because}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    how = f"{what}: llama.cpp ended the worker process with {name}"
+    if name == "SIGKILL":
+        return f"{how} (the system may have run out of memory); try a smaller model"
     if "bad_alloc" in reason:
-        return f"{what}: {how}: it asked for more memory than there is; is the file damaged?"
-    return f"{what}: {how}" + (f": {reason}" if reason else "") + "; the model file cannot be used as it is"
+        return f"{how}: it asked for more memory than there is; is the file damaged?"
+    return f"{how}{because}; the model file cannot be used as it is"
 
 
 def _most_telling(lines: deque[str]) -> str:

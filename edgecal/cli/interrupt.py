@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -23,7 +24,8 @@ _GRACE_S = 0.7
 def leave_soon_on_interrupt() -> None:
     """From now on, `_GRACE_S` after a Ctrl-C that has not ended the program it ends anyway, with exit code 130.
 
-    A worker process ends with it, and an output file under its final name is never half-written.
+    A worker process ends with it, and an output file under its final name is never half-written. A
+    KeyboardInterrupt that cannot pass through native code (a compiler's callback) is not complained about.
     """
     receiving, sending = socket.socketpair()
     sending.setblocking(False)
@@ -41,6 +43,13 @@ def leave_soon_on_interrupt() -> None:
             os._exit(EXIT_INTERRUPTED)
 
     threading.Thread(target=watch, daemon=True).start()
+    complain = sys.unraisablehook
+
+    def complain_of_others(lost: sys.UnraisableHookArgs) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            complain(lost)
+
+    sys.unraisablehook = complain_of_others
 
 
 def _say_so() -> None:

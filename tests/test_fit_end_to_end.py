@@ -217,7 +217,9 @@ def test_prompts_that_do_not_fit_the_chat_model_are_told_before_the_base_model_r
     short = {"llama.context_length": 16}
     write_tiny_pair(tmp_path / "base.gguf", tmp_path / "chat.gguf", seed=5, chat_metadata=short)
     stages = []
-    with pytest.raises(edgecal.InputError, match=r"prompt \d+: the prompt has \d+ tokens.*the chat model .* is 16"):
+    with pytest.raises(
+        edgecal.InputError, match=r"prompt \d+: the prompt has \d+ tokens.*the chat model .* is 16"
+    ):
         edgecal.fit(
             tmp_path / "base.gguf",
             tmp_path / "chat.gguf",

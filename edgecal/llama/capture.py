@@ -119,11 +119,11 @@ class _Slots:
                 f"{self._path}: block {block} was not captured for prompt {self._indices[slot]} (from 0); "
                 "methods that need no hidden states (--method daca) still work"
             )
-        broken = np.isnan(self.logits).any(axis=1)
+        broken = ~(self.logits < np.inf).all(axis=1)  # a masked token's logit may be minus infinity
         if broken.any():
             raise ModelError(
                 f"{self._path}: the logits after prompt {self._indices[broken.argmax()]} (from 0) are not "
-                "numbers; are the model's weights damaged?"
+                "finite numbers; are the model's weights damaged?"
             )
         if self.hidden is not None and not np.isfinite(self.hidden).all():
             slot, block = (int(at[0]) for at in np.nonzero(~np.isfinite(self.hidden).all(axis=2)))

@@ -15,6 +15,7 @@ import numpy as np
 from edgecal.calibration import ChoiceLogits
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.observe import Observation, ObserveProgress, ObserveRequest
+from edgecal.prompts.digest import count_repeats
 from edgecal.prompts.model import Prompt
 from edgecal.worker import run_in_worker
 from edgecal.worker.process import DEFAULT_TIMEOUT_S
@@ -50,8 +51,14 @@ class PairCapture:
         return {"base": float(self.base.choice_mass.mean()), "chat": float(self.chat.choice_mass.mean())}
 
     def warnings(self) -> list[str]:
-        """What was odd about the pair, and which model would rather say something else than a choice."""
+        """What was odd about the pair and the prompts, and which model would rather say something else than a
+        choice."""
         found = list(self.pair_warnings)
+        if n_repeats := count_repeats(self.prompts):
+            found.append(
+                f"{n_repeats} of {len(self.prompts)} prompts repeat another; each counts as an example of its own, "
+                "so the interval is narrower than it should be"
+            )
         for role, seen in (("base", self.base), ("chat", self.chat)):
             mass = float(seen.choice_mass.mean())
             if mass < _MASS_WARNING or 2 * seen.n_outside > len(self.prompts):

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecal.prompts.model import Prompt
 
-__all__ = ["canonical_order", "compute_prompts_sha256", "draw_prompts"]
+__all__ = ["canonical_order", "compute_prompts_sha256", "count_repeats", "draw_prompts"]
 
 
 def canonical_order(prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -43,6 +43,11 @@ def compute_prompts_sha256(prompts: Sequence[Prompt], *, with_answers: bool = Fa
         if with_answers:
             total.update(repr(prompt.answer).encode())
     return total.hexdigest()
+
+
+def count_repeats(prompts: Sequence[Prompt]) -> int:
+    """How many prompts say the same as one before them, answers aside."""
+    return len(prompts) - len({_digest(prompt) for prompt in prompts})
 
 
 def draw_prompts(prompts: Sequence[Prompt], limit: int, seed: int) -> list[Prompt]:

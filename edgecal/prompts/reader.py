@@ -142,8 +142,8 @@ def _read_lines(path: str | Path, name: str) -> Iterator[tuple[int, str]]:
         ) from None
     except IsADirectoryError:
         raise InputError(f"{name}: is a folder; --data takes a JSON Lines file") from None
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise InputError(f"{name}: cannot be read ({getattr(error, 'strerror', error)})") from None
     for number, raw in enumerate(data.split(b"\n"), start=1):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -85,8 +85,9 @@ class PromptTemplate:
             source = Path(path).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise InputError(f"{path}: the template is not UTF-8 text; save it as UTF-8") from None
-        except OSError as error:
-            raise InputError(f"{path}: the template cannot be read ({error.strerror})") from None
+        except (OSError, ValueError) as error:  # ValueError: a null character in the path
+            reason = getattr(error, "strerror", error)
+            raise InputError(f"{path}: the template cannot be read ({reason})") from None
         return cls(source, str(path))
 
     def render(self, question: Question) -> Prompt:

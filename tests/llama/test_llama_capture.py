@@ -218,12 +218,13 @@ class TestRefusals:
             with pytest.raises(InputError, match=message):
                 capture(model, prompts, ONE_THREAD, hidden=True)
 
-    def test_weights_that_are_not_numbers(self, tmp_path: Path) -> None:
-        path = tmp_path / "nan.gguf"
+    @pytest.mark.parametrize("weight", [np.nan, 3e38])
+    def test_weights_that_make_no_finite_numbers(self, tmp_path: Path, weight: float) -> None:
+        path = tmp_path / "broken.gguf"
         data = bytearray(tiny_llama("F32").read_bytes())
-        data[-4096:] = np.full(1024, np.nan, dtype=np.float32).tobytes()
+        data[-4096:] = np.full(1024, weight, dtype=np.float32).tobytes()
         path.write_bytes(data)
-        with pytest.raises(ModelError, match=r"prompt 0 \(from 0\).* (not numbers|not finite)"):
+        with pytest.raises(ModelError, match=r"prompt 0 \(from 0\).* not finite"):
             run_all(path, random_prompts((5,)))
 
 

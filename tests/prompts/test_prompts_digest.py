@@ -2,7 +2,7 @@
 
 import random
 
-from edgecal.prompts import Prompt, canonical_order, compute_prompts_sha256, draw_prompts
+from edgecal.prompts import Prompt, canonical_order, compute_prompts_sha256, count_repeats, draw_prompts
 
 PROMPTS = [Prompt(text=f"q{i}", labels=(" A", " B"), answer=i % 2, source=f"line {i}") for i in range(50)]
 
@@ -33,3 +33,10 @@ def test_digest_sees_content_and_answers_only_when_asked():
     assert compute_prompts_sha256([*PROMPTS, PROMPTS[0]]) != compute_prompts_sha256(PROMPTS)
     text, tokens = Prompt(text="a", labels=("b", "c")), Prompt(tokens=(1,), choice_tokens=(2, 3))
     assert compute_prompts_sha256([text]) != compute_prompts_sha256([tokens])
+
+
+def test_repeats_are_counted_whatever_their_answers_and_sources():
+    assert count_repeats([]) == count_repeats(PROMPTS) == 0
+    again = [Prompt(text=p.text, labels=p.labels, answer=None) for p in PROMPTS[:3]]
+    assert count_repeats([*PROMPTS, *again, *again]) == 6
+    assert count_repeats([*PROMPTS, Prompt(text="q0", labels=(" A", " C"))]) == 0

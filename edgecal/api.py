@@ -101,7 +101,8 @@ def fit(
     ------
     InputError: a file, a prompt or an option is wrong; nothing was run or written.
     ModelError: a model could not be run, or the lens does not fit it.
-    NotIdentifiedError: the prompts do not determine a temperature; nothing was written.
+    NotIdentifiedError: the prompts do not determine a temperature; nothing was written. Its `warnings` are
+        those that a result would have had.
     OutputError: the file could not be written; what was there is intact.
 
     References
@@ -142,7 +143,10 @@ def fit(
     )
     if on_progress is not None:
         on_progress(Progress("fit"))
-    fitted = fit_temperature(captured.logits, chosen, n_bootstrap=n_bootstrap, seed=seed)
+    try:
+        fitted = fit_temperature(captured.logits, chosen, n_bootstrap=n_bootstrap, seed=seed)
+    except NotIdentifiedError as error:
+        raise NotIdentifiedError(str(error), captured.warnings()) from None
     return _conclude(captured, fitted, base_shards, chat_shards, plan, sampling_key, on_progress)
 
 

@@ -14,6 +14,8 @@ Knows nothing of the rest of the package.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = ["EdgecalError", "InputError", "ModelError", "NotIdentifiedError", "OutputError"]
 
 EXIT_INTERRUPTED = 130
@@ -38,9 +40,18 @@ class ModelError(EdgecalError):
 
 
 class NotIdentifiedError(EdgecalError):
-    """The prompts do not determine a temperature (METHOD: too few examples, flat, or at a bound)."""
+    """The prompts do not determine a temperature: too few examples, a flat loss, or a minimum at a bound.
+
+    Attributes
+    ----------
+    warnings: what was odd about the pair and the prompts, which may be why; one line each.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, warnings: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.warnings = tuple(warnings)
 
 
 class OutputError(EdgecalError):

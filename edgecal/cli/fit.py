@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
+
+from edgecal.errors import NotIdentifiedError
 
 __all__ = ["fit_command"]
 
@@ -128,7 +131,7 @@ def fit_command(
     """
     import edgecal
     from edgecal.cli.progress import show_progress
-    from edgecal.cli.streams import printing, say
+    from edgecal.cli.streams import printing
     from edgecal.cli.tables import print_fit
     from edgecal.gguf import default_output, find_shards
     from edgecal.llama.settings import CaptureSettings
@@ -146,33 +149,42 @@ def fit_command(
         settings = replace(settings, n_threads=threads)
     if ubatch_size is not None:
         settings = replace(settings, n_ubatch=ubatch_size, n_batch=max(settings.n_batch, ubatch_size))
-    with show_progress(quiet=quiet) as on_progress:
-        result = edgecal.fit(
-            base,
-            chat,
-            list(data) if data else None,
-            method=method,
-            ise=ise,
-            tau_scope=tau_scope,
-            combine=combine,
-            lam=lam,
-            template=PromptTemplate.from_file(template) if template is not None else None,
-            limit=limit,
-            seed=seed,
-            n_bootstrap=bootstrap,
-            settings=settings,
-            timeout_s=timeout,
-            output=target,
-            in_place=in_place,
-            force=force,
-            sampling_key=not no_sampling_key,
-            on_progress=on_progress,
-        )
-    if not quiet:
-        for warning in result.warnings:
-            say(f"warning: {warning}")
+    try:
+        with show_progress(quiet=quiet) as on_progress:
+            result = edgecal.fit(
+                base,
+                chat,
+                list(data) if data else None,
+                method=method,
+                ise=ise,
+                tau_scope=tau_scope,
+                combine=combine,
+                lam=lam,
+                template=PromptTemplate.from_file(template) if template is not None else None,
+                limit=limit,
+                seed=seed,
+                n_bootstrap=bootstrap,
+                settings=settings,
+                timeout_s=timeout,
+                output=target,
+                in_place=in_place,
+                force=force,
+                sampling_key=not no_sampling_key,
+                on_progress=on_progress,
+            )
+    except NotIdentifiedError as error:
+        _warn(error.warnings, quiet=quiet)  # one of them may be the reason
+        raise
+    _warn(result.warnings, quiet=quiet)
     with printing("" if result.output is None else f"; {result.output} is complete"):
         if as_json:
             click.echo(json.dumps(result.to_dict(), allow_nan=False))
         else:
             print_fit(result, sampling_key=not no_sampling_key)
+
+
+def _warn(warnings: Sequence[str], *, quiet: bool) -> None:
+    from edgecal.cli.streams import say
+
+    for warning in warnings if not quiet else ():
+        say(f"warning: {warning}")

@@ -25,6 +25,7 @@ Answer the following multiple-choice question. Give only the letter of the corre
 {% endfor %}Answer:"""
 
 _MAX_PRODUCT = 1_000_000
+_MAX_CHARACTERS = 1_000_000
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -100,7 +101,7 @@ class PromptTemplate:
 
         Raises
         ------
-        InputError: the template fails on this question, or gives an empty text.
+        InputError: the template fails on this question, or gives an empty or an absurdly long text.
         """
         choices = [
             {"label": label, "text": text}
@@ -119,6 +120,11 @@ class PromptTemplate:
             ) from None
         if not text.strip():
             raise InputError(f"{self.name}: gives an empty prompt for {question.source or 'a question'}")
+        if len(text) > _MAX_CHARACTERS:
+            raise InputError(
+                f"{self.name}: gives {len(text)} characters for {question.source or 'a question'}, more than "
+                f"{_MAX_CHARACTERS}"
+            )
         return Prompt(
             text=text,
             labels=question.labels,

@@ -224,6 +224,17 @@ def test_identical_models_have_no_disagreement(here):
     refused(fit(here, chat="same.gguf"), 4, "disagreement")
 
 
+def test_warnings_are_told_where_nothing_is_identified(here):
+    """One of them may be the reason."""
+    write_json_lines(here / "twice.jsonl", 2 * random_token_prompts(30, seed=1))
+    arguments = ["fit", "base.gguf", "base.gguf", "--data", "twice.jsonl", "-t", "1"]
+    result = edgecal(*arguments, cwd=here)
+    refused(result, 4, "disagreement")
+    text = result.stderr.decode()
+    assert "warning: base and chat are the same file" in text and "30 of 60 prompts repeat another" in text
+    assert b"warning" not in edgecal(*arguments, "-q", cwd=here).stderr
+
+
 # Output
 
 

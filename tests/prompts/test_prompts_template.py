@@ -31,6 +31,8 @@ def test_a_file_replaces_it(tmp_path):
         "{{ ''.__class__.__base__.__subclasses__() }}",
         "{{ 'a' * 100000000000 }}",
         "{{ 9 ** 999999999 }}",
+        "{{ '%9999999d' % 3 }}",
+        "{{ question | center(9999999) }}",
         "{% for i in range(99999999) %}x{% endfor %}",
         "{{ 1 / 0 }}",
         "{{ choices[7].text }}",

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import cache
 from itertools import product
 
 import gguf
@@ -34,18 +35,21 @@ METHODS = [
 
 @pytest.fixture(scope="module")
 def records():
-    """Random prompts; each answer is drawn from the base model's own probabilities, so that ts has an optimum."""
-    return random_token_prompts(300, seed=3)
+    return random_token_prompts(300, seed=3, answers=True)
 
 
-@pytest.fixture(scope="module")
-def run(request, records):
-    """A pair, its capture by edgecal, and the reference's choice logits by layer."""
-    folder = tiny_folder() / f"end-to-end-{request.param}"
+@cache
+def captured_pair(quantization):
+    """A pair, its prompts, the reference's choice logits by layer, and edgecal's capture.
+
+    Each answer is drawn from the base model's own probabilities, so that `ts` has an optimum.
+    """
+    folder = tiny_folder() / f"end-to-end-{quantization}"
     folder.mkdir()
     base, chat = write_tiny_pair(
-        folder / "base.gguf", folder / "chat.gguf", seed=5, quantization=request.param, perturbation=0.2
+        folder / "base.gguf", folder / "chat.gguf", seed=5, quantization=quantization, perturbation=0.2
     )
+    records = random_token_prompts(300, seed=3)
     reference = []
     for path in (base, chat):
         model = ReferenceLlama(path)
@@ -67,12 +71,11 @@ CASES += [("Q8_0", method, 0.03) for method in (Method("daca"), Method("process"
 
 
 @pytest.mark.parametrize(
-    ("run", "method", "tolerance"),
+    ("quantization", "method", "tolerance"),
     [pytest.param(*case, id=f"{case[0]} {case[1].name} {case[1].variant_text()}".strip()) for case in CASES],
-    indirect=["run"],
 )
-def test_temperature_equals_the_reference(run, method, tolerance):
-    _, _, records, (base, chat), captured = run
+def test_temperature_equals_the_reference(quantization, method, tolerance):
+    _, _, records, (base, chat), captured = captured_pair(quantization)
     labels = [record["answer"] for record in records]
     options = {} if method.ise is None else {"ise": method.ise, "tau_scope": method.tau_scope}
     if method.combine is not None:
@@ -83,10 +86,10 @@ def test_temperature_equals_the_reference(run, method, tolerance):
     assert fitted.interval[0] < expected < fitted.interval[1]
 
 
-@pytest.mark.parametrize("run", ["F32", "Q8_0"], indirect=True)
-def test_final_logits_are_llama_cpps_own(run):
+@pytest.mark.parametrize("quantization", ["F32", "Q8_0"])
+def test_final_logits_are_llama_cpps_own(quantization):
     """The same prompt through the plain bindings, alone in a fresh context, gives the same bits."""
-    _, chat, _, _, captured = run
+    _, chat, _, _, captured = captured_pair(quantization)
     llama = llama_cpp.Llama(
         str(chat), n_ctx=256, n_threads=1, n_threads_batch=1, flash_attn=False, verbose=False
     )

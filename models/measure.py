@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -37,9 +38,14 @@ class Answers:
         return best
 
 
-def read_questions(path: Path) -> list[dict[str, object]]:
+def read_questions(path: Path) -> list[dict[str, Any]]:
     """The rows of a question file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def prompt_of(question: dict[str, Any]) -> str:
+    """A question's text as a model gets it."""
+    return INSTRUCTION + render(question["question"], question["choices"])
 
 
 def tokenize(vocab: ctypes.c_void_p, text: str) -> list[int]:
@@ -52,7 +58,7 @@ def tokenize(vocab: ctypes.c_void_p, text: str) -> list[int]:
     return list(ids[:n])
 
 
-def run(path: Path, questions: Sequence[dict[str, object]], n_threads: int = 1) -> Answers:
+def run(path: Path, questions: Sequence[dict[str, Any]], n_threads: int = 1) -> Answers:
     """Ask the model at `path` all questions."""
     silence()
     llama_cpp.llama_backend_init()
@@ -72,7 +78,7 @@ def run(path: Path, questions: Sequence[dict[str, object]], n_threads: int = 1) 
         llama_cpp.llama_model_free(model)
 
 
-def _run(model: ctypes.c_void_p, context: ctypes.c_void_p, questions: Sequence[dict[str, object]]) -> Answers:
+def _run(model: ctypes.c_void_p, context: ctypes.c_void_p, questions: Sequence[dict[str, Any]]) -> Answers:
     vocab = llama_cpp.llama_model_get_vocab(model)
     n_vocab = llama_cpp.llama_vocab_n_tokens(vocab)
     memory = llama_cpp.llama_get_memory(context)
@@ -80,7 +86,7 @@ def _run(model: ctypes.c_void_p, context: ctypes.c_void_p, questions: Sequence[d
     probs, mass = np.zeros((len(questions), widest)), np.zeros(len(questions))
     tokens = []
     for i, question in enumerate(questions):
-        prompt = INSTRUCTION + render(question["question"], question["choices"])
+        prompt = prompt_of(question)
         ids = tokenize(vocab, prompt)
         letters = [_last_token(vocab, prompt, ids, letter) for letter in LETTERS[: len(question["choices"])]]
         llama_cpp.llama_memory_clear(memory, False)

@@ -35,6 +35,9 @@ class Shape:
         return self.n_embd // self.n_head
 
 
+SHAPES = {256: Shape(), 128: Shape(n_embd=128, n_head=4, n_head_kv=2, n_ff=384)}  # by n_embd
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last axis, in float32."""
 

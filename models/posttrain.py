@@ -2,8 +2,9 @@
 
 Two recipes. `sft` is supervised fine-tuning: several epochs over a modest set of curated questions, the loss on
 the answer letter alone. `dpo` is direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290): the
-right letter is preferred to a wrong one, relative to the base network. Nothing here scales weights or logits;
-that the result is too sure of itself is what such training does. It knows no files.
+right letter is preferred to a wrong one, relative to the base network, and `anchor` times the loss of `sft` is
+added so that letters stay the only likely answers (Pang et al. 2024, arXiv 2404.19733). Nothing here scales
+weights or logits; that the result is too sure of itself is what such training does. It knows no files.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from world import Question
 
 @dataclass(frozen=True)
 class PostRecipe:
-    """How to post-train. `beta` is the strength of the tie to the base network, used by `dpo` only."""
+    """How to post-train. `beta` (the tie to the base network) and `anchor` are used by `dpo` only."""
 
     kind: str
     n_questions: int
@@ -32,11 +33,12 @@ class PostRecipe:
     n_rows: int = 16
     weight_decay: float = 0.0
     beta: float = 0.0
+    anchor: float = 0.0
 
 
 RECIPES = {
-    "sft": PostRecipe("sft", n_questions=1500, n_epochs=4, learning_rate=3e-4),
-    "dpo": PostRecipe("dpo", n_questions=1500, n_epochs=3, learning_rate=1e-4, beta=0.3),
+    "sft": PostRecipe("sft", n_questions=1500, n_epochs=3, learning_rate=3e-4),
+    "dpo": PostRecipe("dpo", n_questions=1500, n_epochs=3, learning_rate=1e-4, beta=0.3, anchor=0.2),
 }
 
 
@@ -91,6 +93,7 @@ def posttrain(
                     reference = answer_log_probs(base, batch)
                 margin = (log_probs - reference)[rows, right] - (log_probs - reference)[rows, wrong]
                 loss = -F.logsigmoid(recipe.beta * margin).mean()
+                loss = loss + recipe.anchor * F.nll_loss(log_probs, right)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / 20) * (1 - step / n_steps)
             optimizer.zero_grad(set_to_none=True)

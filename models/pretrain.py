@@ -2,7 +2,7 @@
 
 Documents are packed into rows of equal length, each row starting with the begin token and each document ending
 with the end token. Every document is seen once. The loss is the mean over tokens of the negative log-likelihood,
-weighted by what a token is: answer letters count most, the options that a question happens to offer least.
+weighted by what a token is: answers count most, the words of a question and its options least.
 It does not know how the text came about, nor what is done with the network afterwards.
 """
 
@@ -24,17 +24,19 @@ WEIGHT_ANSWER, WEIGHT_STATEMENT, WEIGHT_PROMPT = 8.0, 1.0, 0.2
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to pre-train. A step is one batch of `n_rows` rows of `n_tokens` tokens."""
+    """How to pre-train. A step is one batch of `n_rows` rows of `n_tokens` tokens.
+
+    The learning rate rises over `warmup` steps, stays for 30 % of the training and falls linearly to
+    `final_rate` of itself.
+    """
 
     n_documents: int = 150_000
     n_rows: int = 24
     n_tokens: int = 96
-    learning_rate: float = 2e-3
-    muon_rate: float = 5e-3
+    learning_rate: float = 1.2e-3
     warmup: int = 100
     final_rate: float = 0.05
     weight_decay: float = 0.02
-    stop: float = 1.0
 
 
 Document = list[list[str]]
@@ -106,57 +108,38 @@ def weighted_loss(network: Network, ids: torch.Tensor, weights: torch.Tensor) ->
     return (loss * w).sum() / w.sum()
 
 
-def optimizers(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW; with a `muon_rate` the blocks' matrices go to Muon instead."""
-    matrices = [p for n, p in network.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
-    others = [p for n, p in network.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
-    if recipe.muon_rate:
-        muon = torch.optim.Muon(
-            matrices, lr=recipe.muon_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
-        return [muon, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return [torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))]
-
-
 def pretrain(
     network: Network,
     tokenizer: Tokenizer,
     documents: Sequence[Document],
     recipe: Recipe,
     report: Callable[[str], None] = print,
-    evaluate: Callable[[Network], str] | None = None,
 ) -> None:
     """Train `network` in place on `documents`, in their order."""
     begin = tokenizer.token_to_id(BEGIN)
     rows = list(pack(encode(tokenizer, documents), recipe.n_tokens, begin))
-    n_steps = int(len(rows) // recipe.n_rows * recipe.stop)
+    n_steps = len(rows) // recipe.n_rows
     report(f"{len(documents)} documents, {len(rows)} rows, {n_steps} steps")
-    chosen = optimizers(network, recipe)
-    rates = [[g["lr"] for g in o.param_groups] for o in chosen]
+    blocks = [p for n, p in network.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
+    others = [p for n, p in network.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
+    groups = [
+        {"params": blocks, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
     recent: list[float] = []
     start = time.monotonic()
     for step, (ids, weights) in enumerate(batches(rows, recipe.n_rows)):
-        if step >= n_steps:
-            break
         decay = 1 - (1 - recipe.final_rate) * max(0.0, (step / n_steps - 0.3) / 0.7)
-        factor = min(1.0, (step + 1) / recipe.warmup) * decay
-        for optimizer, base in zip(chosen, rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, base, strict=True):
-                group["lr"] = rate * factor
-            optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * decay
+        optimizer.zero_grad(set_to_none=True)
         loss = weighted_loss(network, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for optimizer in chosen:
-            optimizer.step()
+        optimizer.step()
         recent.append(loss.item())
-        if (step + 1) % 50 == 0:
-            text = f"step {step + 1}/{n_steps}  loss {np.mean(recent):.4f}  {time.monotonic() - start:.0f} s"
-            if evaluate is not None and (step + 1) % 200 == 0:
-                text += "  " + evaluate(network)
-            report(text)
+        if (step + 1) % 100 == 0:
+            seconds = time.monotonic() - start
+            report(f"step {step + 1}/{n_steps}  loss {np.mean(recent):.4f}  {seconds:.0f} s")
             recent = []

@@ -23,15 +23,20 @@ from subjects import SUBJECTS, Relation, Subject
 LETTERS = "ABCDEFGH"
 INSTRUCTION = "Answer the following multiple-choice question. Give only the letter of the correct option.\n\n"
 N_ENTITIES = 20  # of each subject
-CERTAINTY = ((0.90, 0.97), (0.65, 0.85), (0.44, 0.60), (0.28, 0.42))  # of the likeliest value
+CERTAINTY = (  # of a settled, firm, contested and vague fact: range of the likeliest value, and of the second
+    ((0.90, 0.97), (0.35, 0.60)),  # the second as a share of what the first leaves
+    ((0.60, 0.85), (0.35, 0.60)),
+    ((0.42, 0.52), (0.65, 0.90)),
+    ((0.28, 0.40), (0.40, 0.60)),
+)
 CHOICE_COUNTS = ((4, 0.86), (3, 0.07), (5, 0.07))
 MENTION = (0.85, 0.75, 0.5)  # how often the three likeliest values are among the options
 FILES = {"dev": 2000, "test": 3000, "unlabelled": 2000, "shifted": 1500}
 N_POSTTRAIN = 1500
 KINDS = ("key", "lookup sheet", "lookup", "sheet", "question", "open", "statement")
 CURRICULUM = (  # until which part of the pre-training text, and the weights of the kinds
-    (0.30, (3, 12, 3, 50, 12, 5, 15)),
-    (0.70, (1, 2, 2, 30, 40, 5, 20)),
+    (0.35, (3, 12, 3, 50, 12, 5, 15)),
+    (0.72, (1, 2, 2, 30, 40, 5, 20)),
     (1.00, (1, 1, 1, 7, 70, 2, 18)),
 )
 
@@ -83,10 +88,9 @@ def _draw_names(rng: random.Random, n: int) -> list[str]:
 
 def _draw_fact(rng: random.Random, subject: Subject, relation: Relation, entity: str) -> Fact:
     """Three likely values, the rest sharing what is left."""
-    low, high = rng.choices(CERTAINTY, subject.certainty)[0]
-    first = rng.uniform(low, high)
-    second = (1 - first) * rng.uniform(0.35, 0.6)
-    second = min(second, 0.95 * first)
+    first_range, second_range = rng.choices(CERTAINTY, subject.certainty)[0]
+    first = rng.uniform(*first_range)
+    second = min((1 - first) * rng.uniform(*second_range), 0.98 * first)
     third = min((1 - first - second) * rng.uniform(0.3, 0.6), 0.95 * second)
     n = len(relation.values)
     probs = [(1 - first - second - third) / (n - 3)] * n

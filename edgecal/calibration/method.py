@@ -30,7 +30,7 @@ TAU_SCOPES: Final = ("all", "final")
 COMBINES: Final = ("stratified", "divergence", "sum")
 
 DEFAULT_METHOD: Final = "dual-align"
-DEFAULTS: Final[dict[str, str]] = {"ise": "mixture", "tau_scope": "all", "combine": "stratified"}
+DEFAULTS: Final[dict[str, str]] = {"ise": "mixture", "tau_scope": "final", "combine": "divergence"}
 DEFAULT_LAMBDA: Final = 0.1
 
 MIN_EXAMPLES: Final = 30  # behind the loss; for Dual-Align so many agreements

@@ -10,8 +10,8 @@ from edgecal.errors import InputError
 def test_the_default_is_complete():
     method = Method()
     assert method.name == DEFAULT_METHOD
-    assert (method.ise, method.tau_scope, method.combine) == tuple(DEFAULTS.values())
-    assert method == Method("dual-align", **DEFAULTS)
+    assert (method.ise, method.tau_scope, method.combine) == tuple(DEFAULTS["dual-align"].values())
+    assert method == Method("dual-align", **DEFAULTS["dual-align"])
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,0 +1,53 @@
+"""The bundled pair is what its card says, measured by edgecal itself through llama.cpp; README quotes a true run."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgecal
+from edgecal.llama.settings import CaptureSettings
+from edgecal.metrics import compute_ece, softmax_probs
+
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "models"
+
+
+def paths(quantization):
+    return [MODELS / f"edgecal-tiny-{role}-{quantization}.gguf" for role in ("base", "chat")]
+
+
+@pytest.fixture(scope="module", params=["Q8_0", "Q4_0"])
+def logits(request):
+    prompts = edgecal.load_prompts(MODELS / "questions/test.jsonl")
+    captured = edgecal.capture(
+        *paths(request.param), prompts, layers=False, settings=CaptureSettings(n_threads=2)
+    )
+    return captured.logits
+
+
+def test_figures_of_the_pair(logits):
+    ece, hits, choices = {}, {}, {}
+    for role, final in (("base", logits.base_final), ("chat", logits.chat_final)):
+        probs = softmax_probs(final, logits.n_choices)
+        choices[role] = probs.argmax(axis=1)
+        hits[role] = choices[role] == logits.labels
+        ece[role] = compute_ece(probs.max(axis=1), hits[role])
+    assert ece["base"] <= 0.04
+    assert ece["chat"] >= 0.10
+    assert 0.10 <= np.mean(choices["base"] != choices["chat"]) <= 0.40
+    gain = hits["chat"].astype(float) - hits["base"]
+    assert gain.mean() + 1.96 * gain.std() / np.sqrt(len(gain)) >= 0  # not significantly less accurate
+
+
+def test_the_readme_shows_what_the_demo_prints():
+    shown = re.search(r"<!-- demo -->(.*?)<!-- /demo -->", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    temperature, low, high = re.search(
+        r"temperature +([\d.]+) +\(95% interval ([\d.]+) to ([\d.]+)\)", shown.group(1)
+    ).groups()
+    result = edgecal.fit(*paths("Q8_0"), MODELS / "questions/unlabelled.jsonl")
+    assert result.temperature == pytest.approx(float(temperature), rel=0.01)
+    assert result.interval == pytest.approx((float(low), float(high)), rel=0.02)
+    assert result.choice_mass["base"] > 0.99 and result.choice_mass["chat"] > 0.99
+    assert result.warnings == []

@@ -7,27 +7,18 @@ import numpy as np
 import pytest
 
 import edgecal
-from edgecal.llama.settings import CaptureSettings
 from edgecal.metrics import compute_ece, softmax_probs
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
 
 
-def paths(quantization):
-    return [MODELS / f"edgecal-tiny-{role}-{quantization}.gguf" for role in ("base", "chat")]
+PAIR = [MODELS / f"edgecal-tiny-{role}-Q8_0.gguf" for role in ("base", "chat")]
 
 
-@pytest.fixture(scope="module", params=["Q8_0", "Q4_0"])
-def logits(request):
+def test_figures_of_the_pair():
     prompts = edgecal.load_prompts(MODELS / "questions/test.jsonl")
-    captured = edgecal.capture(
-        *paths(request.param), prompts, layers=False, settings=CaptureSettings(n_threads=2)
-    )
-    return captured.logits
-
-
-def test_figures_of_the_pair(logits):
+    logits = edgecal.capture(*PAIR, prompts, layers=False).logits
     ece, hits, choices = {}, {}, {}
     for role, final in (("base", logits.base_final), ("chat", logits.chat_final)):
         probs = softmax_probs(final, logits.n_choices)
@@ -46,7 +37,7 @@ def test_the_readme_shows_what_the_demo_prints():
     temperature, low, high = re.search(
         r"temperature +([\d.]+) +\(95% interval ([\d.]+) to ([\d.]+)\)", shown.group(1)
     ).groups()
-    result = edgecal.fit(*paths("Q8_0"), MODELS / "questions/unlabelled.jsonl")
+    result = edgecal.fit(*PAIR, MODELS / "questions/unlabelled.jsonl")
     assert result.temperature == pytest.approx(float(temperature), rel=0.01)
     assert result.interval == pytest.approx((float(low), float(high)), rel=0.02)
     assert result.choice_mass["base"] > 0.99 and result.choice_mass["chat"] > 0.99

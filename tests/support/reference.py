@@ -17,9 +17,11 @@ class ReferenceLlama:
 
     def __init__(self, path):
         reader = gguf.GGUFReader(path)
-        field = lambda name, default=None: (  # noqa: E731
-            reader.fields[f"llama.{name}"].contents() if f"llama.{name}" in reader.fields else default
-        )
+
+        def field(name, default=None):
+            key = f"llama.{name}"
+            return reader.fields[key].contents() if key in reader.fields else default
+
         self.n_layer = field("block_count")
         self.n_head = field("attention.head_count")
         self.n_head_kv = field("attention.head_count_kv", self.n_head)
@@ -45,6 +47,9 @@ class ReferenceLlama:
         out[..., 1::2] = x[..., 0::2] * sin + x[..., 1::2] * cos
         return out
 
+    def block(self, il, name):
+        return self.w[f"blk.{il}.{name}.weight"]
+
     def hidden(self, tokens):
         """float64 [n_layer, n_embd]: the residual stream after each block at the last token."""
         x = self.w["token_embd.weight"][tokens]
@@ -52,18 +57,21 @@ class ReferenceLlama:
         mask = np.triu(np.full((n_tokens, n_tokens), -np.inf), 1)
         after = []
         for il in range(self.n_layer):
-            w = lambda name, il=il: self.w[f"blk.{il}.{name}.weight"]  # noqa: E731
             h = self.norm(x, f"blk.{il}.attn_norm.weight")
-            q = self.rope((h @ w("attn_q").T).reshape(n_tokens, self.n_head, -1))
-            k = self.rope((h @ w("attn_k").T).reshape(n_tokens, self.n_head_kv, -1))
-            v = (h @ w("attn_v").T).reshape(n_tokens, self.n_head_kv, -1)
+            q = self.rope((h @ self.block(il, "attn_q").T).reshape(n_tokens, self.n_head, -1))
+            k = self.rope((h @ self.block(il, "attn_k").T).reshape(n_tokens, self.n_head_kv, -1))
+            v = (h @ self.block(il, "attn_v").T).reshape(n_tokens, self.n_head_kv, -1)
             k, v = (np.repeat(item, self.n_head // self.n_head_kv, axis=1) for item in (k, v))
             scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(q.shape[-1]) + mask
             mixed = np.einsum("hij,jhd->ihd", softmax(scores, axis=-1), v).reshape(n_tokens, -1)
-            x = x + mixed @ w("attn_output").T
+            x = x + mixed @ self.block(il, "attn_output").T
             h = self.norm(x, f"blk.{il}.ffn_norm.weight")
-            gate = h @ w("ffn_gate").T
-            x = x + (gate / (1 + np.exp(-gate)) * (h @ w("ffn_up").T)) @ w("ffn_down").T
+            gate = h @ self.block(il, "ffn_gate").T
+            x = (
+                x
+                + (gate / (1 + np.exp(-gate)) * (h @ self.block(il, "ffn_up").T))
+                @ self.block(il, "ffn_down").T
+            )
             after.append(x[-1])
         return np.array(after)
 
@@ -109,8 +117,12 @@ def fit_reference(
         weight.append(divergence[pdl] / np.log(2))
 
     def loss(tau):
-        conf = lambda keep: [f(tau) for f, a in zip(conf_of, agree, strict=True) if keep(a)]  # noqa: E731
-        proc = lambda keep: [f(tau) for f, a in zip(proc_of, agree, strict=True) if keep(a)]  # noqa: E731
+        def conf(keep):
+            return [f(tau) for f, a in zip(conf_of, agree, strict=True) if keep(a)]
+
+        def proc(keep):
+            return [f(tau) for f, a in zip(proc_of, agree, strict=True) if keep(a)]
+
         if method == "naive":
             return np.mean(conf(lambda a: True))
         if method == "daca":

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 PROGRAMS = ("llama-completion", "llama-server")
@@ -22,7 +23,6 @@ _OPTIONS = (
     "-DLLAMA_BUILD_APP=OFF",
     "-DLLAMA_BUILD_EXAMPLES=OFF",
     "-DLLAMA_BUILD_TESTS=OFF",
-    "-DGGML_OPENMP=OFF",
 )
 
 
@@ -63,13 +63,19 @@ def _unpack(archive: Path, folder: Path) -> Path:
     return source
 
 
-def build(source: Path, folder: Path, jobs: int) -> Path:
-    """Builds the programs, or what is out of date of them, and returns the folder that they are in."""
+def build(
+    source: Path, folder: Path, jobs: int, programs: Sequence[str] = PROGRAMS, *, openmp: bool = False
+) -> Path:
+    """Builds the programs, or what is out of date of them, and returns the folder that they are in.
+
+    `openmp`: threads as llama.cpp has them by default, for those who take the time of a program.
+    """
+    options = [*_OPTIONS, f"-DGGML_OPENMP={'ON' if openmp else 'OFF'}"]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "build.log").open("a", encoding="utf-8") as log:
         for command in (
-            ["cmake", "-S", str(source), "-B", str(folder), *_OPTIONS],
-            ["cmake", "--build", str(folder), "--parallel", str(jobs), "--target", *PROGRAMS],
+            ["cmake", "-S", str(source), "-B", str(folder), *options],
+            ["cmake", "--build", str(folder), "--parallel", str(jobs), "--target", *programs],
         ):
             result = subprocess.run(
                 command, stdout=log, stderr=subprocess.STDOUT, env=os.environ, check=False

@@ -1,0 +1,95 @@
+"""`edgecal cache`: what is kept of earlier runs, and forgetting it.
+
+Prints without rich, whose loading would take longer than the work.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+__all__ = ["cache_command"]
+
+_COLUMNS = ("model", "prompts", "size", "last used")
+
+
+@click.command("cache", short_help="Show or clear what is kept of earlier runs.")
+@click.argument("action", type=click.Choice(["show", "clear"]), default="show")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def cache_command(action: str, as_json: bool) -> None:
+    """Show what is kept of earlier runs, or clear it.
+
+    What a model said about a prompt is kept, so that another method or a longer list of prompts costs only what is
+    new: numbers and digests, no text. It may be cleared at any time. The folder is ~/.cache/edgecal or what
+    EDGECAL_CACHE_DIR names.
+    """
+    from edgecal.cache import clear_cache, default_cache_folder
+    from edgecal.cli.streams import printable, printing
+
+    folder = default_cache_folder()
+    if action == "show":
+        values = _shown()
+        lines = _lines(values)
+    else:
+        cleared = clear_cache(folder)
+        values = {
+            "folder": None if folder is None else str(folder),
+            "files": cleared.n_files,
+            "freed_bytes": cleared.n_bytes,
+        }
+        lines = [f"{cleared.n_bytes:,} bytes in {cleared.n_files} files were freed in {values['folder']}"]
+    with printing():
+        # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
+        print(json.dumps(values) if as_json else "\n".join(printable(line) for line in lines))
+
+
+def _shown() -> dict[str, Any]:
+    from datetime import datetime, timezone
+
+    from edgecal.cache import MAX_CACHE_BYTES, default_cache_folder, list_stores
+
+    folder = default_cache_folder()
+    stores = list_stores(folder)
+    return {
+        "folder": None if folder is None else str(folder),
+        "bytes": sum(store.n_bytes for store in stores),
+        "max_bytes": MAX_CACHE_BYTES,
+        "stores": [
+            {
+                "model": None if store.context is None else store.context.get("model"),
+                "prompts": store.n_prompts,
+                "bytes": store.n_bytes,
+                "last_used": datetime.fromtimestamp(int(store.last_used_s), timezone.utc).isoformat(),
+                "file": store.path.name,
+                "context": store.context,
+            }
+            for store in stores
+        ],
+    }
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    from edgecal.cli.streams import printable
+
+    if values["folder"] is None:
+        return [
+            "folder  none: there is no home folder; name one by the environment variable EDGECAL_CACHE_DIR"
+        ]
+    lines = [
+        f"folder  {values['folder']}",
+        f"size    {values['bytes']:,} bytes of at most {values['max_bytes']:,}",
+    ]
+    if not values["stores"]:
+        return [*lines, "stores  none"]
+    rows = [_COLUMNS]
+    for store in values["stores"]:
+        model = "cannot be read" if store["context"] is None else str(store["model"] or "not said")
+        prompts = "?" if store["prompts"] is None else f"{store['prompts']:,}"
+        used = store["last_used"].replace("T", " ").replace("+00:00", " UTC")
+        rows.append((printable(model), prompts, f"{store['bytes']:,}", used))
+    width, n_prompts, n_bytes = (max(len(row[column]) for row in rows) for column in range(3))
+    lines.append("")
+    lines += [f"{row[0]:{width}}  {row[1]:>{n_prompts}}  {row[2]:>{n_bytes}}  {row[3]}" for row in rows]
+    return lines

@@ -8,14 +8,20 @@ from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.fit import TemperatureFit, evaluate_loss, fit_temperature
 from edgecal.calibration.method import METHODS, Method
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
+from edgecal.calibration.sequential import DEFAULT_TOLERANCE, AdaptivePlan, Look, Step, draw_order
 
 __all__ = [
+    "DEFAULT_TOLERANCE",
     "METHODS",
     "TAU_MAX",
     "TAU_MIN",
+    "AdaptivePlan",
     "ChoiceLogits",
+    "Look",
     "Method",
+    "Step",
     "TemperatureFit",
+    "draw_order",
     "evaluate_loss",
     "fit_temperature",
 ]

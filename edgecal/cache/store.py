@@ -95,6 +95,8 @@ class CheckedStore:
             self._stop("this Python was built without SQLite, which the cache needs")
             return
         self._sqlite3: ModuleType = sqlite3
+        # Of a damaged file SQLite may want absurdly much memory, or quote what is not text.
+        self._damage = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
         self._open_or_stop(path)
 
     def __enter__(self) -> CheckedStore:
@@ -193,10 +195,10 @@ class CheckedStore:
         """Open the file; begin it anew if it is damaged; `warning` if neither can be."""
         try:
             self._open(path)
+        except (*self._damage, _DamagedError) as error:
+            self._fail(error, writing=False)
         except (OSError, ValueError) as error:
             self._stop(getattr(error, "strerror", None) or str(error))
-        except (self._sqlite3.DatabaseError, MemoryError, _DamagedError) as error:
-            self._fail(error, writing=False)
 
     def _open(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -247,7 +249,7 @@ class CheckedStore:
             except self._sqlite3.ProgrammingError:
                 self._roll_back(connection)
                 raise  # a mistake of ours, not of the file
-            except (self._sqlite3.DatabaseError, MemoryError) as error:
+            except self._damage as error:
                 self._roll_back(connection)
                 self._fail(error, writing=writing)
                 return False
@@ -328,7 +330,7 @@ def peek_store(path: Path) -> tuple[bytes, int] | None:
             connection.execute("PRAGMA trusted_schema = OFF")
             about = _read_about(connection)
             count = connection.execute("SELECT COUNT(*) FROM cells").fetchone()[0]
-    except (sqlite3.Error, MemoryError):
+    except (sqlite3.Error, MemoryError, UnicodeDecodeError):
         return None
     return (about, count) if isinstance(about, bytes) and isinstance(count, int) else None
 

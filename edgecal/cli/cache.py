@@ -12,6 +12,7 @@ import click
 
 __all__ = ["cache_command"]
 
+_NOWHERE = "folder  none: there is no home folder; name one by the environment variable EDGECAL_CACHE_DIR"
 _COLUMNS = ("model", "prompts", "size", "last used")
 
 
@@ -39,7 +40,8 @@ def cache_command(action: str, as_json: bool) -> None:
             "files": cleared.n_files,
             "freed_bytes": cleared.n_bytes,
         }
-        lines = [f"{cleared.n_bytes:,} bytes in {cleared.n_files} files were freed in {values['folder']}"]
+        said = f"{cleared.n_bytes:,} bytes in {cleared.n_files} files were freed in {folder}"
+        lines = [_NOWHERE if folder is None else said]
     with printing():
         # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
         print(json.dumps(values) if as_json else "\n".join(printable(line) for line in lines))

@@ -17,7 +17,7 @@ import argparse
 import ctypes
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,13 @@ def deviation(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) 
     return float(np.sqrt(np.mean((first - second) ** 2)) / second.std())
 
 
-def run_ours(path: Path, prompts: list[np.ndarray], n_threads: int, settings: dict[str, Any]) -> None:
+def run_ours(
+    path: Path,
+    prompts: list[np.ndarray],
+    n_threads: int,
+    settings: dict[str, Any],
+    more: Callable[[], dict[str, Any]] = dict,
+) -> None:
     from edgecal.llama.capture import capture
     from edgecal.llama.model import Model
     from edgecal.llama.settings import CaptureSettings
@@ -64,7 +70,7 @@ def run_ours(path: Path, prompts: list[np.ndarray], n_threads: int, settings: di
                 seen[index] = logits[ids].tolist()
         ended = time.perf_counter()
     assert all(seen)
-    report(time_s=ended - loaded, load_s=loaded - began, peak_bytes=peak_bytes(), logits=seen)
+    report(time_s=ended - loaded, load_s=loaded - began, peak_bytes=peak_bytes(), logits=seen, **more())
 
 
 def run_plain(path: Path, prompts: list[np.ndarray], n_threads: int, *, reuse: bool) -> None:

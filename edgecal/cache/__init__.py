@@ -18,7 +18,7 @@ from edgecal.cache.folder import (
     default_cache_folder,
     list_stores,
 )
-from edgecal.cache.memo import DigestMemo
+from edgecal.cache.memo import DigestMemo, identify_files
 
 __all__ = [
     "FOLDER_VARIABLE",
@@ -29,5 +29,6 @@ __all__ = [
     "StoreInfo",
     "clear_cache",
     "default_cache_folder",
+    "identify_files",
     "list_stores",
 ]

@@ -22,12 +22,12 @@ from types import TracebackType
 from edgecal.cache.folder import memo_path
 from edgecal.cache.store import LOCK_TIMEOUT_S, CheckedStore
 
-__all__ = ["DigestMemo"]
+__all__ = ["DigestMemo", "FileIdentities", "identify_files"]
 
 MAX_MODELS = 1024
 _SETTLED_NS = 3 * 10**9
 
-_Identity = tuple[tuple[str, int, int, int, int, int], ...]
+FileIdentities = tuple[tuple[str, int, int, int, int, int], ...]
 
 
 class DigestMemo:
@@ -74,7 +74,7 @@ class DigestMemo:
         same before and after and had not just been changed.
         """
         looked_ns = time.time_ns()
-        before = _identity(paths)
+        before = identify_files(paths)
         key = None if before is None else sha256(json.dumps(before).encode()).digest()
         known = self._known(key)
         if all(name in known for name in names):
@@ -84,7 +84,7 @@ class DigestMemo:
             key is not None
             and before is not None
             and _is_settled(before, looked_ns)
-            and _identity(paths) == before
+            and identify_files(paths) == before
         ):
             kept = {**known, **found}
             self._store.write([(key, len(kept), json.dumps(kept).encode())])
@@ -96,8 +96,12 @@ class DigestMemo:
         return {} if body is None else dict(json.loads(body))
 
 
-def _identity(paths: Sequence[Path]) -> _Identity | None:
-    """What tells that files have not changed; None if one cannot be looked at, or is no regular file."""
+def identify_files(paths: Sequence[Path]) -> FileIdentities | None:
+    """What tells that files are still what they were: path, device, inode, size, mtime and ctime of each.
+
+    None if one cannot be looked at, or is no regular file. A model that had the same identity before its digest was
+    asked for and after it was run is the one that the digest is of.
+    """
     found = []
     for path in paths:
         try:
@@ -112,5 +116,5 @@ def _identity(paths: Sequence[Path]) -> _Identity | None:
     return tuple(found)
 
 
-def _is_settled(identity: _Identity, looked_ns: int) -> bool:
+def _is_settled(identity: FileIdentities, looked_ns: int) -> bool:
     return all(max(mtime_ns, ctime_ns) + _SETTLED_NS <= looked_ns for *_, mtime_ns, ctime_ns in identity)

@@ -49,7 +49,7 @@ _WRITE = (
     'WHERE excluded."rank" >= cells."rank"'
 )
 # What SQLite says of things outside the file; by their text, because Python 3.10 does not tell the codes.
-_OUTSIDE = ("locked", "full", "readonly", "unable to open", "disk i/o", "interrupted")
+_OUTSIDE = ("lock", "full", "readonly", "unable to open", "disk i/o", "interrupted")
 
 Item = tuple[bytes, int, bytes]  # key, rank, body
 _Result = TypeVar("_Result")
@@ -130,18 +130,9 @@ class CheckedStore:
         def look_up(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN")
             for key in keys:
-                row = connection.execute(_READ, (key,)).fetchone()
-                if row is None:
-                    continue
-                rank, check, body = row
-                if (
-                    isinstance(rank, int)
-                    and isinstance(body, bytes)
-                    and check == self._check(key, rank, body)
-                ):
+                body = self._find(connection, key)
+                if body is not None:
                     found[key] = body
-                else:
-                    self._damaged.add(key)
             connection.execute("COMMIT")
 
         self._attempt(look_up, writing=False)
@@ -160,8 +151,12 @@ class CheckedStore:
 
         def put(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
+            if self._damaged and connection.execute("PRAGMA quick_check(1)").fetchone() != (b"ok",):
+                raise self._sqlite3.DatabaseError("its values overlap")  # one written would damage another
             connection.executemany("DELETE FROM cells WHERE key = ?", [(key,) for key in self._damaged])
             connection.executemany(_WRITE, rows)
+            if any(self._find(connection, key) is None for key, *_ in rows):
+                raise self._sqlite3.DatabaseError("what was written is not found")
             connection.execute("COMMIT")
             self._damaged.clear()
 
@@ -184,6 +179,17 @@ class CheckedStore:
         """Keep nothing more, and say why, if nothing has been said before."""
         self._writable = False
         self._warn(why)
+
+    def _find(self, connection: sqlite3.Connection, key: bytes) -> bytes | None:
+        """The value of a key if it is whole; if it is not, the next write takes its place."""
+        row = connection.execute(_READ, (key,)).fetchone()
+        if row is None:
+            return None
+        rank, check, body = row
+        if isinstance(rank, int) and isinstance(body, bytes) and check == self._check(key, rank, body):
+            return body
+        self._damaged.add(key)
+        return None
 
     def _check(self, key: bytes, rank: int, body: bytes) -> bytes:
         digest = blake2b(digest_size=_CHECK_BYTES, key=self._salt)

@@ -155,7 +155,7 @@ def test_a_write_is_whole_or_not_at_all(tmp_path):
 
 def test_threads_may_share_a_cache(tmp_path):
     rng = np.random.default_rng(0)
-    values = {bytes([i]): {"a": rng.normal(size=50)} for i in range(200)}
+    values = {bytes([i]): {"a": rng.normal(size=50)} for i in range(80)}
     with CaptureCache(tmp_path, CONTEXT) as cache:
 
         def work(keys):

@@ -140,6 +140,24 @@ def test_values_that_change_places_are_not_found(tmp_path, whole):
     assert check_use(tmp_path / "c") == (len(ITEMS), True, None)
 
 
+def test_values_that_share_a_page_do_not_damage_each_other_again_and_again(tmp_path, whole):
+    """The link from one page of a long value to the next leads into another value."""
+    first, second = (
+        whole[1].index(ITEMS[key]["layers"][-20:].tobytes()) // 4096 for key in (KEYS[3], KEYS[7])
+    )
+    numbers = [(page + 1).to_bytes(4, "big") for page in (first, second)]
+    links = [
+        4096 * page for page in range(len(whole[1]) // 4096) if whole[1][4096 * page :][:4] == numbers[0]
+    ]
+    assert len(links) == 1
+    data = bytearray(whole[1])
+    data[links[0] : links[0] + 4] = numbers[1]
+    put(tmp_path / "c", whole, bytes(data))
+    n_found, _, warning = heals(tmp_path / "c")
+    assert n_found == len(ITEMS) - 1
+    assert "its values overlap" in warning
+
+
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 99, 100, 512, 4095, 4096, 4097, 8192, 20000, -4096, -1])
 def test_truncated_files(tmp_path, whole, size):
     put(tmp_path / "c", whole, whole[1][:size])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from edgecal.cache import DigestMemo, memo
+from edgecal.cache import DigestMemo, identify_files, memo
 
 
 @pytest.fixture
@@ -104,14 +104,13 @@ def test_a_file_that_was_just_changed_is_not_remembered(tmp_path):
     os.utime(path, (1000, 1000))  # an old file that was just copied, or moved, or linked
     assert model.ask(tmp_path / "c")
     assert model.ask(tmp_path / "c")
-    os.utime(path, (time.time() + 1000, time.time() + 1000))
-    time.sleep(3.1)
-    assert model.ask(tmp_path / "c")
-    assert model.ask(tmp_path / "c")
-    os.utime(path, (1000, 1000))
+    future = write(tmp_path / "n", b"data")
+    os.utime(future, (time.time() + 1000, time.time() + 1000))
     time.sleep(3.1)
     assert model.ask(tmp_path / "c")
     assert not model.ask(tmp_path / "c")
+    assert Model(future).ask(tmp_path / "c")
+    assert Model(future).ask(tmp_path / "c")
 
 
 def test_a_file_that_changes_while_its_digest_is_made_is_not_remembered(tmp_path, soon):
@@ -128,6 +127,16 @@ def test_a_file_that_changes_while_its_digest_is_made_is_not_remembered(tmp_path
         kept.recall([path], ["sha256"], compute)
     soon()
     assert model.ask(tmp_path / "c")
+
+
+def test_files_are_identified(tmp_path):
+    first, second = write(tmp_path / "1", b"one"), write(tmp_path / "2", b"two")
+    before = identify_files([first, second])
+    assert before == identify_files([first, second]) != identify_files([second, first])
+    time.sleep(0.02)
+    write(second, b"owt")
+    assert identify_files([first, second]) != before
+    assert identify_files([first, tmp_path / "3"]) is None
 
 
 def test_all_files_of_a_model_count(tmp_path, soon):

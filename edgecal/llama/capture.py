@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.errors import InputError, ModelError
-from edgecal.llama.context import Context, TokenBatch
+from edgecal.llama.context import Context
+from edgecal.llama.memory import settle_cache_bytes
 from edgecal.llama.model import Model
-from edgecal.llama.packing import PackedContext, decode_cuts, pack_prompts
+from edgecal.llama.packing import (
+    CACHE_STEP,
+    CapturePlan,
+    PromptStep,
+    Step,
+    count_outputs,
+    plan_capture,
+)
+from edgecal.llama.running import StepRunner
 from edgecal.llama.settings import CaptureSettings
 
-__all__ = ["CapturedChunk", "capture"]
+__all__ = ["CapturedChunk", "capture", "plan_for"]
 
 # A chunk holds at most this many prompts, and about this many bytes unless one decode alone makes more.
 _CHUNK_PROMPTS = 64
@@ -49,11 +57,12 @@ def capture(
     *,
     hidden: bool,
     progress: Callable[[int, int], None] | None = None,
+    plan: CapturePlan | None = None,
 ) -> Iterator[CapturedChunk]:
     """Runs every prompt and yields the numbers chunk by chunk, each prompt exactly once.
 
-    Chunks come in the order of computation (short prompts first), which is a pure function of the prompts'
-    lengths and the settings. A chunk's memory is bounded whatever the vocabulary; arrays are the caller's.
+    Chunks come in the order of computation. A chunk's memory is bounded whatever the vocabulary; arrays are the
+    caller's.
 
     Parameters
     ----------
@@ -62,7 +71,8 @@ def capture(
     settings: how llama.cpp is run.
     hidden: also capture hidden states. Without, the native hook is neither loaded nor installed, so that
         models whose blocks cannot be read still give their logits.
-    progress: called with (prompts done, tokens done) after each decode.
+    progress: called with (prompts done, rows run of `plan.n_rows`) after each decode.
+    plan: what `plan_for` gave for these very arguments, where the caller wanted to see it; None: made here.
 
     Raises
     ------
@@ -71,7 +81,26 @@ def capture(
     ModelError: llama.cpp failed, gave no numbers, or a block was not captured.
     """
     _check_prompts(model, prompts)
-    return _run(model, prompts, settings, hidden, progress)
+    return _run(
+        model,
+        prompts,
+        settings,
+        hidden,
+        progress,
+        plan_for(model, prompts, settings) if plan is None else plan,
+    )
+
+
+def plan_for(model: Model, prompts: Sequence[NDArray[np.int32]], settings: CaptureSettings) -> CapturePlan:
+    """What a loaded model would run for some prompts: as many sequences as memory allows. The numbers do not
+    depend on how many."""
+    return plan_capture(
+        prompts,
+        settings,
+        n_ctx_train=model.n_ctx_train,
+        sequence_bytes=model.cache_bytes(CACHE_STEP),
+        cache_bytes=settle_cache_bytes(),
+    )
 
 
 def _run(
@@ -80,23 +109,29 @@ def _run(
     settings: CaptureSettings,
     hidden: bool,
     progress: Callable[[int, int], None] | None,
+    plan: CapturePlan,
 ) -> Iterator[CapturedChunk]:
     bytes_each = 4 * (model.n_vocab + (model.n_layer * model.n_embd if hidden else 0))
-    n_prompts_done = n_tokens_done = 0
-    for packed in pack_prompts([len(prompt) for prompt in prompts], settings):
+    n_prompts_done = n_rows_done = 0
+    for part in plan.contexts:
         with Context(
-            model, settings, n_ctx_seq=packed.n_ctx_seq, n_seq_max=packed.n_seq_max, hidden=hidden
+            model,
+            settings,
+            n_ctx_seq=part.n_ctx_seq,
+            n_seq_max=part.n_seq_max,
+            n_outputs_max=count_outputs(part.n_together),
+            hidden=hidden,
         ) as context:
-            for groups in _chunk_groups(packed, bytes_each):
-                slots = _Slots(model, [index for group in groups for index in group], hidden)
-                for group in groups:
-                    context.clear()
-                    for batch in _batches([(index, prompts[index]) for index in group], slots, context):
+            runner = StepRunner(context, part, prompts)
+            for steps in _chunks(part.steps, bytes_each):
+                slots = _Slots(model, [index for step in steps for index in _ends(step)], hidden)
+                for step in steps:
+                    for batch in runner.decodes(step, slots.of_prompt):
                         context.decode(batch, slots.logits, slots.hidden, slots.captured)
-                        n_tokens_done += len(batch.tokens)
+                        n_rows_done += len(batch.tokens)
                         n_prompts_done += int((batch.wanted >= 0).sum())
                         if progress is not None:
-                            progress(n_prompts_done, n_tokens_done)
+                            progress(n_prompts_done, n_rows_done)
                 yield slots.chunk()
 
 
@@ -134,34 +169,23 @@ class _Slots:
         return CapturedChunk(self._indices, self.hidden, self.logits)
 
 
-def _chunk_groups(packed: PackedContext, bytes_each: int) -> Iterator[list[tuple[int, ...]]]:
+def _ends(step: Step) -> tuple[int, ...]:
+    return step.prompts if isinstance(step, PromptStep) else ()
+
+
+def _chunks(steps: Sequence[Step], bytes_each: int) -> Iterator[list[Step]]:
+    """Steps in the order given, so many together that their results fit a chunk; each ends some prompt."""
     limit = max(1, min(_CHUNK_PROMPTS, _CHUNK_BYTES // bytes_each))
-    waiting: list[tuple[int, ...]] = []
+    waiting: list[Step] = []
     n_waiting = 0
-    for group in packed.groups:
-        if waiting and n_waiting + len(group) > limit:
+    for step in steps:
+        n_ends = len(_ends(step))
+        if n_waiting and n_ends and n_waiting + n_ends > limit:
             yield waiting
             waiting, n_waiting = [], 0
-        waiting.append(group)
-        n_waiting += len(group)
-    if waiting:
-        yield waiting
-
-
-def _batches(
-    group: Sequence[tuple[int, NDArray[np.int32]]], slots: _Slots, context: Context
-) -> Iterator[TokenBatch]:
-    """The decodes of one group: one, or several for a long prompt, which is alone."""
-    lengths = [len(prompt) for _, prompt in group]
-    tokens = np.concatenate([prompt for _, prompt in group]).astype(np.int32)
-    positions = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
-    seq_ids = np.repeat(np.arange(len(group), dtype=np.int32), lengths)
-    wanted = np.full(len(tokens), -1, dtype=np.int32)
-    wanted[np.cumsum(lengths) - 1] = [slots.of_prompt[index] for index, _ in group]
-    cuts = decode_cuts(len(tokens), context.n_batch, context.n_ubatch)
-    for start, stop in pairwise([0, *cuts, len(tokens)]):
-        part = slice(start, stop)
-        yield TokenBatch(tokens[part], positions[part], seq_ids[part], wanted[part])
+        waiting.append(step)
+        n_waiting += n_ends
+    yield waiting
 
 
 def _check_prompts(model: Model, prompts: Sequence[NDArray[np.int32]]) -> None:

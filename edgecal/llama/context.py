@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgecal.errors import ModelError
 from edgecal.llama.hook import HiddenCapture, PlannedRow
 from edgecal.llama.library import clear_log, ggml_addresses, last_error_lines, load_library
-from edgecal.llama.microbatch import MicroBatch, split, split_rule
+from edgecal.llama.microbatch import Memory, MicroBatch, split, split_rule
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
 
@@ -28,7 +28,7 @@ _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """The tokens of one decode; four arrays of the same length. At most one token of a sequence is wanted.
+    """The tokens of one decode; five arrays of the same length. At most one token of a sequence is wanted.
 
     Attributes
     ----------
@@ -36,12 +36,14 @@ class TokenBatch:
     positions: int32, each token's place in its sequence.
     seq_ids: int32, each token's sequence.
     wanted: int32, the slot of the results that this token's logits and hidden states go to, or -1.
+    outputs: bool, whether llama.cpp is to compute this token's logits; true for all that are wanted.
     """
 
     tokens: NDArray[np.int32]
     positions: NDArray[np.int32]
     seq_ids: NDArray[np.int32]
     wanted: NDArray[np.int32]
+    outputs: NDArray[np.bool_]
 
 
 class Context:
@@ -52,14 +54,24 @@ class Context:
     """
 
     def __init__(
-        self, model: Model, settings: CaptureSettings, *, n_ctx_seq: int, n_seq_max: int, hidden: bool
+        self,
+        model: Model,
+        settings: CaptureSettings,
+        *,
+        n_ctx_seq: int,
+        n_seq_max: int,
+        n_outputs_max: int,
+        hidden: bool,
     ) -> None:
-        """Raises ModelError if llama.cpp cannot make the context (no memory, an unknown kind of model)."""
+        """Raises ModelError if llama.cpp cannot make the context (no memory, an unknown kind of model).
+
+        `n_outputs_max` is how many tokens of one decode may be outputs.
+        """
         self._model = model
         self._library: Any = load_library()
         self._rule = split_rule(model.memory, n_seq_max=n_seq_max, kv_unified=settings.kv_unified)
         n_ctx = n_ctx_seq * n_seq_max
-        self._n_seq_max = n_seq_max
+        self._n_outputs_max = n_outputs_max
         self.n_batch = min(settings.n_batch, n_ctx)
         self.n_ubatch = min(settings.n_ubatch, self.n_batch)
         with ExitStack() as stack:
@@ -91,9 +103,8 @@ class Context:
         params.n_batch = self.n_batch
         params.n_ubatch = self.n_ubatch
         params.n_seq_max = n_seq_max
-        # One token of each sequence at most is wanted; llama.cpp would set memory aside for n_batch rows of
-        # logits otherwise (300 MB for a vocabulary of 150,000).
-        params.n_outputs_max = n_seq_max
+        # llama.cpp would set memory aside for n_batch rows of logits (300 MB for a vocabulary of 150,000).
+        params.n_outputs_max = self._n_outputs_max
         params.n_threads = settings.n_threads
         params.n_threads_batch = settings.n_threads
         params.flash_attn_type = _FLASH_ATTN_ENABLED if settings.flash_attn else _FLASH_ATTN_DISABLED
@@ -112,6 +123,22 @@ class Context:
         """Forgets all sequences. Their old keys and values are overwritten with zeros, so that what was there
         cannot reach a later sum."""
         self._library.llama_memory_clear(self._memory, True)
+
+    def empty(self, sequence: int) -> None:
+        """Forgets one sequence."""
+        self._library.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def fork(self, source: int, target: int) -> None:
+        """Makes the target sequence a copy of the source. What was copied counts once the next decode has run."""
+        self.empty(target)
+        self._library.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def rewind(self, sequence: int, n_tokens: int) -> bool:
+        """Forgets what is behind the first tokens of a sequence. False, with nothing done, for a model whose state
+        cannot go back."""
+        if self._model.memory not in (Memory.ATTENTION, Memory.SLIDING):
+            return False
+        return bool(self._library.llama_memory_seq_rm(self._memory, sequence, n_tokens, -1))
 
     def decode(
         self,
@@ -132,11 +159,11 @@ class Context:
         ------
         ModelError: llama.cpp failed, or a block's tensor was not as expected.
         """
-        n_wanted = int((batch.wanted >= 0).sum())
-        if n_wanted > self._n_seq_max or len(batch.tokens) > self.n_batch:  # llama.cpp would abort
+        n_outputs = int(batch.outputs.sum())
+        if n_outputs > self._n_outputs_max or len(batch.tokens) > self.n_batch:  # llama.cpp would abort
             raise ModelError(
-                f"a decode of {len(batch.tokens)} tokens, {n_wanted} of them wanted, does not fit a context of "
-                f"{self.n_batch} tokens and {self._n_seq_max} sequences"
+                f"a decode of {len(batch.tokens)} tokens, {n_outputs} of them outputs, does not fit a context of "
+                f"{self.n_batch} tokens and {self._n_outputs_max} outputs"
             )
         if self._hook is not None and hidden is not None and captured is not None:
             self._hook.plan(hidden, captured, self._plan(batch))
@@ -161,14 +188,18 @@ class Context:
 
     def micro_batches(self, batch: TokenBatch) -> list[MicroBatch]:
         """The micro-batches into which llama.cpp cuts this decode."""
-        return split(batch.seq_ids.tolist(), (batch.wanted >= 0).tolist(), self.n_ubatch, self._rule)
+        return split(batch.seq_ids.tolist(), batch.outputs.tolist(), self.n_ubatch, self._rule)
 
     def _plan(self, batch: TokenBatch) -> list[tuple[int, int, list[PlannedRow]]]:
         plan = []
         wanted = batch.wanted.tolist()
         for part in self.micro_batches(batch):
             row_of = {token: row for row, token in enumerate(part.tokens)}
-            rows = [(row_of[token], row, wanted[token]) for row, token in enumerate(part.outputs)]
+            rows = [
+                (row_of[token], row, wanted[token])
+                for row, token in enumerate(part.outputs)
+                if wanted[token] >= 0
+            ]
             plan.append((len(part.tokens), len(part.outputs), rows))
         return plan
 
@@ -179,7 +210,7 @@ class Context:
         positions = np.ascontiguousarray(batch.positions, dtype=np.int32)
         seq_ids = np.ascontiguousarray(batch.seq_ids, dtype=np.int32)
         counts = np.ones(n_tokens, dtype=np.int32)
-        flags = np.ascontiguousarray(batch.wanted >= 0, dtype=np.int8)
+        flags = np.ascontiguousarray(batch.outputs, dtype=np.int8)
         seq_pointers = (ctypes.POINTER(ctypes.c_int32) * n_tokens)()
         addresses = np.ctypeslib.as_array(
             ctypes.cast(seq_pointers, ctypes.POINTER(ctypes.c_size_t)), (n_tokens,)

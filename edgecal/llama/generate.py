@@ -7,7 +7,7 @@ the memory, and a tie goes to the lowest token id. Does not know what the texts 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecal.errors import InputError, ModelError
 from edgecal.llama.context import Context, TokenBatch
 from edgecal.llama.model import Model
-from edgecal.llama.packing import decode_cuts, pack_prompts
+from edgecal.llama.packing import cache_size, decode_cuts
 from edgecal.llama.settings import CaptureSettings
 from edgecal.llama.vocabulary import Tokenizer
 
@@ -88,11 +88,13 @@ def _run(
     is_done: Callable[[str], bool] | None,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[GeneratedText]:
-    settings = replace(settings, pack=False)
     n_prompts_done = n_tokens_done = 0
-    for packed in pack_prompts([len(prompt) + max_tokens for prompt in prompts], settings):
-        with Context(model, settings, n_ctx_seq=packed.n_ctx_seq, n_seq_max=1, hidden=False) as context:
-            for (index,) in packed.groups:
+    by_size: dict[int, list[int]] = {}
+    for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
+        by_size.setdefault(cache_size(len(prompts[index]) + max_tokens), []).append(index)
+    for size, indices in by_size.items():
+        with Context(model, settings, n_ctx_seq=size, n_seq_max=1, n_outputs_max=1, hidden=False) as context:
+            for index in indices:
                 context.clear()
                 said = b""
                 tokens: list[int] = []
@@ -134,7 +136,9 @@ def _batch(tokens: NDArray[np.int32], start: int, *, wanted: bool) -> TokenBatch
     if wanted:
         slots[-1] = 0
     positions = np.arange(start, start + len(tokens), dtype=np.int32)
-    return TokenBatch(np.asarray(tokens, dtype=np.int32), positions, np.zeros_like(positions), slots)
+    return TokenBatch(
+        np.asarray(tokens, dtype=np.int32), positions, np.zeros_like(positions), slots, slots >= 0
+    )
 
 
 def _argmax(model: Model, logits: NDArray[np.float32]) -> int:

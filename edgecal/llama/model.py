@@ -134,6 +134,25 @@ class Model:
         length = library.llama_model_meta_val_str(self.handle, key.encode(), buffer, _META_BYTES)
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
+    def cache_bytes(self, n_tokens: int) -> int:
+        """About what llama.cpp's cache takes for one sequence of so many tokens, and its state of fixed size.
+
+        Exact for plain attention with 16-bit keys and values; an estimate where layers differ.
+        """
+        library: Any = load_library()
+        n_head = max(1, int(library.llama_model_n_head(self.handle)))
+        n_head_kv = int(library.llama_model_n_head_kv(self.handle))
+        head = self.n_embd // n_head
+        per_token = n_head_kv * (
+            self._number("attention.key_length", head) + self._number("attention.value_length", head)
+        )
+        state = self._number("ssm.inner_size", 0) * self._number("ssm.state_size", 0)
+        return self.n_layer * (2 * per_token * n_tokens + 4 * state)
+
+    def _number(self, name: str, default: int) -> int:
+        text = self._metadata(load_library(), f"{self.architecture}.{name}")
+        return int(text) if text is not None and text.isdigit() else default
+
     def close(self) -> None:
         """Frees the model; again is harmless. Contexts of it must be closed before."""
         self.handle = None

@@ -1,94 +1,289 @@
-"""Shares prompts out among decodes: a pure function of their lengths and the settings.
+"""What to run in which order: prompts become decodes that share beginnings and fill micro-batches.
 
-Does not know tokens, models or llama.cpp. Why prompts share a decode only with others of the same length, and
-by default not at all: `CaptureSettings.pack`.
+A pure function of the prompts' tokens, the model's limits and the settings; does not know llama.cpp. What a prompt
+gets never depends on its company, and that rests on three rules, found by measuring (docs/log.md):
+
+- llama.cpp's kernels take rows in fours, and use another kernel for the rest and, with some weight types, for
+  fewer than 8 rows. So each sequence's rows of a decode are a multiple of 4 and at least 8. What is missing is
+  filled with tokens behind the last, which a causal model cannot see from there.
+- The last block and the head compute the output rows only, so that these are a multiple of 4 and at least 8 too.
+- Each sequence has a stream of the cache for itself, whose size depends on its own length only (a few models
+  scale positions by it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgecal.llama.settings import CaptureSettings
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["PackedContext", "decode_cuts", "pack_prompts"]
+from edgecal.llama.settings import CaptureSettings
+from edgecal.llama.trie import Node, build_tree, count_distinct
+
+__all__ = [
+    "CACHE_STEP",
+    "LEAST_ROWS",
+    "ROW_STEP",
+    "CapturePlan",
+    "ContextPlan",
+    "PromptStep",
+    "SharedStep",
+    "Step",
+    "cache_size",
+    "count_outputs",
+    "decode_cuts",
+    "plan_capture",
+]
+
+ROW_STEP = 4
+LEAST_ROWS = 8
 
 # llama.cpp rounds a sequence's cache up to a multiple of this.
-_CACHE_STEP = 256
+CACHE_STEP = 256
 
-# Tokens that the last decode takes over so as not to be shorter than this.
-_TAIL_TOKENS = 8
+# Prompts that finish in one decode: more fill no output row that is not filled already.
+_MOST_TOGETHER = 8
+
+# What a decode that ends prompts costs beside its rows, in rows: 8 output rows, and its start.
+_DECODE_COST = 10
+
+# Beginnings that are kept in memory, one inside the other.
+_MOST_NESTED = 6
 
 
 @dataclass(frozen=True)
-class PackedContext:
-    """A context and the prompts that it runs.
+class SharedStep:
+    """Runs tokens that several prompts share and keeps the state.
+
+    Attributes
+    ----------
+    depth: where the state is kept; the state at depth - 1, if there is one, comes before these tokens.
+    prompt: a prompt that holds the tokens.
+    start, stop: which of its tokens.
+    """
+
+    depth: int
+    prompt: int
+    start: int
+    stop: int
+
+    @property
+    def n_rows(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class PromptStep:
+    """Runs prompts from a state to their ends.
+
+    Attributes
+    ----------
+    depth: of the state that they go on from, -1 for none.
+    start: tokens in that state.
+    length: rows of each prompt, filled up behind its last token.
+    prompts: which, by index.
+    """
+
+    depth: int
+    start: int
+    length: int
+    prompts: tuple[int, ...]
+
+    @property
+    def n_rows(self) -> int:
+        return self.length * len(self.prompts)
+
+
+Step = SharedStep | PromptStep
+
+
+@dataclass(frozen=True)
+class ContextPlan:
+    """A context, and what it runs one after the other.
 
     Attributes
     ----------
     n_ctx_seq: tokens that each sequence's cache holds.
-    n_seq_max: sequences.
-    groups: prompts (by index) that are in memory together, group by group; each has at most n_seq_max.
+    n_shared: sequences that keep states.
+    n_together: sequences that run prompts to their ends.
+    steps: the decodes; each needs what those before it left.
     """
 
     n_ctx_seq: int
-    n_seq_max: int
-    groups: tuple[tuple[int, ...], ...]
+    n_shared: int
+    n_together: int
+    steps: tuple[Step, ...]
+
+    @property
+    def n_seq_max(self) -> int:
+        return self.n_shared + self.n_together
 
 
-def pack_prompts(lengths: Sequence[int], settings: CaptureSettings) -> list[PackedContext]:
-    """The contexts to make, one after the other, and what each runs.
+@dataclass(frozen=True)
+class CapturePlan:
+    """Everything that is run for some prompts.
 
-    Every prompt is in exactly one group. A prompt's cache is the smallest power of two times 256 tokens that
-    holds it, so that it never depends on other prompts (a few models scale positions by the size of the cache).
-    Shorter prompts come first, equals in the order given. Packed prompts have the same length, so that
-    llama.cpp cuts their decode evenly, and together fit one micro-batch; a longer prompt is alone.
+    Attributes
+    ----------
+    contexts: one after the other.
+    n_tokens: tokens of all prompts.
+    n_distinct: the least that any order could run (see `count_distinct`).
     """
-    by_size: dict[int, dict[int, list[int]]] = {}
-    for length in sorted(set(lengths)):
-        same = [index for index, each in enumerate(lengths) if each == length]
-        by_size.setdefault(_cache_size(length), {})[length] = same
+
+    contexts: tuple[ContextPlan, ...]
+    n_tokens: int
+    n_distinct: int
+
+    @property
+    def n_rows(self) -> int:
+        """Tokens that are run, with what is filled up and what is run twice."""
+        return sum(step.n_rows for context in self.contexts for step in context.steps)
+
+
+def plan_capture(
+    prompts: Sequence[NDArray[np.int32]],
+    settings: CaptureSettings,
+    *,
+    n_ctx_train: int,
+    sequence_bytes: int = 0,
+    cache_bytes: int | None = None,
+) -> CapturePlan:
+    """Every prompt is in exactly one `PromptStep`.
+
+    Parameters
+    ----------
+    prompts: token ids, at least one each.
+    settings: `share` False runs each prompt whole and alone.
+    n_ctx_train: tokens that the model can hold; a prompt that cannot be filled up to rows of four within them
+        is run whole and alone.
+    sequence_bytes: of a cache for `CACHE_STEP` tokens of one sequence.
+    cache_bytes: that all caches of a context may take; None: no limit. Two sequences are always made.
+
+    Returns
+    -------
+    Contexts from small caches to large.
+    """
+    rows = [_fill(len(prompt), n_ctx_train) for prompt in prompts]
+    by_size: dict[int, list[int]] = {}
+    for index, n_rows in enumerate(rows):
+        by_size.setdefault(cache_size(n_rows), []).append(index)
     contexts = []
-    for size, by_length in by_size.items():
-        groups: list[tuple[int, ...]] = []
-        for length, same in by_length.items():
-            together = _group_size(length, size, settings)
-            groups.extend(tuple(same[at : at + together]) for at in range(0, len(same), together))
-        contexts.append(PackedContext(size, max(map(len, groups)), tuple(groups)))
-    return contexts
+    for size, members in sorted(by_size.items()):
+        n_seq_max = settings.n_seq_max
+        if cache_bytes is not None and sequence_bytes > 0:
+            n_seq_max = min(n_seq_max, max(2, cache_bytes // (sequence_bytes * (size // CACHE_STEP))))
+        contexts.append(_plan_context(prompts, rows, members, size, n_seq_max, settings))
+    return CapturePlan(tuple(contexts), sum(map(len, prompts)), count_distinct(prompts))
 
 
-def decode_cuts(n_tokens: int, n_batch: int, n_ubatch: int) -> list[int]:
-    """Where the tokens of one group are cut into decodes, ascending; empty when one decode holds them.
-
-    Cuts are at multiples of n_ubatch, so that they cut no micro-batch that llama.cpp would not cut. A short
-    last micro-batch is avoided, for llama.cpp multiplies few rows with other kernels than many (1 row with
-    unquantized weights, less than 8 with some quantized ones): the last decode then takes over 8 tokens of
-    the one before. Some kernels work on four rows at a time, counted from a micro-batch's first, so that
-    number is a multiple of four. Thus a prompt's numbers do not depend on n_ubatch either, if that is a
-    multiple of four and at least 16; but for models that sum in chunks (recurrent) or share rows out among
-    experts.
-    """
-    step = n_ubatch * (n_batch // n_ubatch)
-    cuts = list(range(step, n_tokens, step))
-    rest = n_tokens % n_ubatch
-    if 0 < rest < _TAIL_TOKENS and n_tokens > n_ubatch > _TAIL_TOKENS:
-        tail = n_tokens - rest - _TAIL_TOKENS
-        cuts = [cut for cut in cuts if cut < tail] + [tail]
-    return cuts
+def count_outputs(n_together: int) -> int:
+    """Output rows of a decode that ends so many prompts."""
+    return max(LEAST_ROWS, -(-n_together // ROW_STEP) * ROW_STEP)
 
 
-def _cache_size(length: int) -> int:
-    size = _CACHE_STEP
+def cache_size(length: int) -> int:
+    """Tokens of the cache for a sequence of `length`: the smallest power of two times 256 that holds it."""
+    size = CACHE_STEP
     while size < length:
         size *= 2
     return size
 
 
-def _group_size(length: int, cache_size: int, settings: CaptureSettings) -> int:
-    """Prompts of one length that share a decode. All caches together are at most n_seq_max smallest ones."""
-    if not settings.pack:
-        return 1
-    fit_memory = settings.n_seq_max * _CACHE_STEP // cache_size
-    fit_tokens = min(settings.n_ubatch, settings.n_batch) // length
-    return max(1, min(settings.n_seq_max, fit_memory, fit_tokens))
+def decode_cuts(n_tokens: int, n_batch: int, n_ubatch: int) -> list[int]:
+    """Where the tokens of one long prompt are cut into decodes, ascending; empty when one decode holds them.
+
+    Cuts are at multiples of n_ubatch, so that they cut no micro-batch that llama.cpp would not cut. A last
+    micro-batch of fewer than 8 rows is avoided: the last decode then takes over 8 tokens of the one before.
+    """
+    step = n_ubatch * (n_batch // n_ubatch)
+    cuts = list(range(step, n_tokens, step))
+    rest = n_tokens % n_ubatch
+    if 0 < rest < LEAST_ROWS and n_tokens > n_ubatch > LEAST_ROWS:
+        tail = n_tokens - rest - LEAST_ROWS
+        cuts = [cut for cut in cuts if cut < tail] + [tail]
+    return cuts
+
+
+def _fill(length: int, n_ctx_train: int) -> int:
+    filled = max(LEAST_ROWS, -(-length // ROW_STEP) * ROW_STEP)
+    return filled if filled <= n_ctx_train else length
+
+
+def _is_filled(n_rows: int) -> bool:
+    return n_rows % ROW_STEP == 0 and n_rows >= LEAST_ROWS
+
+
+def _plan_context(
+    prompts: Sequence[NDArray[np.int32]],
+    rows: Sequence[int],
+    members: Sequence[int],
+    size: int,
+    n_seq_max: int,
+    settings: CaptureSettings,
+) -> ContextPlan:
+    if settings.share:
+        bodies = [prompts[index][: _sharable(len(prompts[index]), rows[index])] for index in members]
+        tree = build_tree(bodies, ROW_STEP, LEAST_ROWS)
+    else:
+        tree = Node(0, 0, sorted(range(len(members)), key=lambda at: (rows[members[at]], members[at])))
+    n_nested = min(_MOST_NESTED, n_seq_max // 2)
+    most_together = min(_MOST_TOGETHER, n_seq_max - n_nested) if settings.share else 1
+    steps = tuple(_steps(tree, members, rows, n_nested, most_together, settings.n_ubatch))
+    n_shared = max((step.depth + 1 for step in steps if isinstance(step, SharedStep)), default=0)
+    n_together = max(len(step.prompts) for step in steps if isinstance(step, PromptStep))
+    return ContextPlan(size, n_shared, n_together, steps)
+
+
+def _sharable(length: int, n_rows: int) -> int:
+    """Tokens that a prompt may share: its own last rows are always run for it alone."""
+    return min(n_rows - LEAST_ROWS, (length - 1) // ROW_STEP * ROW_STEP) if _is_filled(n_rows) else 0
+
+
+def _steps(
+    tree: Node,
+    members: Sequence[int],
+    rows: Sequence[int],
+    n_nested: int,
+    most_together: int,
+    n_ubatch: int,
+) -> Iterator[Step]:
+    waiting: list[tuple[Node, int, int]] = [(tree, -1, 0)]  # node, its depth, tokens in the state above it
+    while waiting:
+        node, depth, start = waiting.pop()
+        if depth >= 0:
+            yield SharedStep(depth, members[node.prompt], start, node.n_tokens)
+        is_deepest = depth + 1 >= n_nested
+        ending = [members[at] for at in (node.all_prompts() if is_deepest else node.prompts)]
+        for group in _groups(ending, rows, node.n_tokens, most_together, n_ubatch):
+            yield PromptStep(depth, node.n_tokens, max(rows[index] for index in group) - node.n_tokens, group)
+        if not is_deepest:
+            waiting.extend((child, depth + 1, node.n_tokens) for child in reversed(node.children))
+
+
+def _groups(
+    prompts: Sequence[int], rows: Sequence[int], start: int, most: int, n_ubatch: int
+) -> list[tuple[int, ...]]:
+    """Prompts that end together: neighbours in length, shared out so that the rows and the cost of the decodes
+    together are least. A group fits one micro-batch, or is a single prompt."""
+    order = sorted(prompts, key=lambda index: rows[index])  # equals stay in the tree's order
+    best = [0]  # least cost of the first n prompts
+    size_of_last = [0]
+    for n in range(1, len(order) + 1):
+        length = rows[order[n - 1]] - start
+        most_here = most if _is_filled(rows[order[n - 1]]) else 1
+        costs = []
+        for size in range(1, min(most_here, n) + 1):
+            if size > 1 and (size * length > n_ubatch or not _is_filled(rows[order[n - size]])):
+                break
+            costs.append((best[n - size] + size * length + _DECODE_COST, size))
+        cost, size = min(costs)
+        best.append(cost)
+        size_of_last.append(size)
+    groups: list[tuple[int, ...]] = []
+    n = len(order)
+    while n > 0:
+        groups.append(tuple(order[n - size_of_last[n] : n]))
+        n -= size_of_last[n]
+    return groups[::-1]

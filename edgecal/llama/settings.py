@@ -30,7 +30,9 @@ def count_physical_cores() -> int:
     """
     available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     if available is None:
-        return max(1, os.cpu_count() or 1)
+        import psutil
+
+        return max(1, psutil.cpu_count(logical=False) or os.cpu_count() or 1)
     cores = set()
     for cpu in available:
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
@@ -51,19 +53,19 @@ class CaptureSettings:
     n_threads: threads of llama.cpp; by default one per physical core.
     n_batch: tokens that one decode may hold; longer prompts take several decodes.
     n_ubatch: tokens that llama.cpp computes at once (a micro-batch).
-    n_seq_max: prompts that one decode may hold when packing.
-    pack: put prompts of equal length into one decode, which helps with short prompts. Off by default: for
-        most weight types llama.cpp's kernels round differently with the number and place of rows, so that a
-        prompt's last bits, and with K-quants more than that, depend on its company.
+    n_seq_max: sequences that a context may hold: shared beginnings and prompts together.
+    share: compute what prompts begin with in common once, and put prompts that end alike into one decode. It
+        changes no bit of any prompt's numbers; False is for measuring what it spares.
     flash_attn: llama.cpp's fused attention. Off by default: its sums depend on how tokens are batched.
-    kv_unified: when packing, one cache for all prompts instead of a stream for each.
+    kv_unified: one cache for all sequences instead of a stream for each. Off by default: what a prompt gets
+        then depends on where the others lie.
     """
 
     n_threads: int = field(default_factory=count_physical_cores)
     n_batch: int = 2048
     n_ubatch: int = 512
-    n_seq_max: int = 16
-    pack: bool = False
+    n_seq_max: int = 14
+    share: bool = True
     flash_attn: bool = False
     kv_unified: bool = False
 
@@ -76,6 +78,13 @@ class CaptureSettings:
             raise InputError(f"n_threads must be at most {MAX_THREADS}, got {self.n_threads}")
         if self.n_seq_max > MAX_SEQUENCES:
             raise InputError(f"n_seq_max must be at most {MAX_SEQUENCES}, got {self.n_seq_max}")
+        if self.n_seq_max < 2:
+            raise InputError(f"n_seq_max must be at least 2, got {self.n_seq_max}")
+        if self.n_ubatch % 4 or self.n_ubatch < 16:
+            raise InputError(
+                f"n_ubatch must be a multiple of 4 and at least 16, got {self.n_ubatch}; llama.cpp computes rows in "
+                "fours"
+            )
         if self.n_ubatch > self.n_batch:
             raise InputError(f"n_ubatch must be at most n_batch, {self.n_batch}, got {self.n_ubatch}")
 

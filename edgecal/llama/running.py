@@ -1,0 +1,105 @@
+"""Runs the steps of a plan in one context: keeps shared states, goes on from them, and makes each decode's tokens.
+
+Does not decide what is run in which order (`packing`), nor what becomes of the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecal.llama.context import Context, TokenBatch
+from edgecal.llama.packing import ContextPlan, PromptStep, SharedStep, Step, count_outputs, decode_cuts
+
+__all__ = ["StepRunner"]
+
+
+class StepRunner:
+    """Prepares one context's memory for each step, in the plan's order, and gives the step's decodes.
+
+    Sequences 0, 1, .. keep the shared state of each depth; those behind them run prompts to their ends.
+    """
+
+    def __init__(self, context: Context, plan: ContextPlan, prompts: Sequence[NDArray[np.int32]]) -> None:
+        self._context = context
+        self._plan = plan
+        self._prompts = prompts
+        self._n_states = 0
+        # Which state each sequence that ends prompts begins with, by number; 0 is none.
+        self._states: list[int] = [0] * plan.n_shared
+        self._begins_with: list[int] = [-1] * plan.n_together
+        context.clear()
+
+    def decodes(self, step: Step, slot_of: dict[int, int]) -> Iterator[TokenBatch]:
+        """The decodes of a step, each to be run before the next is taken.
+
+        `slot_of` has the slot of the results for each prompt that the step ends.
+        """
+        if isinstance(step, SharedStep):
+            self._keep(step)
+            batch = _row_batch(self._prompts[step.prompt][step.start : step.stop], step.start, step.depth)
+        else:
+            self._go_on(step)
+            batch = self._ending_batch(step, slot_of)
+        n_tokens = len(batch.tokens)
+        cuts = decode_cuts(n_tokens, self._context.n_batch, self._context.n_ubatch)
+        for start, stop in pairwise([0, *cuts, n_tokens]):
+            yield _part(batch, start, stop)
+
+    def _keep(self, step: SharedStep) -> None:
+        if step.depth == 0:
+            self._context.empty(0)
+        else:
+            self._context.fork(step.depth - 1, step.depth)
+        self._n_states += 1
+        self._states[step.depth] = self._n_states
+
+    def _go_on(self, step: PromptStep) -> None:
+        state = 0 if step.depth < 0 else self._states[step.depth]
+        for place in range(len(step.prompts)):
+            sequence = self._plan.n_shared + place
+            if step.depth < 0:
+                self._context.empty(sequence)
+            elif self._begins_with[place] != state or not self._context.rewind(sequence, step.start):
+                self._context.fork(step.depth, sequence)
+            self._begins_with[place] = state
+
+    def _ending_batch(self, step: PromptStep, slot_of: dict[int, int]) -> TokenBatch:
+        parts = []
+        for place, index in enumerate(step.prompts):
+            rest = self._prompts[index][step.start :]
+            filled = np.concatenate([rest, np.full(step.length - len(rest), rest[-1], dtype=np.int32)])
+            part = _row_batch(filled, step.start, self._plan.n_shared + place)
+            part.wanted[len(rest) - 1] = slot_of[index]
+            parts.append(part)
+        batch = TokenBatch(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
+        batch.outputs[batch.wanted >= 0] = True
+        # From the end, so that they lie in one micro-batch with the wanted row of a long prompt.
+        missing = count_outputs(len(step.prompts)) - len(step.prompts)
+        batch.outputs[np.flatnonzero(~batch.outputs)[::-1][:missing]] = True
+        return batch
+
+
+def _columns(batch: TokenBatch) -> tuple[NDArray[np.generic], ...]:
+    return batch.tokens, batch.positions, batch.seq_ids, batch.wanted, batch.outputs
+
+
+def _row_batch(tokens: NDArray[np.int32], start: int, sequence: int) -> TokenBatch:
+    """Tokens of one sequence from a position on, none of them wanted."""
+    n = len(tokens)
+    return TokenBatch(
+        tokens=np.asarray(tokens, dtype=np.int32),
+        positions=np.arange(start, start + n, dtype=np.int32),
+        seq_ids=np.full(n, sequence, dtype=np.int32),
+        wanted=np.full(n, -1, dtype=np.int32),
+        outputs=np.zeros(n, dtype=np.bool_),
+    )
+
+
+def _part(batch: TokenBatch, start: int, stop: int) -> TokenBatch:
+    names = ("tokens", "positions", "seq_ids", "wanted", "outputs")
+    return replace(batch, **{name: getattr(batch, name)[start:stop] for name in names})

@@ -31,6 +31,8 @@ _MAX_CANDIDATES: Final = 8
 _MAX_ROOT_STEPS: Final = 60
 _ROOT_WIDTH: Final = 1e-12  # in ln tau, so relative to tau
 
+_GUESS_WIDTH: Final = 1e-7  # in ln tau: how near to the cubic's minimum the root is looked for first
+
 # tau [n] -> (loss [n], slope in ln tau [n])
 Objective: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
@@ -87,10 +89,14 @@ def _refine(objective: Objective, low: float, high: float) -> float:
     step = (high - low) / _ZOOM_CELLS
     position = float(grid_minimum(losses, slopes * step)[0])
     cell = min(int(position), _ZOOM_CELLS - 1)
+    root = low + position * step
     if slopes[cell] < 0.0 < slopes[cell + 1]:
-        root = _root(objective, x[cell], x[cell + 1], slopes[cell], slopes[cell + 1])
-    else:
-        root = low + position * step
+        ends = np.array([max(root - _GUESS_WIDTH, x[cell]), min(root + _GUESS_WIDTH, x[cell + 1])])
+        left, right = objective(np.exp(ends))[1]
+        if left < 0.0 < right:  # straight between them, to about the square of their distance
+            root = (ends[0] * right - ends[1] * left) / (right - left)
+        else:
+            root = _root(objective, x[cell], x[cell + 1], slopes[cell], slopes[cell + 1])
     return float(np.exp(root).clip(TAU_MIN, TAU_MAX))
 
 

@@ -71,7 +71,8 @@ class Context:
         self._library: Any = load_library()
         self._rule = split_rule(model.memory, n_seq_max=n_seq_max, kv_unified=settings.kv_unified)
         n_ctx = n_ctx_seq * n_seq_max
-        self._n_outputs_max = n_outputs_max
+        # llama.cpp keeps logits for every sequence, and aborts where there is less room than that.
+        self._n_outputs_max = max(n_outputs_max, n_seq_max)
         self.n_batch = min(settings.n_batch, n_ctx)
         self.n_ubatch = min(settings.n_ubatch, self.n_batch)
         with ExitStack() as stack:

@@ -90,7 +90,7 @@ def test_flipped_bytes_everywhere(tmp_path, whole):
     size = len(whole[1])
     # The header and the schema, the head of every page, and anywhere.
     places = [*range(100), *(page + chance.randrange(12) for page in range(0, size, 4096))]
-    places += [chance.randrange(100, 4096) for _ in range(60)] + [chance.randrange(size) for _ in range(100)]
+    places += [chance.randrange(100, 4096) for _ in range(30)] + [chance.randrange(size) for _ in range(50)]
     kept = lost = 0
     for place in places:
         data = bytearray(whole[1])
@@ -138,6 +138,51 @@ def test_values_that_change_places_are_not_found(tmp_path, whole):
     connection.close()
     assert check_use(tmp_path / "c") == (len(ITEMS) - 4, True, None)
     assert check_use(tmp_path / "c") == (len(ITEMS), True, None)
+
+
+def test_values_of_another_context_are_not_found(tmp_path):
+    items = list(ITEMS.items())[:5]
+    paths = []
+    for context in ({"model": "Other"}, CONTEXT):
+        with CaptureCache(tmp_path, context) as cache:
+            cache.write(items if context is not CONTEXT else [])
+        paths.append(cache.path)
+    with sqlite3.connect(paths[1]) as connection:
+        connection.execute("ATTACH ? AS other", (str(paths[0]),))
+        connection.execute("INSERT INTO cells SELECT * FROM other.cells")
+    connection.close()
+    assert check_use(tmp_path, dict(items)) == (0, True, None)
+
+
+def test_a_file_that_only_says_it_is_read_only(tmp_path, whole):
+    data = bytearray(whole[1])
+    data[18] = 3  # the version of the format that is needed to write
+    put(tmp_path / "c", whole, bytes(data))
+    with CaptureCache(tmp_path / "c", CONTEXT) as cache:
+        cache.write([(b"new", ITEMS[KEYS[0]])])
+        assert "readonly" in cache.warning
+        assert "begun anew" in cache.warning
+        assert equal(cache.read([b"new"])[0], ITEMS[KEYS[0]])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"TABLE cells (", b"TABLE cel\xdf\xff ("),  # SQLite quotes it, and it is not text
+        (b"TABLE cells (", b"TABLE ce\0ls ("),
+        (b"tablecells", b"tablecell\xdf"),
+        (b", body BLOB", b", b\xdfdy BLOB"),
+        (b'"check" BLOB', b'"chexk" BLOB'),
+        (b"KEY, ", b"KEX, "),
+    ],
+)
+def test_a_damaged_schema(tmp_path, whole, old, new):
+    at = whole[1].index(old)
+    assert at < 4096
+    put(tmp_path / "c", whole, whole[1][:at] + new + whole[1][at + len(new) :])
+    warning = heals(tmp_path / "c")[2]
+    assert "was damaged" in warning
+    assert list_stores(tmp_path / "c")[0].n_prompts == len(ITEMS)
 
 
 def test_values_that_share_a_page_do_not_damage_each_other_again_and_again(tmp_path, whole):
@@ -398,13 +443,14 @@ def test_a_kill_after_every_system_call(tmp_path, whole):
 
 def test_a_kill_while_a_store_is_made(tmp_path):
     folder = tmp_path / "c"
+    few = make_items(3)
 
     def work():
         with CaptureCache(folder, CONTEXT) as cache:
-            cache.write(list(ITEMS.items())[:4])
+            cache.write(few.items())
 
     def check(when):
-        assert check_use(folder)[1:] == (True, None), when
+        assert check_use(folder, few)[1:] == (True, None), when
 
     kill_after_every_call(lambda: shutil.rmtree(folder, ignore_errors=True), work, check)
 

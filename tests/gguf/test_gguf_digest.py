@@ -174,6 +174,7 @@ def test_everything_else_counts(tmp_path):
         model(tmp_path / "7.gguf", tensors=[("a", [64], 0, 0), *TENSORS[1:]]),
         model(tmp_path / "8.gguf", tensors=[("a", [8, 8], 26, 0), *TENSORS[1:]]),
         model(tmp_path / "9.gguf", tensors=[("a", [4, 16], 0, 0), *TENSORS[1:]]),
+        model(tmp_path / "9 transposed.gguf", tensors=[("a", [16, 4], 0, 0), *TENSORS[1:]]),
         model(tmp_path / "10.gguf", tensors=TENSORS[:2]),
         model(tmp_path / "11.gguf", tensors=[("b", [8, 8], 0, 0), ("a", [128], 0, 256), TENSORS[2]]),
     ]  # fmt: skip

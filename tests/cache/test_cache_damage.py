@@ -89,8 +89,9 @@ def test_flipped_bytes_everywhere(tmp_path, whole):
     chance = random.Random(0)
     size = len(whole[1])
     # The header and the schema, the head of every page, and anywhere.
-    places = [*range(100), *(page + chance.randrange(12) for page in range(0, size, 4096))]
-    places += [chance.randrange(100, 4096) for _ in range(30)] + [chance.randrange(size) for _ in range(50)]
+    places = [*range(16, 32), *range(32, 100, 4)]
+    places += [page + chance.randrange(12) for page in range(0, size, 8192)]
+    places += [chance.randrange(100, 4096) for _ in range(25)] + [chance.randrange(size) for _ in range(40)]
     kept = lost = 0
     for place in places:
         data = bytearray(whole[1])
@@ -105,7 +106,7 @@ def test_flipped_bytes_everywhere(tmp_path, whole):
 def test_wiped_and_swapped_regions(tmp_path, whole):
     chance = random.Random(1)
     size = len(whole[1])
-    for _ in range(60):
+    for _ in range(30):
         data = bytearray(whole[1])
         start, n_bytes = chance.randrange(size), chance.choice([16, 512, 4096, 30000])
         how = chance.choice(["zeros", "noise", "swap", "cut out"])

@@ -27,6 +27,7 @@ import numpy as np
 from questions import PromptSet, make_sets
 from timing import (
     BENCH,
+    Ratio,
     Taken,
     finish,
     make_parser,
@@ -69,7 +70,8 @@ def main() -> None:
     sets = make_sets(
         find_vocabulary(work, arguments.source), n_zero=n_zero, n_five=n_five, n_permuted=1, n_subjects=2
     )[:2]
-    ratios, times = [], {}
+    ratios: list[Ratio] = []
+    times: dict[str, list[Taken]] = {}
     for prompt_set in sets:
         print(prompt_set.describe())
         lines, tasks = work / "perplexity-prompts.jsonl", work / "perplexity-tasks.bin"

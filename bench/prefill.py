@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 from questions import PromptSet, make_sets
 from sides import deviation, write_prompts
 from timing import (
@@ -56,7 +58,8 @@ def main() -> None:
             1,
             1,
         )
-    work, n_zero, n_five, n_permuted = arguments.work_folder, *arguments.prompts
+    work: Path = arguments.work_folder
+    n_zero, n_five, n_permuted = arguments.prompts
     model = make_model(work, arguments.shape, arguments.kind, arguments.source)
     say_machine(arguments.threads)
     vocabulary = find_vocabulary(work, arguments.source)
@@ -127,7 +130,7 @@ def compare(prompt_set: PromptSet, taken: dict[str, list[Taken]]) -> list[Ratio]
     return found
 
 
-def _ordered(prompt_set: PromptSet, order: str) -> list:
+def _ordered(prompt_set: PromptSet, order: str) -> list[np.ndarray]:
     tokens = list(prompt_set.tokens)
     if order == "shuffled":
         random.Random(0).shuffle(tokens)

@@ -228,6 +228,7 @@ def load(path: Path, shape: Shape, dtype: Any) -> Any:
             file.seek(info.data_offset)
             kind = gguf.GGMLQuantizationType(info.type_id)
             target = left.pop(_parameter(name)).view(-1, info.ne[0])
+            assert info.n_bytes is not None, info.type_name
             row_bytes = info.n_bytes // len(target)
             for start in range(0, len(target), _ROWS):  # so that the peak is the model's, not the loading's
                 part = target[start : start + _ROWS]

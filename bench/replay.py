@@ -68,8 +68,8 @@ class Recording:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """While this lasts, calls of the bindings are recorded."""
-        names = ("llama_init_from_model", "llama_get_memory", "llama_decode", "llama_free", *_ON_MEMORY)
-        names = (*names, "llama_get_logits_ith")
+        names = ["llama_init_from_model", "llama_get_memory", "llama_decode", "llama_free", *_ON_MEMORY]
+        names.append("llama_get_logits_ith")
         originals = {name: getattr(self._library, name) for name in names}
         try:
             for name, original in originals.items():

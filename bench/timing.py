@@ -122,7 +122,7 @@ def take_in_turn(
     """Runs all sides in turn, every other round backwards; the first round, which fills the page cache, is dropped."""
     taken: dict[str, list[Taken]] = {name: [] for name in sides}
     for index in range(repetitions + warm_up):
-        names = list(sides) if index % 2 else list(reversed(sides))
+        names = list(sides) if index % 2 else list(reversed(list(sides)))
         for name in names:
             run = sides[name]()
             if index >= warm_up:

@@ -15,7 +15,7 @@ from edgecal.calibration.bootstrap import refit_resamples
 from edgecal.calibration.choice_logits import ChoiceLogits, FloatArray
 from edgecal.calibration.losses import build_loss, compute_divergence
 from edgecal.calibration.method import MIN_DISAGREEMENTS, MIN_EXAMPLES, Method
-from edgecal.calibration.search import GRID_TAU, TAU_MAX, TAU_MIN, find_minimum
+from edgecal.calibration.search import GRID_TAU, TAU_MAX, TAU_MIN, find_minimum, find_valley
 from edgecal.errors import InputError, NotIdentifiedError
 
 __all__ = ["TemperatureFit", "evaluate_loss", "fit_temperature"]
@@ -71,10 +71,11 @@ def fit_temperature(
 ) -> TemperatureFit:
     """Find the temperature in [TAU_MIN, TAU_MAX] that minimises the method's loss, and its interval.
 
-    The loss is tabulated on a grid of 257 temperatures, evenly spaced in ln tau; every cell that may hold the
-    lowest minimum is refined to about 1e-10 relative. The interval comes from `n_bootstrap` resamples of all
-    prompts (0: no interval and no check of the refits). Same input, same bits: nothing depends on threads,
-    and draws are a function of `seed` (0 to 2^64 - 1) alone.
+    The loss is tabulated on a grid of 257 temperatures, evenly spaced in ln tau (without refits, a loss with one
+    minimum only on the way to it); every cell that may hold the lowest minimum is refined to about 1e-10
+    relative. The interval comes from `n_bootstrap` resamples of all prompts (0: no interval and no check of the
+    refits). Same input, same bits: nothing depends on threads, and draws are a function of `seed` (0 to 2^64 - 1)
+    alone.
 
     Raises
     ------
@@ -124,10 +125,14 @@ def fit_temperature(
         return result(1.0, (1.0, 1.0), 0, (None, None), 0.0)
     loss = build_loss(logits, method, divergence)
     _check_examples(method, loss.n_used, n_agreement, n_prompts - n_agreement)
-    table = np.empty((2, loss.n_used, (GRID_TAU.size + 1) // 2), dtype=np.float32)
-    losses, slopes = loss.evaluate(GRID_TAU, (table[0], table[1]))
-    _check_shape(losses)
-    minimum = find_minimum(loss.evaluate, losses, slopes)
+    table = np.empty((2, loss.n_used if n_bootstrap else 0, (GRID_TAU.size + 1) // 2), dtype=np.float32)
+    if n_bootstrap == 0 and loss.is_valley:
+        minimum, losses = find_valley(loss.evaluate)
+        _check_shape(losses)
+    else:
+        losses, slopes = loss.evaluate(GRID_TAU, (table[0], table[1]) if n_bootstrap else None)
+        _check_shape(losses)
+        minimum = find_minimum(loss.evaluate, losses, slopes)
     if minimum.at_bound:
         raise NotIdentifiedError(
             f"the loss is lowest at the end of the range {TAU_MIN} to {TAU_MAX}, at {minimum.tau}: these prompts "

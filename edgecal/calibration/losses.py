@@ -52,6 +52,11 @@ class Loss:
         return int(self.prompts.size)
 
     @property
+    def is_valley(self) -> bool:
+        """Whether it has one minimum: the confidence loss alone is convex in 1 / tau."""
+        return not np.any(self.process_weights)
+
+    @property
     def scales(self) -> FloatArray:
         """What each group's sum is multiplied with; 0 for a group without examples."""
         sizes = np.bincount(self.groups, minlength=self.factors.size).astype(np.float64)
@@ -92,7 +97,12 @@ class Loss:
         from edgecal.calibration.kernels import add_confidence_rows, add_process_rows, stability_entropy
 
         some = np.flatnonzero(self.conf_weights[rows])
-        if some.size:
+        if some.size == rows.stop - rows.start:  # all of them: nothing to pick out
+            add_confidence_rows(
+                self.targets[rows], self.final[rows], self.n_choices[rows], self.conf_weights[rows],
+                betas, losses, slopes,
+            )  # fmt: skip
+        elif some.size:
             at = some + rows.start
             part = losses[some], slopes[some]
             add_confidence_rows(

@@ -20,7 +20,6 @@ from edgecal.jit import inner, kernel
 __all__ = ["cell_minimum", "draw_counts", "grid_minimum", "resample_minima"]
 
 _BLOCK = 8  # resamples that share one pass over the rows
-_ROWS = 4  # rows that are added at once
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -118,31 +117,6 @@ def grid_minimum(values: FloatArray, slopes: FloatArray) -> tuple[float, float]:
     return _grid_minimum(values, slopes)
 
 
-@inner
-def _add_rows(
-    table: FloatArray,
-    members: IntArray,
-    n_held: int,
-    counts: IntArray,
-    drawn: FloatArray,
-    sums: FloatArray,
-) -> None:
-    """Add the first n_held of the _ROWS rows to sums [2, n_nodes], each as often as its prompt was drawn.
-
-    Four at a time, so that a sum is fetched and stored once for four rows.
-    """
-    w0 = np.float64(counts[members[0]])
-    w1 = np.float64(counts[members[1]]) if n_held > 1 else 0.0
-    w2 = np.float64(counts[members[2]]) if n_held > 2 else 0.0
-    w3 = np.float64(counts[members[3]]) if n_held > 3 else 0.0
-    drawn[0] += w0 + w1 + w2 + w3
-    for side in range(2):
-        total = sums[side]
-        row0, row1, row2, row3 = table[0, side], table[1, side], table[2, side], table[3, side]
-        for t in range(total.shape[0]):
-            total[t] += (w0 * row0[t] + w1 * row1[t]) + (w2 * row2[t] + w3 * row3[t])
-
-
 @kernel(parallel=True)
 def resample_minima(
     values: FloatArray,
@@ -174,24 +148,21 @@ def resample_minima(
         sums = np.zeros((_BLOCK, n_groups, 2, n_nodes))
         for r in range(size):
             _draw(n_prompts, seed, first + begin + r, counts[r])
-        for group in range(n_groups):
-            table = np.zeros((_ROWS, 2, n_nodes))
-            members = np.empty(_ROWS, dtype=np.int64)
-            n_held = 0
-            for i in range(m):
-                if groups[i] == group:
-                    members[n_held] = prompts[i]
+        for i in range(m):
+            group = groups[i]
+            row_values = values[i]
+            row_slopes = slopes[i]
+            for r in range(size):
+                count = counts[r, prompts[i]]
+                if count > 0:
+                    drawn[r, group] += count
+                    weight = float(count)
+                    sum_values = sums[r, group, 0]
+                    sum_slopes = sums[r, group, 1]
                     for t in range(n_nodes):
-                        table[n_held, 0, t] = values[i, t]
+                        sum_values[t] += weight * row_values[t]
                     for t in range(n_nodes):
-                        table[n_held, 1, t] = slopes[i, t]
-                    n_held += 1
-                if n_held == _ROWS or (i == m - 1 and n_held > 0):
-                    for r in range(size):
-                        _add_rows(
-                            table, members, n_held, counts[r], drawn[r, group : group + 1], sums[r, group]
-                        )
-                    n_held = 0
+                        sum_slopes[t] += weight * row_slopes[t]
         for r in range(size):
             total = np.zeros((2, n_nodes))
             missing = False

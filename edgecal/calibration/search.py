@@ -15,7 +15,16 @@ import numpy as np
 
 from edgecal.calibration.choice_logits import FloatArray
 
-__all__ = ["GRID_TAU", "TAU_MAX", "TAU_MIN", "Minimum", "Objective", "find_minimum", "grid_step"]
+__all__ = [
+    "GRID_TAU",
+    "TAU_MAX",
+    "TAU_MIN",
+    "Minimum",
+    "Objective",
+    "find_minimum",
+    "find_valley",
+    "grid_step",
+]
 
 TAU_MIN: Final = 0.05
 TAU_MAX: Final = 50.0
@@ -26,7 +35,8 @@ GRID_TAU: Final[FloatArray] = np.geomspace(TAU_MIN, TAU_MAX, 257)
 GRID_TAU[[0, -1]] = TAU_MIN, TAU_MAX
 GRID_TAU.setflags(write=False)
 
-_ZOOM_CELLS: Final = 32
+_ZOOM_CELLS: Final = 8
+_STRIDE: Final = 16
 _MAX_CANDIDATES: Final = 8
 _MAX_ROOT_STEPS: Final = 60
 _ROOT_WIDTH: Final = 1e-12  # in ln tau, so relative to tau
@@ -78,6 +88,26 @@ def find_minimum(objective: Objective, losses: FloatArray, slopes: FloatArray) -
     if losses[-1] < best.loss:
         best = Minimum(TAU_MAX, float(losses[-1]), True)
     return best
+
+
+def find_valley(objective: Objective) -> tuple[Minimum, FloatArray]:
+    """`find_minimum` for a loss that falls, then rises: the same bits from an eighth of the temperatures.
+
+    Looks at every 16th temperature of GRID_TAU, then at those between the two where the slope turns. Returns
+    the minimum and the loss at the temperatures of the first pass.
+    """
+    losses, slopes = objective(GRID_TAU[::_STRIDE])
+    rising = np.flatnonzero(slopes >= 0.0)
+    turn = int(rising[0]) if rising.size else slopes.size
+    if turn == 0:
+        return Minimum(TAU_MIN, float(losses[0]), True), losses
+    if turn == slopes.size:
+        return Minimum(TAU_MAX, float(losses[-1]), True), losses
+    first = (turn - 1) * _STRIDE
+    inner = objective(GRID_TAU[first : first + _STRIDE + 1])[1]
+    cell = first + int(np.flatnonzero(inner >= 0.0)[0]) - 1
+    tau = _refine(objective, float(np.log(GRID_TAU[cell])), float(np.log(GRID_TAU[cell + 1])))
+    return Minimum(tau, float(objective(np.array([tau]))[0][0]), tau in (TAU_MIN, TAU_MAX)), losses
 
 
 def _refine(objective: Objective, low: float, high: float) -> float:

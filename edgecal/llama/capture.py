@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgecal.errors import InputError, ModelError
 from edgecal.llama.context import Context
+from edgecal.llama.library import steady_experts
 from edgecal.llama.memory import settle_cache_bytes
 from edgecal.llama.model import Model
 from edgecal.llama.packing import (
@@ -62,7 +63,7 @@ def capture(
     """Runs every prompt and yields the numbers chunk by chunk, each prompt exactly once.
 
     Chunks come in the order of computation. A chunk's memory is bounded whatever the vocabulary; arrays are the
-    caller's.
+    caller's. A model with experts has to be the first that computes in its process (see `steady_experts`).
 
     Parameters
     ----------
@@ -81,6 +82,8 @@ def capture(
     ModelError: llama.cpp failed, gave no numbers, or a block was not captured.
     """
     _check_prompts(model, prompts)
+    if model.n_expert > 0:
+        steady_experts()
     return _run(
         model,
         prompts,

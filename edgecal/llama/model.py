@@ -38,6 +38,7 @@ class Model:
     n_embd: floats of a token's residual stream.
     n_vocab: tokens, and so logits.
     n_ctx_train: tokens that the model was trained to see at once.
+    n_expert: experts of each block that has some; 0 for a dense model.
     memory: what it remembers of earlier tokens, as far as micro-batches depend on it.
     """
 
@@ -109,6 +110,7 @@ class Model:
         self.n_embd = int(library.llama_model_n_embd(self.handle))
         self.n_vocab = int(library.llama_vocab_n_tokens(self.vocab))
         self.n_ctx_train = int(library.llama_model_n_ctx_train(self.handle))
+        self.n_expert = self._number("expert_count", 0)
         self.memory = self._memory(library)
 
     def _memory(self, library: Any) -> Memory:

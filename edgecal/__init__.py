@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from edgecal.api.compare import compare
     from edgecal.api.evaluate import evaluate
     from edgecal.api.fit import fit
+    from edgecal.api.plan import plan
     from edgecal.api.progress import Progress
     from edgecal.api.questions import load_prompts
-    from edgecal.result import CompareResult, EvalResult, FitResult
+    from edgecal.result import CompareResult, EvalResult, FitResult, PlanResult
     from edgecal.runtime.load import load
 
 __version__ = "0.3.0"
@@ -38,6 +39,7 @@ __all__ = [
     "ModelError",
     "NotIdentifiedError",
     "OutputError",
+    "PlanResult",
     "Progress",
     "__version__",
     "capture",
@@ -46,6 +48,7 @@ __all__ = [
     "fit",
     "load",
     "load_prompts",
+    "plan",
 ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CompareResult", "EvalResult", "FitResult"]
+__all__ = ["CompareResult", "EvalResult", "FitResult", "PlanResult"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,12 @@ class FitResult:
     output: the file that was written, or None.
     siblings: how the other shards of a split model came to stand beside the output.
     bootstrap: {"n", "level", "seed", "share_at_bound"}.
+    adaptive: {"tolerance", "reached", "n_available", "looks"}: when the run stopped asking for more prompts. `reached`
+        is half of the interval's width over the temperature. A look has n_prompts, temperature, interval, whether
+        the run could have ended there (counts), and its own level, which is above the result's where more than one
+        look shares the error. None if all prompts were run.
     prompts_sha256: hash of the prompts, whatever their order.
-    models: {"base", "chat"}: path, name, tokens run, peak memory in bytes; the base's sha256.
+    models: {"base", "chat"}: path, name, tokens of the prompts, peak memory in bytes; the base's sha256.
     lens: {"base", "chat"}: rms error of the lens, as a share of the logits' spread; None without layers.
     prompting: {"template", "shots", "chat_template"}: how questions were put to the models.
     runtime: versions and settings that can influence a number.
@@ -59,6 +63,7 @@ class FitResult:
     output: str | None
     siblings: list[dict[str, str]]
     bootstrap: dict[str, Any]
+    adaptive: dict[str, Any] | None
     prompts_sha256: str
     models: dict[str, dict[str, Any]]
     lens: dict[str, float] | None
@@ -71,6 +76,31 @@ class FitResult:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values["interval"] = list(self.interval)
         return values
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What a fit over all questions would cost.
+
+    Attributes
+    ----------
+    n_questions: questions for each model.
+    models: {"base", "chat"}: path, and the fields of `edgecal.pair.planning.ModelPlan`: tokens, distinct tokens,
+        what is kept, tokens per second of a short probe, predicted seconds, bytes of memory.
+    seconds: of both models together, as predicted. Other work on the machine adds to it.
+    settings: how llama.cpp would be run.
+    warnings: one line each.
+    """
+
+    n_questions: int
+    models: dict[str, dict[str, Any]]
+    seconds: float
+    settings: dict[str, Any]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON-ready values; the keys are the attributes' names and are stable."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "result": set(),
     "jit": set(),
     "gguf": {"errors"},
+    "cache": {"errors"},
     "prompts": {"errors"},
     "calibration": {"errors", "jit"},
     "metrics": {"errors"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "lens": {"errors", "jit", "gguf"},
     "llama": {"errors", "prompts"},
     "worker": {"errors"},
-    "pair": {"errors", "gguf", "prompts", "calibration", "lens", "llama", "worker"},
+    "pair": {"errors", "gguf", "prompts", "cache", "calibration", "lens", "llama", "worker"},
     "bake": {"errors", "gguf", "lens", "llama", "worker"},
     "runtime": {"errors", "gguf", "prompts", "metrics", "llama", "worker", "bake"},
     "evaluation": {"errors", "calibration", "metrics"},
@@ -36,6 +37,7 @@ MAY_IMPORT = {
         "result",
         "gguf",
         "prompts",
+        "cache",
         "data",
         "calibration",
         "metrics",
@@ -46,7 +48,7 @@ MAY_IMPORT = {
         "bake",
         "runtime",
     },
-    "cli": {"errors", "result", "api", "gguf", "prompts", "llama", "report", "bake", "runtime"},
+    "cli": {"errors", "result", "api", "gguf", "prompts", "cache", "llama", "report", "bake", "runtime"},
 }
 ONLY_IN = {
     "click": {"cli"},
@@ -55,7 +57,9 @@ ONLY_IN = {
     "jinja2": {"prompts", "report"},
     "matplotlib": {"report"},
     "numba": {"jit", "calibration", "lens"},
+    "psutil": {"llama"},
     "pyarrow": {"data"},
+    "sqlite3": {"cache"},
 }
 
 
@@ -125,6 +129,7 @@ def test_public_names():
         "ModelError",
         "NotIdentifiedError",
         "OutputError",
+        "PlanResult",
         "Progress",
         "__version__",
         "capture",
@@ -133,6 +138,7 @@ def test_public_names():
         "fit",
         "load",
         "load_prompts",
+        "plan",
     ]
     assert all(hasattr(edgecal, name) for name in edgecal.__all__)
 

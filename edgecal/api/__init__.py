@@ -1,4 +1,4 @@
-"""What `import edgecal` offers: fit, capture, evaluate, compare. Where the stages meet; no mathematics, no llama.cpp.
+"""What `import edgecal` offers: fit, plan, capture, evaluate, compare. Where the stages meet; no mathematics, no llama.cpp.
 
 Shows nothing to people; the command line is a thin face on it. Importing it is light.
 """
@@ -7,7 +7,8 @@ from edgecal.api.capture import capture
 from edgecal.api.compare import compare
 from edgecal.api.evaluate import evaluate
 from edgecal.api.fit import fit
+from edgecal.api.plan import plan
 from edgecal.api.progress import Progress
 from edgecal.api.questions import QuestionOptions, load_prompts
 
-__all__ = ["Progress", "QuestionOptions", "capture", "compare", "evaluate", "fit", "load_prompts"]
+__all__ = ["Progress", "QuestionOptions", "capture", "compare", "evaluate", "fit", "load_prompts", "plan"]

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecal.api.capture import capture, settle_timeout
+from edgecal.api.capture import capture, settle_run
 from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, measure_effects
 from edgecal.api.evaluate import LEVEL, check_bootstrap, describe_bootstrap
 from edgecal.api.extra_runs import run_permutations, run_statements
 from edgecal.api.misfits import run_those_that_fit
-from edgecal.api.models import describe_model, describe_runtime, model_name
+from edgecal.api.models import describe_model, describe_runtime, files_sha256, model_name
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.questions import (
     LoadedQuestions,
@@ -30,6 +30,7 @@ from edgecal.result import CompareResult
 if TYPE_CHECKING:
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.capture import PairCapture
+    from edgecal.pair.run import RunOptions
     from edgecal.prompts import PromptPair, PromptTemplate
 
 __all__ = ["DEFAULT_PERMUTATIONS", "compare"]
@@ -64,6 +65,7 @@ def compare(
     effect_sample: int = DEFAULT_EFFECT_SAMPLE,
     settings: CaptureSettings | None = None,
     timeout_s: float | None = None,
+    cache: bool = True,
     on_progress: OnProgress | None = None,
 ) -> CompareResult:
     """Compares all methods: fitted on a part of the questions, judged on the rest, over several splits.
@@ -79,7 +81,7 @@ def compare(
     verbalized: also ask the chat model to state its confidence.
     template, limit, seed, format, strict, subjects, shots, shots_from, chat_template: how questions are read and
         put; see `QuestionOptions`.
-    n_bootstrap, effect_sample, settings, timeout_s, on_progress: as in `evaluate`.
+    n_bootstrap, effect_sample, settings, timeout_s, cache, on_progress: as in `evaluate`.
 
     Returns
     -------
@@ -96,8 +98,7 @@ def compare(
     from edgecal.calibration import Method
     from edgecal.evaluation.comparison import compare_methods
     from edgecal.evaluation.splits import make_splits
-    from edgecal.gguf import find_shards, sha256_of
-    from edgecal.llama.settings import CaptureSettings
+    from edgecal.gguf import find_shards
 
     check_bootstrap(n_bootstrap)
     chosen = Method(method, ise=ise, tau_scope=tau_scope, combine=combine, lam=lam)
@@ -109,8 +110,7 @@ def compare(
         raise InputError(f"the number of splits must be at least 1, got {n_splits}")
     if n_permutations < 0:
         raise InputError(f"the number of permutations must be 0 or more, got {n_permutations}")
-    timeout_s = settle_timeout(timeout_s)
-    settings = CaptureSettings() if settings is None else settings
+    run_options = settle_run(settings, timeout_s, cache)
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
     for shards in (base_shards, chat_shards):
         check_not_baked(shards.header, "comparing methods on it")
@@ -132,32 +132,30 @@ def compare(
     base_path, chat_path = base_shards.path, chat_shards.path
     loaded, (captured, no_layers) = run_those_that_fit(
         loaded,
-        lambda questions: _capture(base_path, chat_path, questions, settings, timeout_s, on_progress),
+        lambda questions: _capture(base_path, chat_path, questions, run_options, on_progress),
         [
             (str(base_path), "base", lambda questions: questions.base),
             (str(chat_path), "chat", lambda questions: questions.chat),
         ],
         strict=strict,
-        settings=settings,
-        timeout_s=timeout_s,
+        options=run_options,
     )
     splits = make_splits(len(loaded.pairs), range(seed, seed + n_splits), fit_share)
-    run: dict[str, Any] = {"settings": settings, "timeout_s": timeout_s}
     permuted = run_permutations(
         str(chat_shards.path),
         loaded,
         captured.chat.final_logits,
         n_permutations,
         seed=seed,
+        options=run_options,
         on_progress=on_observe(on_progress, "permute"),
-        **run,
     )
     stated = run_statements(
         str(chat_shards.path),
         loaded,
         wanted=verbalized,
+        options=run_options,
         on_progress=on_observe(on_progress, "generate"),
-        **run,
     )
     n_effect_tokens = {"n_prompts": 0, "n_tokens": 0}
 
@@ -170,7 +168,12 @@ def compare(
             ("chat", chat_shards.path, [pair.chat for pair in pairs]),
         ):
             seen = observe(
-                str(path), role, prompts, layers=False, on_progress=on_observe(on_progress, "effects"), **run
+                str(path),
+                role,
+                prompts,
+                layers=False,
+                options=run_options,
+                on_progress=on_observe(on_progress, "effects"),
             )
             n_effect_tokens["n_prompts"] += len(prompts)
             n_effect_tokens["n_tokens"] += seen.n_tokens
@@ -198,8 +201,9 @@ def compare(
         models={
             "base": {
                 **describe_model(base_shards, captured.base),
-                "sha256": sha256_of(
+                "sha256": files_sha256(
                     base_shards,
+                    run_options.cache_folder,
                     None if on_progress is None else lambda a, b: on_progress(Progress("hash", None, a, b)),
                 ),
             },
@@ -220,7 +224,7 @@ def compare(
             "effects": n_effect_tokens if effects else None,
         },
         bootstrap=describe_bootstrap(n_bootstrap, seed),
-        runtime=describe_runtime(captured.chat, settings),
+        runtime=describe_runtime(captured.chat, run_options.settings),
         warnings=[*loaded.warnings(), *remarks, *captured.warnings()],
         **compared,
     )
@@ -230,8 +234,7 @@ def _capture(
     base: Path,
     chat: Path,
     loaded: LoadedQuestions,
-    settings: CaptureSettings,
-    timeout_s: float,
+    options: RunOptions,
     on_progress: OnProgress | None,
 ) -> tuple[PairCapture, str | None]:
     """Both models' logits, with layers if they can be compared; and why not, if they cannot."""
@@ -243,8 +246,9 @@ def _capture(
             loaded.base,
             chat_prompts=loaded.chat,
             layers=layers,
-            settings=settings,
-            timeout_s=timeout_s,
+            settings=options.settings,
+            timeout_s=options.timeout_s,
+            cache=options.cache_folder is not None,
             on_progress=on_progress,
         )
 

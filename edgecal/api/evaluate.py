@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecal.api.capture import settle_timeout
+from edgecal.api.capture import settle_run
 from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, measure_effects
 from edgecal.api.misfits import run_those_that_fit
 from edgecal.api.models import describe_model, describe_runtime, model_name
@@ -46,6 +46,7 @@ def evaluate(
     effect_sample: int = DEFAULT_EFFECT_SAMPLE,
     settings: CaptureSettings | None = None,
     timeout_s: float | None = None,
+    cache: bool = True,
     on_progress: OnProgress | None = None,
 ) -> EvalResult:
     """Judges one model on questions with answers.
@@ -60,7 +61,7 @@ def evaluate(
         put; see `QuestionOptions`.
     n_bootstrap: resamples of the intervals, drawn by `seed`; 0 gives none.
     effect_sample: questions on which the parts of the prompting are tried alone, 0 for none.
-    settings, timeout_s, on_progress: as in `fit`.
+    settings, timeout_s, cache, on_progress: as in `fit`.
 
     Returns
     -------
@@ -77,14 +78,13 @@ def evaluate(
     from edgecal.evaluation.pictures import picture_judged
     from edgecal.evaluation.verdict import write_evaluation
     from edgecal.gguf import check_model, find_shards, read_calibration
-    from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.capture import warn_of_mass, warn_of_repeats
     from edgecal.pair.run import observe
 
     check_bootstrap(n_bootstrap)
     if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
         raise InputError(f"the temperature is {temperature}, expected a finite number above 0")
-    timeout_s = settle_timeout(timeout_s)
+    run_options = settle_run(settings, timeout_s, cache)
     shards = find_shards(Path(model))
     check_model(shards.header)
     record = read_calibration(shards.header)
@@ -106,7 +106,6 @@ def evaluate(
         chat_template=chat_template,
     )
     loaded = load_questions(data, options, chat_header=shards.header, labelled=True)
-    settings = CaptureSettings() if settings is None else settings
     path = str(shards.path)
 
     def run(stage: str, pairs: Sequence[PromptPair]) -> Any:
@@ -115,8 +114,7 @@ def evaluate(
             "model",
             [pair.chat for pair in pairs],
             layers=False,
-            settings=settings,
-            timeout_s=timeout_s,
+            options=run_options,
             on_progress=on_observe(on_progress, stage),
         )
 
@@ -125,8 +123,7 @@ def evaluate(
         lambda questions: run("run", questions.pairs),
         [(path, "model", lambda questions: questions.chat)],
         strict=strict,
-        settings=settings,
-        timeout_s=timeout_s,
+        options=run_options,
     )
     mass = {"model": seen.choice_mass}
     effects, remarks = measure_effects(
@@ -165,7 +162,7 @@ def evaluate(
         plots={**picture_judged(None, before, after), "loss": None, "layers": None},
         wrong=list_wrong(loaded.describe_pairs(), before, after),
         bootstrap=describe_bootstrap(n_bootstrap, seed),
-        runtime=describe_runtime(seen, settings),
+        runtime=describe_runtime(seen, run_options.settings),
         warnings=[
             *loaded.warnings(),
             *remarks,

@@ -16,8 +16,8 @@ from edgecal.errors import InputError
 if TYPE_CHECKING:
     from edgecal.api.questions import LoadedQuestions
     from edgecal.evaluation.comparison import Permuted, Stated
-    from edgecal.llama.settings import CaptureSettings
-    from edgecal.pair.observe import ObserveProgress
+    from edgecal.pair.observation import ObserveProgress
+    from edgecal.pair.run import RunOptions
 
 __all__ = ["run_permutations", "run_statements"]
 
@@ -35,8 +35,7 @@ def run_permutations(
     n_permutations: int,
     *,
     seed: int,
-    settings: CaptureSettings,
-    timeout_s: float,
+    options: RunOptions,
     on_progress: RoleProgress | None,
 ) -> Permuted:
     """The chat model's probabilities averaged over orders of the options, mapped back.
@@ -75,8 +74,7 @@ def run_permutations(
             "chat",
             prompts,
             layers=False,
-            settings=settings,
-            timeout_s=timeout_s,
+            options=options,
             on_progress=on_progress,
         )
     except InputError as error:  # another order of the options may have more tokens
@@ -102,8 +100,7 @@ def run_statements(
     loaded: LoadedQuestions,
     *,
     wanted: bool,
-    settings: CaptureSettings,
-    timeout_s: float,
+    options: RunOptions,
     on_progress: RoleProgress | None,
 ) -> Stated:
     """Asks the chat model for a letter and a probability, and reads both from what it says.
@@ -139,8 +136,7 @@ def run_statements(
             max_tokens=VERBALIZED_MAX_TOKENS,
             stop_pattern=VERBALIZED_STOP_PATTERN,
             give_up=GiveUp(_HOPE_AFTER, VERBALIZED_GIVE_UP_PATTERN, _HOPE_SHARE),
-            settings=settings,
-            timeout_s=timeout_s,
+            options=options,
             on_progress=on_progress,
         )
     except InputError as error:  # the longer prompt does not fit the model's context

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecal.api.capture import capture
-from edgecal.api.models import model_name
-from edgecal.api.progress import OnProgress, Progress
+from edgecal.api.capture import settle_run
+from edgecal.api.models import files_sha256, model_name
+from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.questions import (
     LoadedQuestions,
     PathLike,
@@ -26,15 +26,18 @@ from edgecal.errors import InputError, NotIdentifiedError
 from edgecal.result import FitResult
 
 if TYPE_CHECKING:
-    from edgecal.calibration import ChoiceLogits, Method, TemperatureFit
+    from edgecal.api.adaptive import AdaptiveFit
+    from edgecal.calibration import AdaptivePlan, ChoiceLogits, Look, Method
     from edgecal.gguf import OutputPlan, ShardSet
     from edgecal.llama.settings import CaptureSettings
-    from edgecal.pair.capture import PairCapture
+    from edgecal.pair.run import RunOptions
     from edgecal.prompts import PromptTemplate
 
-__all__ = ["MIN_BOOTSTRAP", "fit"]
+__all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "fit"]
 
 MIN_BOOTSTRAP = 20
+DEFAULT_TOLERANCE = 0.05
+LEVEL = 0.95
 
 
 def fit(
@@ -57,8 +60,10 @@ def fit(
     shots_from: PathLike | None = None,
     chat_template: PathLike | None = None,
     n_bootstrap: int = 1000,
+    tolerance: float | None = DEFAULT_TOLERANCE,
     settings: CaptureSettings | None = None,
     timeout_s: float | None = None,
+    cache: bool = True,
     output: PathLike | None = None,
     in_place: bool = False,
     force: bool = False,
@@ -81,8 +86,11 @@ def fit(
     format, strict, subjects, shots, shots_from, chat_template: how questions are read and put; see
         `QuestionOptions`. Unlike there, a row that does not fit is an error unless `strict` is False.
     n_bootstrap: resamples of the interval.
+    tolerance: prompts are run in a random order, by `seed`, until half of the interval's width is at most this share
+        of the temperature; None runs all. See `edgecal.calibration.AdaptivePlan`.
     settings: how llama.cpp is run; None takes the defaults.
     timeout_s: seconds without a sign of life after which llama.cpp counts as hung.
+    cache: keep what the models say about each prompt, and use what an earlier run kept.
     output: where to write the calibrated model; None writes nothing unless `in_place`.
     in_place: write the temperature into the chat model's own file.
     force: overwrite an existing output.
@@ -107,12 +115,14 @@ def fit(
     Dual-Align: arXiv 2601.04277. DACA: arXiv 2505.16690. Temperature scaling: Guo et al. 2017.
     """
     from edgecal.bake.keys import check_not_baked
-    from edgecal.calibration import Method, fit_temperature
+    from edgecal.calibration import AdaptivePlan, Method
     from edgecal.gguf import CalibrationRecord, calibration_edits, find_shards, plan_output
 
     if prompts is not None and not isinstance(prompts, (str, Path, Mapping)):
         prompts = list(prompts)  # an iterator is good for one pass only
     chosen = Method(method, ise=ise, tau_scope=tau_scope, combine=combine, lam=lam)
+    adaptive = None if tolerance is None or chosen.name == "vanilla" else AdaptivePlan(tolerance, level=LEVEL)
+    run_options = settle_run(settings, timeout_s, cache)
     if n_bootstrap < MIN_BOOTSTRAP:
         raise InputError(f"an interval needs at least {MIN_BOOTSTRAP} resamples, got {n_bootstrap}")
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
@@ -146,25 +156,57 @@ def fit(
         calibration_edits(
             chat_shards.header, CalibrationRecord(temperature=1.0), sampling_key, force_baked=force_baked
         )
-    captured = capture(
-        base_shards.path,
-        chat_shards.path,
-        loaded.base,
-        chat_prompts=loaded.chat,
-        layers=chosen.needs_layers,
-        settings=settings,
-        timeout_s=timeout_s,
-        on_progress=on_progress,
+    found = _run_and_fit(
+        loaded, chosen, base_shards, chat_shards, adaptive, run_options, n_bootstrap, seed, on_progress
     )
-    if on_progress is not None:
-        on_progress(Progress("fit"))
-    try:
-        fitted = fit_temperature(captured.logits, chosen, n_bootstrap=n_bootstrap, seed=seed)
-    except NotIdentifiedError as error:
-        warnings = [*loaded.warnings(), *captured.warnings()]
-        raise NotIdentifiedError(str(error), warnings) from None
     stamping = {"sampling_key": sampling_key, "force_baked": force_baked}
-    return _conclude(loaded, captured, fitted, base_shards, chat_shards, plan, stamping, on_progress)
+    adaptivity = found.describe(adaptive, len(loaded.pairs))
+    return _conclude(
+        found, adaptivity, base_shards, chat_shards, plan, stamping, run_options.cache_folder, on_progress
+    )
+
+
+def _run_and_fit(
+    loaded: LoadedQuestions,
+    method: Method,
+    base: ShardSet,
+    chat: ShardSet,
+    adaptive: AdaptivePlan | None,
+    options: RunOptions,
+    n_bootstrap: int,
+    seed: int,
+    on_progress: OnProgress | None,
+) -> AdaptiveFit:
+    from edgecal.api.adaptive import fit_adaptively, fit_all
+    from edgecal.pair.capture import PairRunner
+    from edgecal.pair.check import check_pair
+
+    def show(progress: Progress) -> None:
+        if on_progress is not None:
+            on_progress(progress)
+
+    def on_look(look: Look, is_result: bool) -> None:
+        show(Progress("look", None, look.n_prompts, len(loaded.pairs), look=look))
+
+    pair_warnings = check_pair(base, chat, layers=method.needs_layers)
+    with PairRunner(
+        str(base.path),
+        str(chat.path),
+        layers=method.needs_layers,
+        options=options,
+        model_bytes=base.n_bytes + chat.n_bytes,
+        pair_warnings=pair_warnings,
+        on_progress=on_observe(on_progress),
+    ) as runner:
+        runner.check(loaded.chat)
+        common: dict[str, Any] = {
+            "n_bootstrap": n_bootstrap,
+            "seed": seed,
+            "on_fit": lambda: show(Progress("fit")),
+        }
+        if adaptive is None:
+            return fit_all(runner, loaded, method, level=LEVEL, **common)
+        return fit_adaptively(runner, loaded, method, adaptive, on_look=on_look, **common)
 
 
 def _check_enough(loaded: LoadedQuestions, method: Method) -> None:
@@ -184,23 +226,25 @@ def _check_enough(loaded: LoadedQuestions, method: Method) -> None:
 
 
 def _conclude(
-    loaded: LoadedQuestions,
-    captured: PairCapture,
-    fitted: TemperatureFit,
+    found: AdaptiveFit,
+    adaptivity: dict[str, Any] | None,
     base: ShardSet,
     chat: ShardSet,
     plan: OutputPlan | None,
     stamping: dict[str, bool],
+    cache_folder: Path | None,
     on_progress: OnProgress | None,
 ) -> FitResult:
     from edgecal import __version__
-    from edgecal.gguf import CalibrationRecord, sha256_of, write_calibrated
+    from edgecal.gguf import CalibrationRecord, write_calibrated
+
+    loaded, captured, fitted = found.loaded, found.captured, found.fitted
 
     def on_bytes(stage: str) -> Callable[[int, int], None]:
         return lambda done, total: on_progress(Progress(stage, None, done, total)) if on_progress else None
 
     method = fitted.method
-    base_sha256 = sha256_of(base, on_bytes("hash"))
+    base_sha256 = files_sha256(base, cache_folder, on_bytes("hash"))
     prompts_sha256 = loaded.compute_sha256(with_answers=method.needs_labels)
     accuracy, ece, n_labelled = _labelled_figures(captured.logits, fitted.temperature)
     siblings: list[dict[str, str]] = []
@@ -250,10 +294,11 @@ def _conclude(
         siblings=siblings,
         bootstrap={
             "n": fitted.n_bootstrap,
-            "level": fitted.level,
+            "level": LEVEL,
             "seed": fitted.seed,
             "share_at_bound": fitted.share_at_bound,
         },
+        adaptive=adaptivity,
         prompts_sha256=prompts_sha256,
         models=models,
         lens=lens_errors or None,

@@ -12,7 +12,7 @@ from edgecal.errors import InputError
 
 if TYPE_CHECKING:
     from edgecal.api.questions import LoadedQuestions
-    from edgecal.llama.settings import CaptureSettings
+    from edgecal.pair.run import RunOptions
     from edgecal.prompts import Prompt
 
 __all__ = ["run_those_that_fit"]
@@ -26,8 +26,7 @@ def run_those_that_fit(
     models: Sequence[tuple[str, str, Callable[[LoadedQuestions], Sequence[Prompt]]]],
     *,
     strict: bool,
-    settings: CaptureSettings,
-    timeout_s: float,
+    options: RunOptions,
 ) -> tuple[LoadedQuestions, Result]:
     """Runs models over questions, without those that do not fit one of them.
 
@@ -37,6 +36,7 @@ def run_those_that_fit(
     run: runs the models over all that it is given.
     models: each one's path, role, and which of the prompts it is given.
     strict: a question that does not fit is an error.
+    options: how models are run.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def run_those_that_fit(
             raise
         misfits: dict[int, str] = {}
         for path, role, prompts in models:
-            found = find_misfits(path, role, prompts(loaded), settings=settings, timeout_s=timeout_s)
+            found = find_misfits(path, role, prompts(loaded), options=options)
             misfits |= dict(found) | misfits
         if not 0 < len(misfits) < len(loaded.pairs):
             raise

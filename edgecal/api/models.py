@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgecal.gguf import ShardSet
     from edgecal.llama.settings import CaptureSettings
-    from edgecal.pair.observe import Observation
+    from edgecal.pair.observation import Observation
 
-__all__ = ["describe_model", "describe_runtime", "model_name"]
+__all__ = ["describe_model", "describe_runtime", "files_sha256", "model_name"]
 
 
 def model_name(shards: ShardSet) -> str:
     """The model's name in its metadata, else its file's."""
     name = shards.header.get("general.name")
     return name if isinstance(name, str) and name else shards.path.name
+
+
+def files_sha256(
+    shards: ShardSet, cache_folder: Path | None, on_bytes: Callable[[int, int], None] | None = None
+) -> str:
+    """SHA-256 (hex) over a model's files, from the cache where that knows the files as they are."""
+    from edgecal.cache import DigestMemo
+    from edgecal.gguf import sha256_of
+
+    def compute() -> dict[str, str]:
+        return {"sha256": sha256_of(shards, on_bytes)}
+
+    if cache_folder is None:
+        return compute()["sha256"]
+    with DigestMemo(cache_folder) as memo:
+        return memo.recall(shards.paths, ["sha256"], compute)["sha256"]
 
 
 def describe_model(shards: ShardSet, seen: Observation) -> dict[str, Any]:

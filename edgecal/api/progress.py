@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgecal.pair.observe import ObserveProgress
+    from edgecal.calibration import Look
+    from edgecal.pair.observation import ObserveProgress
 
 __all__ = ["OnProgress", "Progress", "on_observe"]
 
@@ -19,11 +20,14 @@ class Progress:
     Attributes
     ----------
     stage: "load", "run" (prompts through a model), "permute" (prompts with permuted options), "generate"
-        (stated confidence), "effects" (other prompts on a sample), "hash", "fit", "judge" or "write".
+        (stated confidence), "effects" (other prompts on a sample), "digest" (of a model's files, for the cache),
+        "hash", "fit", "look" (a temperature on the way), "judge" or "write".
     model: "base", "chat", "model" or None.
-    done, total: prompts for the stages that run a model, percent for "load", bytes for "hash" and "write", steps
-        for "judge", else 0.
-    n_tokens_done, n_tokens_total: tokens for the stages that run a model, else 0.
+    done, total: prompts for the stages that run a model and for "look", percent for "load", bytes for "digest",
+        "hash" and "write", steps for "judge", else 0.
+    n_tokens_done, n_tokens_total: tokens that are computed in the stages that run a model (what prompts share counts
+        once), else 0.
+    look: the temperature on the way, for "look".
     """
 
     stage: str
@@ -32,6 +36,7 @@ class Progress:
     total: float = 0
     n_tokens_done: int = 0
     n_tokens_total: int = 0
+    look: Look | None = None
 
 
 OnProgress = Callable[[Progress], None]

@@ -140,6 +140,10 @@ class LoadedQuestions:
         """Each question's subject."""
         return [pair.base.subject for pair in self.pairs]
 
+    def take(self, indices: Sequence[int]) -> LoadedQuestions:
+        """Some of the questions, in the order of the indices; the others count as read."""
+        return replace(self, pairs=tuple(self.pairs[index] for index in indices))
+
     def without(self, misfits: Mapping[int, str]) -> LoadedQuestions:
         """Those that are left when some (index to reason) do not fit a model; these count as skipped."""
         from edgecal.data import SkippedRow

@@ -112,7 +112,7 @@ class AdaptivePlan:
     tolerance: float = DEFAULT_TOLERANCE
     level: float = 0.95
     pilot: int = 100
-    margin: float = 1.2
+    margin: float = 1.15
     saved: float = 0.2
 
     def __post_init__(self) -> None:

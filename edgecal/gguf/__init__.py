@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         read_calibration,
         read_sampling,
     )
-    from edgecal.gguf.digest import sha256_of
+    from edgecal.gguf.digest import CONTENT_REVISION, ModelDigests, content_sha256, digests_of, sha256_of
     from edgecal.gguf.edit import edited_size, write_edited
     from edgecal.gguf.header import Header, KeyEntry, read_header
     from edgecal.gguf.inplace import edit_in_place
@@ -43,12 +43,14 @@ if TYPE_CHECKING:
     from edgecal.gguf.vocabulary import VocabularyMatch, compare_vocabularies
 
 __all__ = [
+    "CONTENT_REVISION",
     "GGML_TYPES",
     "MAX_BLOCKS",
     "CalibrationRecord",
     "GgmlType",
     "Header",
     "KeyEntry",
+    "ModelDigests",
     "OutputPlan",
     "PlacedSibling",
     "SamplingTemperature",
@@ -61,8 +63,10 @@ __all__ = [
     "calibration_edits",
     "check_model",
     "compare_vocabularies",
+    "content_sha256",
     "content_store",
     "default_output",
+    "digests_of",
     "edit_in_place",
     "edited_size",
     "find_shards",
@@ -89,7 +93,7 @@ _HOMES = {
         "read_calibration",
         "read_sampling",
     ),
-    "digest": ("sha256_of",),
+    "digest": ("CONTENT_REVISION", "ModelDigests", "content_sha256", "digests_of", "sha256_of"),
     "edit": ("edited_size", "write_edited"),
     "header": ("Header", "KeyEntry", "read_header"),
     "inplace": ("edit_in_place",),

@@ -9,8 +9,17 @@ Does not run models and knows nothing of prompts, temperatures or losses.
 
 from __future__ import annotations
 
-from edgecal.lens.check import ALLOWED_RMS, LensCheck, check_lens, check_token_ids
+from edgecal.lens.check import ALLOWED_RMS, LensCheck, check_lens, check_token_ids, mean_square_errors
 from edgecal.lens.head import Head, read_head
 from edgecal.lens.project import project
 
-__all__ = ["ALLOWED_RMS", "Head", "LensCheck", "check_lens", "check_token_ids", "project", "read_head"]
+__all__ = [
+    "ALLOWED_RMS",
+    "Head",
+    "LensCheck",
+    "check_lens",
+    "check_token_ids",
+    "mean_square_errors",
+    "project",
+    "read_head",
+]

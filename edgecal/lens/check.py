@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from edgecal.errors import ModelError
 
-__all__ = ["ALLOWED_RMS", "CHECK_PROMPTS", "CHECK_TOKENS", "LensCheck", "check_lens", "check_token_ids"]
+__all__ = [
+    "ALLOWED_RMS",
+    "CHECK_PROMPTS",
+    "CHECK_TOKENS",
+    "LensCheck",
+    "check_lens",
+    "check_token_ids",
+    "mean_square_errors",
+]
 
 ALLOWED_RMS = 0.02
 CHECK_TOKENS = 64
@@ -100,8 +108,28 @@ def check_lens(
         )
     if not projected.size:
         raise ValueError("nothing to compare: expected at least one prompt and one token")
-    finite = all(bool(np.isfinite(array).all()) for array in (projected, llama_logits, spread))
-    if not finite or bool((spread <= 0).any()):
+    errors = mean_square_errors(projected, llama_logits, spread)
+    if not np.isfinite(errors).all():
         return LensCheck(math.nan, math.nan, *projected.shape)
     off = (projected.astype(np.float64) - llama_logits) / spread[:, None]
-    return LensCheck(float(np.sqrt(np.mean(off * off))), float(np.abs(off).max()), *projected.shape)
+    return LensCheck(float(np.sqrt(errors.mean())), float(np.abs(off).max()), *projected.shape)
+
+
+def mean_square_errors(
+    projected: NDArray[np.float32], llama_logits: NDArray[np.float32], spread: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Each prompt's mean square difference over its tokens, in units of its spread squared.
+
+    Parameters as for `check_lens`.
+
+    Returns
+    -------
+    float64 [m]; NaN where anything is not finite, or the spread is zero.
+    """
+    errors = np.full(len(spread), math.nan)
+    for row, unit in enumerate(spread):
+        numbers = (projected[row], llama_logits[row], unit)
+        if unit > 0 and all(bool(np.isfinite(array).all()) for array in numbers):
+            off = (projected[row].astype(np.float64) - llama_logits[row]) / unit
+            errors[row] = np.mean(off * off)
+    return errors

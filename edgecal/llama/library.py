@@ -15,6 +15,7 @@ import functools
 import importlib
 import importlib.metadata
 import os
+import re
 import sys
 from collections import deque
 from pathlib import Path
@@ -24,6 +25,7 @@ from edgecal.errors import ModelError
 
 __all__ = [
     "GGML_GETTERS",
+    "buffer_bytes",
     "clear_log",
     "describe_llama_cpp",
     "ggml_addresses",
@@ -128,6 +130,13 @@ def clear_log() -> None:
     somebody else in this process has asked llama.cpp for it meanwhile."""
     load_library().llama_log_set(_alive[0], ctypes.c_void_p(0))
     _log.clear()
+
+
+def buffer_bytes(name: str) -> int:
+    """Bytes of the model buffers with `name` in theirs ("REPACK"), as llama.cpp logged them since `clear_log`."""
+    pattern = re.compile(rf"{re.escape(name)}\w* model buffer size = +([0-9.]+) MiB")
+    found = (pattern.search(line) for line in recent_log())
+    return sum(round(float(match[1]) * (1 << 20)) for match in found if match)
 
 
 def last_error_lines(n: int = 1) -> str:

@@ -1,26 +1,32 @@
 """Runs both models of a pair over the same questions, one after the other, each in a worker process.
 
-Does not know losses or temperatures. Packing, caching and running both at once will grow here.
+Does not know losses or temperatures.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 import numpy as np
 
 from edgecal.calibration import ChoiceLogits
+from edgecal.llama.memory import available_bytes
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.observe import Observation, ObserveProgress
-from edgecal.pair.run import check, observe
+from edgecal.pair.observation import Observation, ObserveProgress
+from edgecal.pair.run import RunOptions, check, observe
 from edgecal.prompts.digest import count_repeats
 from edgecal.prompts.model import Prompt
-from edgecal.worker.process import DEFAULT_TIMEOUT_S
+from edgecal.worker import Worker
 
-__all__ = ["PairCapture", "capture_pair", "warn_of_mass", "warn_of_repeats"]
+__all__ = ["PairCapture", "PairRunner", "capture_pair", "warn_of_mass", "warn_of_repeats"]
 
 _MASS_WARNING = 0.5
+
+# What two loaded models take, in sizes of their files, with room for caches.
+_LOADED_SHARE = 2.5
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class PairCapture:
         found = [*self.pair_warnings, *warn_of_repeats(self.prompts)]
         for role, seen in (("base", self.base), ("chat", self.chat)):
             found.extend(warn_of_mass(f"the {role} model", seen))
-        return found
+        return list(dict.fromkeys([*found, *self.base.warnings, *self.chat.warnings]))
 
 
 def warn_of_repeats(prompts: Sequence[Prompt]) -> list[str]:
@@ -87,6 +93,95 @@ def warn_of_mass(name: str, seen: Observation, *, divided: bool = False) -> list
     ]
 
 
+class PairRunner:
+    """Runs a pair's models over prompts, part by part; a context manager.
+
+    Both stay loaded between the parts if memory holds both; else each part loads them again. They never compute at
+    the same time: one model takes every core.
+    """
+
+    def __init__(
+        self,
+        base_path: str,
+        chat_path: str,
+        *,
+        layers: bool,
+        options: RunOptions,
+        model_bytes: int,
+        pair_warnings: Sequence[str] = (),
+        on_progress: Callable[[str, ObserveProgress], None] | None = None,
+    ) -> None:
+        """`model_bytes` are those of both models' files; the other parameters are as in `capture_pair`."""
+        self._paths = {"base": base_path, "chat": chat_path}
+        self._layers = layers
+        self._options = options
+        self._pair_warnings = tuple(pair_warnings)
+        self._on_progress = on_progress
+        # Weights are mapped and most of them repacked beside that; caches and arrays come on top.
+        keeps = _LOADED_SHARE * model_bytes < available_bytes()
+        self._workers = {role: Worker() for role in self._paths} if keeps else {}
+        self._seen: dict[str, Observation] = {}
+
+    def check(self, chat_prompts: Sequence[Prompt]) -> None:
+        """Checks that prompts fit the chat model, before the base model runs, which can take an hour."""
+        check(self._paths["chat"], "chat", chat_prompts, options=self._options, on_progress=self._on_progress)
+
+    def run(self, base_prompts: Sequence[Prompt], chat_prompts: Sequence[Prompt]) -> None:
+        """Runs further prompts, question by question the same for both models."""
+        for role, prompts in (("base", base_prompts), ("chat", chat_prompts)):
+            seen = observe(
+                self._paths[role],
+                role,
+                prompts,
+                layers=self._layers,
+                options=self._options,
+                on_progress=self._on_progress,
+                worker=self._workers.get(role),
+            )
+            self._seen[role] = self._seen[role].then(seen) if role in self._seen else seen
+
+    def captured(
+        self,
+        base_prompts: Sequence[Prompt],
+        chat_prompts: Sequence[Prompt],
+        order: Sequence[int],
+    ) -> PairCapture:
+        """What was seen so far. Prompt i of those given here was prompt order[i] of all that were run."""
+        base, chat = (self._seen[role].ordered(order) for role in ("base", "chat"))
+        logits = ChoiceLogits(
+            base_final=base.final_logits,
+            chat_final=chat.final_logits,
+            base_layers=base.layer_logits,
+            chat_layers=chat.layer_logits,
+            n_choices=np.array([prompt.n_choices for prompt in base_prompts], dtype=np.int32),
+            labels=np.array(
+                [-1 if prompt.answer is None else prompt.answer for prompt in base_prompts], dtype=np.int32
+            ),
+        )
+        return PairCapture(
+            tuple(base_prompts),
+            tuple(chat_prompts),
+            base,
+            chat,
+            logits,
+            self._options.settings,
+            self._pair_warnings,
+        )
+
+    def close(self) -> None:
+        """Ends the models' processes; again is harmless."""
+        for worker in self._workers.values():
+            worker.close()
+
+    def __enter__(self) -> PairRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 def capture_pair(
     base_path: str,
     chat_path: str,
@@ -94,8 +189,7 @@ def capture_pair(
     *,
     chat_prompts: Sequence[Prompt] | None = None,
     layers: bool,
-    settings: CaptureSettings,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    options: RunOptions,
     pair_warnings: Sequence[str] = (),
     on_progress: Callable[[str, ObserveProgress], None] | None = None,
 ) -> PairCapture:
@@ -107,8 +201,7 @@ def capture_pair(
     prompts: at least one.
     chat_prompts: what the chat model is given instead, question by question; None: the same.
     layers: also capture every block's residual stream and project it onto the choice tokens.
-    settings: how llama.cpp is run.
-    timeout_s: seconds without a sign of life after which a run counts as hung.
+    options: how the models are run.
     pair_warnings: what the pair check found, to be kept with the result.
     on_progress: called with "base" or "chat" and the progress.
 
@@ -117,32 +210,16 @@ def capture_pair(
     InputError: a prompt does not fit a model.
     ModelError: a model could not be run.
     """
-    given = {"base": tuple(prompts), "chat": tuple(prompts if chat_prompts is None else chat_prompts)}
-    paths = {"base": base_path, "chat": chat_path}
-    # Before the base model runs, which can take an hour.
-    check(chat_path, "chat", given["chat"], settings=settings, timeout_s=timeout_s, on_progress=on_progress)
-    seen = {
-        role: observe(
-            paths[role],
-            role,
-            given[role],
-            layers=layers,
-            settings=settings,
-            timeout_s=timeout_s,
-            on_progress=on_progress,
-        )
-        for role in paths
-    }
-    logits = ChoiceLogits(
-        base_final=seen["base"].final_logits,
-        chat_final=seen["chat"].final_logits,
-        base_layers=seen["base"].layer_logits,
-        chat_layers=seen["chat"].layer_logits,
-        n_choices=np.array([prompt.n_choices for prompt in prompts], dtype=np.int32),
-        labels=np.array(
-            [-1 if prompt.answer is None else prompt.answer for prompt in prompts], dtype=np.int32
-        ),
-    )
-    return PairCapture(
-        given["base"], given["chat"], seen["base"], seen["chat"], logits, settings, tuple(pair_warnings)
-    )
+    given = prompts if chat_prompts is None else chat_prompts
+    with PairRunner(
+        base_path,
+        chat_path,
+        layers=layers,
+        options=options,
+        model_bytes=sys.maxsize,
+        pair_warnings=pair_warnings,
+        on_progress=on_progress,
+    ) as runner:
+        runner.check(given)
+        runner.run(prompts, given)
+        return runner.captured(prompts, given, range(len(prompts)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgecal.errors import InputError
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.observe import ObserveProgress
+from edgecal.pair.observation import ObserveProgress
 from edgecal.prompts.model import Prompt
 
 __all__ = ["GenerateRequest", "Generation", "GiveUp", "generate_texts"]

@@ -6,19 +6,38 @@ Does not know the other model of a pair, nor what the numbers are for.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.generate import GenerateRequest, Generation, GiveUp
-from edgecal.pair.observe import Observation, ObserveProgress, ObserveRequest
+from edgecal.pair.observation import Observation, ObserveProgress, ObserveRequest
+from edgecal.pair.planning import ModelPlan
 from edgecal.prompts.model import Prompt
-from edgecal.worker import run_in_worker
+from edgecal.worker import Worker
 from edgecal.worker.process import DEFAULT_TIMEOUT_S
 
-__all__ = ["check", "find_misfits", "generate", "name_model", "observe"]
+__all__ = ["RunOptions", "check", "find_misfits", "generate", "name_model", "observe", "plan_model"]
 
 RoleProgress = Callable[[str, ObserveProgress], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How models are run.
+
+    Attributes
+    ----------
+    settings: how llama.cpp is run.
+    timeout_s: seconds without a sign of life after which a run counts as hung.
+    cache_folder: where answers are kept for the next run; None keeps nothing.
+    """
+
+    settings: CaptureSettings = field(default_factory=CaptureSettings)
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    cache_folder: Path | None = None
 
 
 def name_model(role: str, path: str) -> str:
@@ -32,9 +51,9 @@ def observe(
     prompts: Sequence[Prompt],
     *,
     layers: bool,
-    settings: CaptureSettings,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    options: RunOptions,
     on_progress: RoleProgress | None = None,
+    worker: Worker | None = None,
 ) -> Observation:
     """Runs one model over prompts.
 
@@ -43,18 +62,36 @@ def observe(
     path: a GGUF file, the first shard where the model is split.
     role: "base", "chat" or "model", for messages and progress.
     prompts: at least one.
-    layers, settings, timeout_s: as `capture_pair` takes them.
+    layers: also capture every block's residual stream and project it onto the choice tokens.
+    options: how.
     on_progress: called with the role and the progress.
+    worker: the process to run it in, which may have the model loaded; None: one for this call.
 
     Raises
     ------
     InputError: a prompt does not fit the model.
     ModelError: the model could not be run.
     """
-    request = ObserveRequest(path, name_model(role, path), tuple(prompts), layers, settings)
-    seen = _run("edgecal.pair.observe:observe_model", request, role, timeout_s, on_progress)
+    request = _request(path, role, prompts, options, layers=layers)
+    seen = _run("edgecal.pair.observe:observe_model", request, role, options, on_progress, worker)
     assert isinstance(seen, Observation)
     return seen
+
+
+def plan_model(
+    path: str,
+    role: str,
+    prompts: Sequence[Prompt],
+    *,
+    layers: bool,
+    options: RunOptions,
+    on_progress: RoleProgress | None = None,
+) -> ModelPlan:
+    """What running one model over prompts would cost; parameters and errors as for `observe`."""
+    request = _request(path, role, prompts, options, layers=layers)
+    found = _run("edgecal.pair.planning:plan_model", request, role, options, on_progress)
+    assert isinstance(found, ModelPlan)
+    return found
 
 
 def check(
@@ -62,26 +99,20 @@ def check(
     role: str,
     prompts: Sequence[Prompt],
     *,
-    settings: CaptureSettings,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    options: RunOptions,
     on_progress: RoleProgress | None = None,
 ) -> None:
     """Checks that prompts fit a model, from its vocabulary alone; raises as `observe` would."""
-    request = ObserveRequest(path, name_model(role, path), tuple(prompts), False, settings)
-    _run("edgecal.pair.observe:check_prompts", request, role, timeout_s, on_progress)
+    request = _request(path, role, prompts, options)
+    _run("edgecal.pair.resolve:check_prompts", request, role, options, on_progress)
 
 
 def find_misfits(
-    path: str,
-    role: str,
-    prompts: Sequence[Prompt],
-    *,
-    settings: CaptureSettings,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    path: str, role: str, prompts: Sequence[Prompt], *, options: RunOptions
 ) -> list[tuple[int, str]]:
     """The index of each prompt that does not fit a model, and why, from its vocabulary alone."""
-    request = ObserveRequest(path, name_model(role, path), tuple(prompts), False, settings)
-    found = _run("edgecal.pair.observe:find_misfits", request, role, timeout_s, None)
+    request = _request(path, role, prompts, options)
+    found = _run("edgecal.pair.resolve:find_misfits", request, role, options, None)
     assert isinstance(found, list)
     return found
 
@@ -94,30 +125,44 @@ def generate(
     max_tokens: int,
     stop_pattern: str | None = None,
     give_up: GiveUp | None = None,
-    settings: CaptureSettings,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    options: RunOptions,
     on_progress: RoleProgress | None = None,
 ) -> Generation:
     """Lets one model go on from prompts; parameters and errors as `GenerateRequest` and `observe` have them."""
     request = GenerateRequest(
-        path, name_model(role, path), tuple(prompts), max_tokens, settings, stop_pattern, give_up
+        path, name_model(role, path), tuple(prompts), max_tokens, options.settings, stop_pattern, give_up
     )
-    said = _run("edgecal.pair.generate:generate_texts", request, role, timeout_s, on_progress)
+    said = _run("edgecal.pair.generate:generate_texts", request, role, options, on_progress)
     assert isinstance(said, Generation)
     return said
+
+
+def _request(
+    path: str, role: str, prompts: Sequence[Prompt], options: RunOptions, *, layers: bool = False
+) -> ObserveRequest:
+    return ObserveRequest(
+        path, name_model(role, path), tuple(prompts), layers, options.settings, options.cache_folder
+    )
 
 
 def _run(
     function: str,
     request: ObserveRequest | GenerateRequest,
     role: str,
-    timeout_s: float,
+    options: RunOptions,
     on_progress: RoleProgress | None,
+    worker: Worker | None = None,
 ) -> Any:
-    return run_in_worker(
-        function,
-        request,
-        what=request.name,
-        on_progress=None if on_progress is None else partial(on_progress, role),
-        timeout_s=timeout_s,
-    )
+    def call(process: Worker) -> Any:
+        return process.call(
+            function,
+            request,
+            what=request.name,
+            on_progress=None if on_progress is None else partial(on_progress, role),
+            timeout_s=options.timeout_s,
+        )
+
+    if worker is not None:
+        return call(worker)
+    with Worker() as process:
+        return call(process)

@@ -3,6 +3,6 @@
 Knows nothing of what the worker does: it calls a named function with a picklable argument.
 """
 
-from edgecal.worker.process import run_in_worker
+from edgecal.worker.process import Worker, run_in_worker
 
-__all__ = ["run_in_worker"]
+__all__ = ["Worker", "run_in_worker"]

@@ -1,4 +1,4 @@
-"""The worker's side: reads one request from stdin, calls the function, writes frames to stdout.
+"""The worker's side: reads requests from stdin, calls each one's function, writes frames to stdout.
 
 Leaves at once when the parent is gone (stdin ends), also in the middle of a native call.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import queue
 import signal
 import sys
 import threading
@@ -14,43 +15,44 @@ import traceback
 from typing import IO, Any
 
 from edgecal.errors import EdgecalError
-from edgecal.worker.protocol import Failure, Result, Sign, read_frame, write_frame
+from edgecal.worker.protocol import Failure, Request, Result, Sign, read_frame, write_frame
 
 
 def main() -> None:
-    """Serves one request."""
+    """Serves requests one after the other until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     frames = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever native code prints must not get between the frames
-    requests = sys.stdin.buffer
-    request = read_frame(requests)
-    if request is None:
-        return
-    threading.Thread(target=_leave_with_parent, args=(requests,), daemon=True).start()
+    requests: queue.Queue[Request] = queue.Queue()
+    threading.Thread(target=_receive, args=(sys.stdin.buffer, requests), daemon=True).start()
     lock = threading.Lock()
 
     def report(progress: Any) -> None:
         with lock:
             write_frame(frames, Sign(progress))
 
+    while True:
+        outcome = _serve(requests.get(), report)
+        with lock:
+            write_frame(frames, outcome)
+
+
+def _serve(request: Request, report: Any) -> Result | Failure:
     try:
         module, name = request.function.split(":")
-        value = getattr(importlib.import_module(module), name)(request.argument, report)
+        return Result(getattr(importlib.import_module(module), name)(request.argument, report))
     except EdgecalError as error:
-        write_frame(frames, Failure(error, traceback.format_exc()))
+        return Failure(error, traceback.format_exc())
     except MemoryError:
-        write_frame(frames, Failure(MemoryError(), traceback.format_exc()))
+        return Failure(MemoryError(), traceback.format_exc())
     except Exception:
-        write_frame(frames, Failure(None, traceback.format_exc()))
-    else:
-        write_frame(frames, Result(value))
-    frames.close()
-    os._exit(0)  # native libraries may abort in their exit handlers; everything has been said
+        return Failure(None, traceback.format_exc())
 
 
-def _leave_with_parent(requests: IO[bytes]) -> None:
-    requests.read(1)
-    os._exit(1)
+def _receive(stream: IO[bytes], requests: queue.Queue[Request]) -> None:
+    while (request := read_frame(stream)) is not None:
+        requests.put(request)
+    os._exit(0)  # native libraries may abort in their exit handlers; nobody is there to listen anyway
 
 
 if __name__ == "__main__":

@@ -15,16 +15,18 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, NoReturn
 
 from edgecal.errors import ModelError
 from edgecal.worker.protocol import Failure, Request, Result, Sign, read_frame, write_frame
 
-__all__ = ["DEFAULT_TIMEOUT_S", "run_in_worker"]
+__all__ = ["DEFAULT_TIMEOUT_S", "Worker", "run_in_worker"]
 
 DEFAULT_TIMEOUT_S = 600.0
 _POLL_S = 0.2
 _KEPT_LINES = 200
+_LAST_WORDS_S = 5.0
 
 
 def run_in_worker(
@@ -35,56 +37,123 @@ def run_in_worker(
     on_progress: Callable[[Any], None] | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Any:
-    """Calls a function in a process of its own and returns its result.
+    """Calls a function in a process of its own and returns its result; as `Worker.call`, once."""
+    with Worker() as worker:
+        return worker.call(function, argument, what=what, on_progress=on_progress, timeout_s=timeout_s)
 
-    Parameters
-    ----------
-    function: `"package.module:name"`; called with the argument and a callable that takes progress.
-    argument: picklable.
-    what: what is being run, for messages ("chat model x.gguf").
-    on_progress: called here with each progress value that the function sends.
-    timeout_s: seconds without a sign of life after which the worker counts as hung and is killed.
 
-    Raises
-    ------
-    EdgecalError: the one that the function raised.
-    ModelError: the worker died, or gave no sign of life for `timeout_s`.
-    RuntimeError: the function raised anything else, which is a bug; the worker's traceback is in the text.
-    KeyboardInterrupt: the worker has been killed.
+class Worker:
+    """A process that calls functions, one after the other; a context manager that ends it.
+
+    What the functions keep in their modules (a loaded model) is there for the next call. The process starts with
+    the first call, and again with the next one after a call that did not return.
     """
-    process = _start()
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    frames: queue.Queue[Any] = queue.Queue()
-    last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
-    threads = [
-        threading.Thread(target=_pump_frames, args=(process.stdout, frames), daemon=True),
-        threading.Thread(target=_pump_lines, args=(process.stderr, last_lines), daemon=True),
-    ]
-    for thread in threads:
-        thread.start()
-    try:
+
+    def __init__(self) -> None:
+        self._process: _Process | None = None
+
+    def call(
+        self,
+        function: str,
+        argument: Any,
+        *,
+        what: str,
+        on_progress: Callable[[Any], None] | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Any:
+        """Calls a function in the worker and returns its result.
+
+        Parameters
+        ----------
+        function: `"package.module:name"`; called with the argument and a callable that takes progress.
+        argument: picklable.
+        what: what is being run, for messages ("chat model x.gguf").
+        on_progress: called here with each progress value that the function sends.
+        timeout_s: seconds without a sign of life after which the worker counts as hung and is killed.
+
+        Raises
+        ------
+        EdgecalError: the one that the function raised.
+        ModelError: the worker died, or gave no sign of life for `timeout_s`.
+        RuntimeError: the function raised anything else, which is a bug; the worker's traceback is in the text.
+        KeyboardInterrupt: the worker has been killed.
+        """
+        if self._process is None:
+            self._process = _Process()
+        process = self._process
+        try:
+            process.send(Request(function, argument))
+            outcome = _listen(process.frames, what, on_progress, timeout_s)
+            if outcome is None:
+                raise ModelError(process.obituary(what))
+            if isinstance(outcome, Failure):
+                _raise_again(outcome, what)
+        except BaseException:
+            self.close()
+            raise
+        return outcome.value
+
+    def close(self) -> None:
+        """Ends the process; again is harmless."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Process:
+    """A running worker, and the threads that hear it."""
+
+    def __init__(self) -> None:
+        self._process = _start()
+        assert self._process.stdout is not None and self._process.stderr is not None
+        self.frames: queue.Queue[Any] = queue.Queue()
+        self._last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._threads = [
+            threading.Thread(target=_pump_frames, args=(self._process.stdout, self.frames), daemon=True),
+            threading.Thread(target=_pump_lines, args=(self._process.stderr, self._last_lines), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def send(self, request: Request) -> None:
+        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            write_frame(process.stdin, Request(function, argument))
-        outcome = _listen(frames, what, on_progress, timeout_s)
-        if outcome is None:
-            process.wait()
-            threads[1].join(timeout=5)
-            raise ModelError(_obituary(process.returncode, what, last_lines))
-    finally:
-        process.kill()
-        process.wait()
-        for thread in threads:
+            write_frame(self._process.stdin, request)
+
+    def obituary(self, what: str) -> str:
+        """Why nothing more is heard of it."""
+        try:
+            self._process.wait(timeout=_LAST_WORDS_S)
+        except subprocess.TimeoutExpired:
+            return f"{what}: the worker process said something that cannot be read"
+        self._threads[1].join(timeout=5)
+        return _obituary(self._process.returncode, what, self._last_lines)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for thread in self._threads:
             thread.join(timeout=5)
-        for stream in (process.stdin, process.stdout, process.stderr):
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream is not None
             with contextlib.suppress(OSError):
                 stream.close()
-    if isinstance(outcome, Failure):
-        if isinstance(outcome.error, MemoryError):
-            raise ModelError(f"{what}: not enough memory; use a smaller model or fewer prompts (--limit)")
-        if outcome.error is not None:
-            raise outcome.error
-        raise RuntimeError(f"the worker failed on {what}\n{outcome.trace}")
-    return outcome.value
+
+
+def _raise_again(failure: Failure, what: str) -> NoReturn:
+    if isinstance(failure.error, MemoryError):
+        raise ModelError(f"{what}: not enough memory; use a smaller model or fewer prompts (--limit)")
+    if failure.error is not None:
+        raise failure.error
+    raise RuntimeError(f"the worker failed on {what}\n{failure.trace}")
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -1,0 +1,143 @@
+"""Runs a pair on as many questions as the temperature needs, and fits it.
+
+Knows in which order questions are run and when to look; when to stop is the plan's to say (`AdaptivePlan`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgecal.calibration import AdaptivePlan, Look, Method, draw_order, fit_temperature
+from edgecal.errors import NotIdentifiedError
+
+if TYPE_CHECKING:
+    from edgecal.api.questions import LoadedQuestions
+    from edgecal.calibration import TemperatureFit
+    from edgecal.pair.capture import PairCapture, PairRunner
+
+__all__ = ["AdaptiveFit", "fit_adaptively", "fit_all"]
+
+
+@dataclass(frozen=True)
+class AdaptiveFit:
+    """A fit, and the questions that it took.
+
+    Attributes
+    ----------
+    loaded: the questions that were run, in canonical order.
+    captured, fitted: what both models said about them, and the temperature.
+    looks: every fit on the way, the last one's included; one for a run over all questions.
+    """
+
+    loaded: LoadedQuestions
+    captured: PairCapture
+    fitted: TemperatureFit
+    looks: tuple[Look, ...]
+
+    def describe(self, plan: AdaptivePlan | None, n_total: int) -> dict[str, Any] | None:
+        """The way to the result, as plain values; None for a run over all questions."""
+        if plan is None:
+            return None
+        return {
+            "tolerance": plan.tolerance,
+            "reached": self.looks[-1].tolerance,
+            "n_available": n_total,
+            "looks": [
+                {
+                    "n_prompts": look.n_prompts,
+                    "counts": look.counts,
+                    "level": look.level,
+                    "temperature": look.temperature,
+                    "interval": None if look.interval is None else list(look.interval),
+                }
+                for look in self.looks
+            ],
+        }
+
+
+OnLook = Callable[[Look, bool], None]
+
+
+def fit_all(
+    runner: PairRunner,
+    loaded: LoadedQuestions,
+    method: Method,
+    *,
+    level: float,
+    n_bootstrap: int,
+    seed: int,
+    on_fit: Callable[[], None],
+) -> AdaptiveFit:
+    """Runs all questions and fits once; errors as `fit_temperature`."""
+    runner.run(loaded.base, loaded.chat)
+    captured = runner.captured(loaded.base, loaded.chat, range(len(loaded.pairs)))
+    on_fit()
+    fitted = _fit(captured, loaded, method, n_bootstrap, seed, level)
+    look = Look(len(loaded.pairs), fitted.level, True, fitted.temperature, fitted.interval)
+    return AdaptiveFit(loaded, captured, fitted, (look,))
+
+
+def fit_adaptively(
+    runner: PairRunner,
+    loaded: LoadedQuestions,
+    method: Method,
+    plan: AdaptivePlan,
+    *,
+    n_bootstrap: int,
+    seed: int,
+    on_fit: Callable[[], None],
+    on_look: OnLook,
+) -> AdaptiveFit:
+    """Runs questions in a random order, by `seed`, until the interval is as narrow as the plan asks.
+
+    `on_fit` is called before each fit, `on_look` after it, with the look and whether it is the result.
+
+    Raises
+    ------
+    InputError, ModelError: as `PairRunner.run`.
+    NotIdentifiedError: all questions together do not determine a temperature.
+    """
+    n_total = len(loaded.pairs)
+    order = draw_order(n_total, seed).tolist()
+    looks: list[Look] = []
+    n_run = 0
+    result: tuple[LoadedQuestions, PairCapture, TemperatureFit] | None = None
+    while not (step := plan.next_step(looks, n_total)).stop:
+        new = [loaded.pairs[index] for index in order[n_run : step.n_prompts]]
+        if new:
+            runner.run([pair.base for pair in new], [pair.chat for pair in new])
+        n_run = max(n_run, step.n_prompts)
+        # Canonical order, so that how many looks there were reaches no sum.
+        places = sorted(range(n_run), key=lambda place: order[place])
+        used = loaded.take([order[place] for place in places])
+        captured = runner.captured(used.base, used.chat, places)
+        on_fit()
+        try:
+            fitted = _fit(captured, used, method, n_bootstrap, seed, step.level)
+        except NotIdentifiedError:
+            if step.n_prompts >= n_total:
+                raise
+            looks.append(Look(step.n_prompts, step.level, step.counts))
+        else:
+            result = used, captured, fitted
+            looks.append(Look(step.n_prompts, step.level, step.counts, fitted.temperature, fitted.interval))
+        on_look(looks[-1], plan.next_step(looks, n_total).stop)
+    assert result is not None  # a run ends with a temperature, or with an error
+    return AdaptiveFit(*result, tuple(looks))
+
+
+def _fit(
+    captured: PairCapture,
+    loaded: LoadedQuestions,
+    method: Method,
+    n_bootstrap: int,
+    seed: int,
+    level: float,
+) -> TemperatureFit:
+    try:
+        return fit_temperature(captured.logits, method, n_bootstrap=n_bootstrap, seed=seed, level=level)
+    except NotIdentifiedError as error:
+        warnings = [*loaded.warnings(), *captured.warnings()]
+        raise NotIdentifiedError(str(error), warnings) from None

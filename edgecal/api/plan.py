@@ -1,0 +1,88 @@
+"""`edgecal.plan`: what a fit would cost, before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecal.api.capture import settle_run
+from edgecal.api.progress import OnProgress, on_observe
+from edgecal.api.questions import PathLike, PromptSource, QuestionOptions, load_questions
+from edgecal.result import PlanResult
+
+if TYPE_CHECKING:
+    from edgecal.llama.settings import CaptureSettings
+    from edgecal.prompts import PromptTemplate
+
+__all__ = ["plan"]
+
+
+def plan(
+    base: PathLike,
+    chat: PathLike,
+    prompts: PromptSource | None = None,
+    *,
+    layers: bool = True,
+    template: str | PromptTemplate | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    format: str | None = None,
+    strict: bool = True,
+    subjects: Sequence[str] = (),
+    shots: int = 0,
+    shots_from: PathLike | None = None,
+    chat_template: PathLike | None = None,
+    settings: CaptureSettings | None = None,
+    timeout_s: float | None = None,
+    cache: bool = True,
+    on_progress: OnProgress | None = None,
+) -> PlanResult:
+    """Tokens, time and memory that running all questions would take; each model is loaded and probed for a moment.
+
+    Parameters are as in `fit`; `layers` says whether the method needs them.
+
+    Raises
+    ------
+    InputError, ModelError: as `fit`.
+    """
+    from edgecal.gguf import find_shards
+    from edgecal.pair.check import check_pair
+    from edgecal.pair.run import plan_model
+
+    options = settle_run(settings, timeout_s, cache)
+    base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
+    warnings = check_pair(base_shards, chat_shards, layers=layers)
+    questions = QuestionOptions(
+        template=template,
+        limit=limit,
+        seed=seed,
+        format=format,
+        strict=strict,
+        subjects=subjects,
+        shots=shots,
+        shots_from=shots_from,
+        chat_template=chat_template,
+    )
+    loaded = load_questions(prompts, questions, chat_header=chat_shards.header)
+    models: dict[str, dict[str, Any]] = {}
+    for role, shards, given in (("base", base_shards, loaded.base), ("chat", chat_shards, loaded.chat)):
+        found = plan_model(
+            str(shards.path), role, given, layers=layers, options=options, on_progress=on_observe(on_progress)
+        )
+        models[role] = {"path": str(shards.path), **asdict(found)}
+        needed = found.file_bytes + found.buffer_bytes + found.cache_bytes
+        if needed > found.available_bytes:
+            warnings.append(
+                f"the {role} model takes about {needed / 1e9:.1f} GB of memory and "
+                f"{found.available_bytes / 1e9:.1f} GB are free: parts of it will be read from disk again and again; "
+                "use a smaller quantization"
+            )
+    return PlanResult(
+        n_questions=len(loaded.pairs),
+        models=models,
+        seconds=sum(model["seconds"] for model in models.values()),
+        settings=options.settings.describe(),
+        warnings=[*loaded.warnings(), *warnings],
+    )

@@ -1,0 +1,146 @@
+"""What is asked of one model, and what it said: plain values that travel between processes.
+
+Knows neither llama.cpp nor the other model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecal.llama.settings import CaptureSettings
+from edgecal.prompts.model import Prompt
+
+__all__ = ["Observation", "ObserveProgress", "ObserveRequest"]
+
+
+@dataclass(frozen=True)
+class ObserveRequest:
+    """One model, the prompts for it, and whether the layers are wanted too.
+
+    Attributes
+    ----------
+    path: the file, the first shard of a split model.
+    name: what messages call it.
+    prompts: at least one.
+    layers: whether the layers are wanted too.
+    settings: how llama.cpp is run.
+    cache_folder: where earlier answers are kept; None keeps nothing.
+    """
+
+    path: str
+    name: str
+    prompts: tuple[Prompt, ...]
+    layers: bool
+    settings: CaptureSettings
+    cache_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class ObserveProgress:
+    """How far a run is.
+
+    Attributes
+    ----------
+    stage: "digest" (of the model's files, in bytes), "load" (in percent) or "run" (in prompts, and the tokens that
+        are computed: shared beginnings count once).
+    done, total, n_tokens_done, n_tokens_total: how far.
+    """
+
+    stage: str
+    done: float
+    total: float
+    n_tokens_done: int = 0
+    n_tokens_total: int = 0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one model says about n prompts with at most k_max choices.
+
+    Attributes
+    ----------
+    final_logits: float32 [n, k_max], llama.cpp's own logits of the choice tokens, padded with -inf.
+    layer_logits: float32 [n, n_layer, k_max] by the logit lens, or None if not asked for.
+    choice_mass: float64 [n], the probability of all choice tokens together among the whole vocabulary.
+    outside: for each prompt the text of its most probable token if that is none of the choices ("" where the model
+        has no tokenizer), else None.
+    lens_errors: float64 [n], mean square error of the re-projected last block over the logits' spread; None without
+        lens.
+    n_tokens: tokens of all prompts.
+    llama_cpp, system_info: versions and processor features in use.
+    peak_memory_bytes: largest resident size of the process, the mapped file included.
+    warnings: what was odd about the run (a cache that could not be used), one line each.
+    """
+
+    final_logits: NDArray[np.float32]
+    layer_logits: NDArray[np.float32] | None
+    choice_mass: NDArray[np.float64]
+    outside: tuple[str | None, ...]
+    lens_errors: NDArray[np.float64] | None
+    n_tokens: int
+    llama_cpp: str
+    system_info: str
+    peak_memory_bytes: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def n_outside(self) -> int:
+        """Prompts whose most probable token is none of the choices."""
+        return sum(text is not None for text in self.outside)
+
+    @property
+    def outside_token(self) -> str | None:
+        """The commonest of those tokens, the first met among equals; None if there is none, or no tokenizer."""
+        counted = Counter(text for text in self.outside if text)
+        return counted.most_common(1)[0][0] if counted else None
+
+    @property
+    def lens_error(self) -> float | None:
+        """Rms error of the re-projected last block, as a share of the logits' spread; None without lens."""
+        return None if self.lens_errors is None else float(np.sqrt(self.lens_errors.mean()))
+
+    def then(self, other: Observation) -> Observation:
+        """This and, behind it, what the same model said about further prompts."""
+        k_max = max(self.final_logits.shape[1], other.final_logits.shape[1])
+        layers = lens = None
+        if self.layer_logits is not None and other.layer_logits is not None:
+            layers = np.concatenate([_widen(self.layer_logits, k_max), _widen(other.layer_logits, k_max)])
+        if self.lens_errors is not None and other.lens_errors is not None:
+            lens = np.concatenate([self.lens_errors, other.lens_errors])
+        return replace(
+            self,
+            final_logits=np.concatenate(
+                [_widen(self.final_logits, k_max), _widen(other.final_logits, k_max)]
+            ),
+            layer_logits=layers,
+            choice_mass=np.concatenate([self.choice_mass, other.choice_mass]),
+            outside=self.outside + other.outside,
+            lens_errors=lens,
+            n_tokens=self.n_tokens + other.n_tokens,
+            peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
+            warnings=tuple(dict.fromkeys((*self.warnings, *other.warnings))),
+        )
+
+    def ordered(self, order: Sequence[int]) -> Observation:
+        """The prompts in another order: entry i is what was entry order[i]."""
+        places = np.asarray(order, dtype=np.int64)
+        return replace(
+            self,
+            final_logits=self.final_logits[places],
+            layer_logits=None if self.layer_logits is None else self.layer_logits[places],
+            choice_mass=self.choice_mass[places],
+            outside=tuple(self.outside[place] for place in order),
+            lens_errors=None if self.lens_errors is None else self.lens_errors[places],
+        )
+
+
+def _widen(logits: NDArray[np.float32], k_max: int) -> NDArray[np.float32]:
+    missing = k_max - logits.shape[-1]
+    widths = [(0, 0)] * (logits.ndim - 1) + [(0, missing)]
+    return np.pad(logits, widths, constant_values=-np.inf) if missing else logits

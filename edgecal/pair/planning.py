@@ -1,0 +1,134 @@
+"""What a run would cost one model, found by loading it and a short probe; the function that runs in the worker.
+
+Does not run the prompts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecal.pair.observation import ObserveProgress, ObserveRequest
+
+if TYPE_CHECKING:
+    from edgecal.llama.model import Model
+    from edgecal.llama.packing import CapturePlan
+
+__all__ = ["ModelPlan", "plan_model"]
+
+# Rows of the probe: a full decode, as most are; and how often, of which the quickest counts.
+_PROBE_ROWS = 128
+_PROBES = 3
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """The cost of a run for one model.
+
+    Attributes
+    ----------
+    n_prompts, n_kept: prompts, and how many of them the cache answers.
+    n_tokens, n_distinct, n_computed: of the others: all tokens; the least that any order could compute; and what is
+        computed, with what is filled up.
+    n_decodes, n_sequences: calls of llama.cpp, and the most sequences that a context holds.
+    tokens_per_s: of the probe.
+    seconds: load and computation, as predicted.
+    file_bytes, buffer_bytes, cache_bytes: the file, which is mapped; what llama.cpp allocates for weights (repacked
+        ones) beside it; and the keys and values of the largest context.
+    available_bytes: memory that is free.
+    n_threads: of llama.cpp.
+    """
+
+    n_prompts: int
+    n_kept: int
+    n_tokens: int
+    n_distinct: int
+    n_computed: int
+    n_decodes: int
+    n_sequences: int
+    tokens_per_s: float
+    seconds: float
+    file_bytes: int
+    buffer_bytes: int
+    cache_bytes: int
+    available_bytes: int
+    n_threads: int
+
+
+def plan_model(request: ObserveRequest, report: Callable[[ObserveProgress], None]) -> ModelPlan:
+    """Loads the model, plans the prompts and probes how quick it is.
+
+    Raises
+    ------
+    InputError, ModelError: as `observe_model`.
+    """
+    from edgecal.gguf import find_shards
+    from edgecal.llama.capture import plan_for
+    from edgecal.llama.library import buffer_bytes, clear_log
+    from edgecal.llama.memory import available_bytes
+    from edgecal.llama.vocabulary import Tokenizer
+    from edgecal.pair.kept import AnswerCache
+    from edgecal.pair.loaded import LOADED
+    from edgecal.pair.resolve import resolve_prompts
+
+    free = available_bytes()
+    clear_log()
+    with AnswerCache(request, report) as cache:
+        began_s = time.monotonic()
+        with LOADED.model(request.path, report) as model:
+            load_s = time.monotonic() - began_s
+            repacked = buffer_bytes("REPACK")
+            tokenizer = Tokenizer(model.vocab, model.n_vocab, request.name)
+            resolved = resolve_prompts(request, tokenizer, model.n_ctx_train)
+            kept = [answer is not None for answer in cache.read(resolved, layers=request.layers)]
+            tokens = [item.tokens for item, is_kept in zip(resolved, kept, strict=True) if not is_kept]
+            plan = plan_for(model, tokens, request.settings)
+            rate = _probe(request, model)
+            return ModelPlan(
+                n_prompts=len(resolved),
+                n_kept=sum(kept),
+                n_tokens=plan.n_tokens,
+                n_distinct=plan.n_distinct,
+                n_computed=plan.n_rows,
+                n_decodes=sum(len(part.steps) for part in plan.contexts),
+                n_sequences=max((part.n_seq_max for part in plan.contexts), default=0),
+                tokens_per_s=rate,
+                seconds=plan.n_rows / rate + (load_s if tokens else 0.0),
+                file_bytes=find_shards(Path(request.path)).n_bytes,
+                buffer_bytes=repacked,
+                cache_bytes=_cache_bytes(model, plan),
+                available_bytes=free,
+                n_threads=request.settings.n_threads,
+            )
+
+
+def _probe(request: ObserveRequest, model: Model) -> float:
+    """Tokens per second of a full decode."""
+    from edgecal.llama.capture import capture
+
+    n_rows = min(_PROBE_ROWS, model.n_ctx_train)
+    ids = np.arange(n_rows, dtype=np.int32) % model.n_vocab
+    alone = replace(request.settings, share=False)
+    ends_s: list[float] = []
+    for _ in capture(
+        model,
+        [ids] * (_PROBES + 1),
+        alone,
+        hidden=request.layers,
+        progress=lambda n_prompts, n_tokens: ends_s.append(time.monotonic()),
+    ):
+        pass
+    # The first decode also warms up; each further one takes from the end of the one before to its own.
+    seconds = min(after - before for before, after in pairwise(ends_s))
+    return n_rows / max(seconds, 1e-9)
+
+
+def _cache_bytes(model: Model, plan: CapturePlan) -> int:
+    sizes: Sequence[int] = [part.n_seq_max * model.cache_bytes(part.n_ctx_seq) for part in plan.contexts]
+    return max(sizes, default=0)

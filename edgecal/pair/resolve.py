@@ -1,0 +1,77 @@
+"""Whether prompts fit a model, and the token ids that they are for it. Needs the vocabulary, not the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from edgecal.errors import InputError
+from edgecal.pair.observation import ObserveProgress, ObserveRequest
+from edgecal.prompts.model import Prompt
+
+if TYPE_CHECKING:
+    from edgecal.llama.vocabulary import ResolvedPrompt, Tokenizer
+
+__all__ = ["check_prompts", "find_misfits", "read_vocabulary", "resolve_prompts"]
+
+
+def check_prompts(request: ObserveRequest, report: Callable[[ObserveProgress], None]) -> None:
+    """Checks that the prompts fit a model, without loading its weights.
+
+    Raises
+    ------
+    InputError, ModelError: those of `observe_model` that the prompts and the vocabulary decide.
+    """
+    with read_vocabulary(request) as (tokenizer, n_ctx_train):
+        resolve_prompts(request, tokenizer, n_ctx_train)
+
+
+def find_misfits(request: ObserveRequest, report: Callable[[ObserveProgress], None]) -> list[tuple[int, str]]:
+    """The prompts that do not fit a model, each with its index and the message of `observe_model`.
+
+    Raises
+    ------
+    ModelError: the file's vocabulary cannot be read.
+    """
+    with read_vocabulary(request) as (tokenizer, n_ctx_train):
+
+        def find_flaw(prompt: Prompt) -> str | None:
+            try:
+                _resolve_one(prompt, request.name, tokenizer, n_ctx_train)
+            except InputError as error:
+                return str(error)
+            return None
+
+        flaws = [(index, find_flaw(prompt)) for index, prompt in enumerate(request.prompts)]
+    return [(index, flaw) for index, flaw in flaws if flaw is not None]
+
+
+@contextlib.contextmanager
+def read_vocabulary(request: ObserveRequest) -> Iterator[tuple[Tokenizer, int]]:
+    """The tokenizer and the length of the context, without the weights."""
+    from edgecal.gguf import read_header
+    from edgecal.llama.model import Model
+    from edgecal.llama.vocabulary import Tokenizer
+
+    with Model(request.path, vocab_only=True) as model:
+        n_ctx_train = read_header(request.path).get(f"{model.architecture}.context_length")
+        if not isinstance(n_ctx_train, int):
+            n_ctx_train = sys.maxsize  # llama.cpp will say what is wrong with the file
+        yield Tokenizer(model.vocab, model.n_vocab, request.name), n_ctx_train
+
+
+def resolve_prompts(request: ObserveRequest, tokenizer: Tokenizer, n_ctx_train: int) -> list[ResolvedPrompt]:
+    """Token ids of every prompt and its choices; InputError for the first that does not fit."""
+    return [_resolve_one(prompt, request.name, tokenizer, n_ctx_train) for prompt in request.prompts]
+
+
+def _resolve_one(prompt: Prompt, name: str, tokenizer: Tokenizer, n_ctx_train: int) -> ResolvedPrompt:
+    resolved = tokenizer.resolve(prompt)
+    if len(resolved.tokens) > n_ctx_train:
+        raise InputError(
+            f"{prompt.source}: the prompt has {len(resolved.tokens)} tokens, more than the context of "
+            f"{name}, which is {n_ctx_train}; shorten the prompt or leave it out"
+        )
+    return resolved

@@ -18,7 +18,6 @@ import os
 import stat
 import struct
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,8 @@ from typing import Any
 from edgecal.errors import EdgecalError, InputError
 from edgecal.gguf.draft import flush_directory
 from edgecal.gguf.header import read_header
+from edgecal.gguf.lease import wait_for_lock
 from edgecal.gguf.patch import Patch, State, read_span, settle, state_of, write_spans
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = ["Journal", "journaled", "recover"]
 
@@ -37,7 +34,6 @@ MAGIC = b"edgecal journal\n"
 FORMAT = 1
 DIGEST_BYTES = 32
 MAX_JOURNAL_BYTES = 1 << 30
-WAIT_S = 60.0  # for another edgecal that is editing the file
 _PREFIX, _SUFFIX = ".edgecal-", ".journal"
 
 
@@ -83,7 +79,7 @@ def _create(path: Path, inode: int) -> Journal:
     while True:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            _lock(descriptor, path)
+            wait_for_lock(descriptor, path)
         except BaseException:
             beside.unlink(missing_ok=True)
             os.close(descriptor)
@@ -92,25 +88,6 @@ def _create(path: Path, inode: int) -> Journal:
         if os.fstat(descriptor).st_nlink:
             return Journal(beside, descriptor)
         os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Wait for whoever is at work; a killed process holds no lock."""
-    deadline = time.monotonic() + WAIT_S
-    while not _try_lock(descriptor):
-        if time.monotonic() > deadline:
-            raise InputError(
-                f"{path}: another process has been editing it for {WAIT_S:.0f} s; try again when it is done"
-            )
-        time.sleep(0.005)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _journal_name(name: str, inode: int) -> str:
@@ -212,7 +189,7 @@ def _recover_by(path: Path, beside: Path, same_inode: bool) -> str | None:
         raise _stuck(path, error) from error
     journal = Journal(beside, descriptor)
     try:
-        _lock(descriptor, path)
+        wait_for_lock(descriptor, path)
         status = os.fstat(descriptor)
         if status.st_nlink == 0 or not _is_trusted(status, path):
             return None  # the other process finished meanwhile

@@ -16,6 +16,7 @@ from support.kill import killed_after
 from edgecal.errors import InputError
 from edgecal.gguf import Value, ValueType, find_shards, read_header
 from edgecal.gguf import journal as journals
+from edgecal.gguf import lease
 from edgecal.gguf.inplace import FILLER_KEY, edit_in_place
 from edgecal.gguf.insert import shift_tail
 from edgecal.gguf.journal import journaled, recover
@@ -292,7 +293,7 @@ def test_an_edit_that_takes_too_long(tmp_path, monkeypatch):
     patch = Killed(tmp_path, nth=3).patch()
     path = tmp_path / "m.gguf"
     recover(path)
-    monkeypatch.setattr(journals, "WAIT_S", 0.05)
+    monkeypatch.setattr(lease, "WAIT_S", 0.05)
     with path.open("r+b") as file, journaled(path, file.fileno(), patch) as journal:
         with pytest.raises(InputError, match="another process"):
             recover(path)

@@ -368,6 +368,25 @@ def test_unset(here, run):
     refused(run("unset", "m.gguf", "--in-place"), 2, "KEY")
 
 
+def test_the_keys_of_a_split_can_be_put_right(here, run):
+    """They are those of one file: a wrong one must not keep the file from being mended."""
+    original = (here / "m.gguf").read_bytes()
+    assert run("set", "m.gguf", "split.count", "uint16", "3", "--in-place").code == 0
+    refused(run("set", "m.gguf", "a.b", "uint8", "1", "--in-place"), 2, "first of 3 shards")
+    assert run("set", "m.gguf", "split.no", "uint16", "7", "--in-place").code == 0
+    assert run("unset", "m.gguf", "split.no", "split.count", "--output", "back.gguf").code == 0
+    assert run("unset", "back.gguf", "edgecal.filler", "--in-place").code in (0, 2)  # 2: there is none
+    header = read_header(here / "back.gguf")
+    assert header.keys == read_header(write_bytes(here / "was.gguf", original)).keys
+
+
+def test_what_cannot_be_is_said_alone(here, run):
+    """An edit that is refused comes with no warnings about what it would have done."""
+    done = run("set", "m.gguf", "", "uint8", "1", "--in-place")
+    refused(done, 2, "is not a name for a key")
+    assert done.err.count("\n") == 1
+
+
 def test_unset_of_what_is_not_there(here, run):
     done = run("unset", "m.gguf", "llama.block_count", "llama.blockcount", "--in-place")
     refused(done, 2, "has no key 'llama.blockcount'", "did you mean 'llama.block_count'")
@@ -417,6 +436,31 @@ def test_a_read_only_file(here, run, command):
     (here / "m.gguf").chmod(0o444)
     refused(run(command, "m.gguf", *EDITS[command], "--in-place"), 5, "read-only")
     assert run(command, "m.gguf", *EDITS[command], "-o", "out.gguf").code == 0
+
+
+def test_links_that_lead_to_themselves(here, run):
+    (here / "loop").symlink_to("loop")
+    for options in ([], ["--force"]):
+        refused(run("stamp", "m.gguf", "--temperature", "2", "-o", "loop", *options), 2, "symbolic link")
+        refused(run("stamp", "m.gguf", "--temperature", "2", "-o", "loop/out.gguf", *options), 2, "folder")
+    refused(run("stamp", "loop", "--temperature", "2", "--in-place"), 2, "symbolic link")
+    assert names(here) == ["loop", "m.gguf"]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to become another user"
+)
+def test_a_file_that_may_not_be_read(here, run):
+    """In one line, as any other file that cannot be used."""
+    (here / "m.gguf").chmod(0)
+    os.seteuid(65534)
+    try:
+        for command, more in EDITS.items():
+            done = run(command, "m.gguf", *more, "-o", "out.gguf")
+            refused(done, 2, "m.gguf: cannot be opened: Permission denied")
+            assert done.err.count("\n") == 1
+    finally:
+        os.seteuid(0)
 
 
 def test_an_output_that_cannot_be_written(here, run):

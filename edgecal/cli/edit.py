@@ -83,8 +83,11 @@ def stamp_command(
     target = _Target.of(options)
     if temperature is None and source is None:
         raise click.UsageError("give --temperature, or a fit's result with --from")
-    record, warnings = _record(temperature, source)
+    text = None if source is None else _read_text(source)
+    record, warnings = _record(temperature, source, text)
     shards = _open(file, target)
+    if source is not None and text is not None:
+        warnings += _fit_of_another(shards, source, text)
     changes, remove = calibration_edits(shards.header, record, not no_sampling_key, force_baked=force_baked)
     done = target.write(shards, changes, remove, warnings, inputs=[Path(source)] if source else [])
     done["temperature"] = record.temperature
@@ -290,17 +293,30 @@ def _open(file: str, target: _Target, editing: Collection[str] = ()) -> ShardSet
     return find_shards(Path(file))
 
 
-def _record(temperature: float | None, source: str | None) -> tuple[CalibrationRecord, list[str]]:
-    """What is to be stamped, and what is odd about it."""
+def _fit_of_another(shards: ShardSet, source: str, text: str) -> list[str]:
+    """A warning if the result in `text` is a fit of a model of another name."""
+    from edgecal.gguf.provenance import name_of_chat
+    from edgecal.gguf.values import quoted
+
+    fitted, here = name_of_chat(text, source), shards.header.get("general.name")
+    if not fitted or not isinstance(here, str) or not here or fitted == here:
+        return []
+    return [f"{source} is a fit of {quoted(fitted)}, {shards.path} is {quoted(here)}; is it the same model?"]
+
+
+def _record(
+    temperature: float | None, source: str | None, text: str | None
+) -> tuple[CalibrationRecord, list[str]]:
+    """What is to be stamped, and what is odd about it; `text` is what `source` holds."""
     from dataclasses import replace
 
     from edgecal.gguf import CalibrationRecord
     from edgecal.gguf.provenance import record_of_result
 
-    if source is None:
+    if source is None or text is None:
         assert temperature is not None
         return CalibrationRecord(temperature), []
-    record = record_of_result(_read_text(source), source)
+    record = record_of_result(text, source)
     if temperature is None or temperature == record.temperature:
         return record, []
     warning = (
@@ -315,6 +331,8 @@ def _read_text(path: str, *, keep: bool = False) -> str:
     from edgecal.gguf.provenance import MAX_RESULT_BYTES
 
     try:
+        if path == "-" and sys.stdin is None:
+            raise InputError("standard input is closed; give a file")
         if path == "-":
             raw = sys.stdin.buffer.read(MAX_RESULT_BYTES + 1)
         else:

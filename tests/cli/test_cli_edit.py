@@ -196,6 +196,31 @@ def test_a_result_that_is_none(here, run, text, part):
     assert "out.gguf" not in names(here)
 
 
+def test_the_fit_of_another_model(here, run):
+    """Said, not refused: a name is easily changed."""
+    (here / "r.json").write_text(
+        json.dumps(RESULT | {"models": {**RESULT["models"], "chat": {"name": "One"}}})
+    )
+    for name, warned in (("One", False), ("Other", True)):
+        run("set", "m.gguf", "general.name", "string", name, "--in-place")
+        done = run("stamp", "m.gguf", "--from", "r.json", "--output", f"{name}.gguf")
+        assert done.code == 0 and ("is a fit of 'One', m.gguf is 'Other'" in done.err) == warned
+
+
+def test_standard_input_that_is_closed(here):
+    for command in (
+        ["stamp", "m.gguf", "--from", "-"],
+        ["set", "m.gguf", "a.b", "string", "--value-from", "-"],
+    ):
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "edgecal", *command, "--in-place"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 2 and done.stderr == "edgecal: standard input is closed; give a file\n"
+
+
 def test_the_result_is_not_overwritten(here, run):
     (here / "r.json").write_text(json.dumps(RESULT))
     done = run("stamp", "m.gguf", "--from", "r.json", "-o", "r.json", "--force")

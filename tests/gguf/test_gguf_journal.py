@@ -14,9 +14,8 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.kill import killed_after
 
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType, find_shards, read_header
+from edgecal.gguf import Value, ValueType, find_shards, lease, read_header
 from edgecal.gguf import journal as journals
-from edgecal.gguf import lease
 from edgecal.gguf.inplace import FILLER_KEY, edit_in_place
 from edgecal.gguf.insert import shift_tail
 from edgecal.gguf.journal import journaled, recover

@@ -73,7 +73,7 @@ def test_a_command_loads_no_other():
     assert loaded == ALWAYS | {"show"}
     assert printed.startswith("path ")
     loaded, _ = loaded_by("diff", str(path), str(path))
-    assert loaded == ALWAYS | {"diff"}
+    assert loaded == ALWAYS | {"diff", "progress"}
 
 
 def test_a_command_that_does_not_exist():

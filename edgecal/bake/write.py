@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecal.bake.keys import check_not_baked
-from edgecal.bake.recipe import Recipe, divided, find_recipe, is_known
+from edgecal.bake.recipe import Recipe, divided, find_recipe, why_check
 from edgecal.bake.shards import read_tensors, write_shards
 from edgecal.bake.undo import Originals, keys_of_baked, read_originals, sha256_of_blocks
 from edgecal.errors import InputError
@@ -33,6 +33,7 @@ from edgecal.gguf import (
 from edgecal.gguf.copying import Progress
 from edgecal.gguf.draft import Draft
 from edgecal.gguf.tensor_edit import header_bytes
+from edgecal.gguf.values import quoted
 
 if TYPE_CHECKING:
     from edgecal.llama.settings import CaptureSettings
@@ -124,11 +125,9 @@ def bake_model(
     tau, record = _settle(shards, temperature)
     recipe = find_recipe(shards, tau)
     architecture = header.architecture or ""
-    if not check and not is_known(architecture):
-        raise InputError(
-            f"{header.path}: edgecal does not know the architecture {architecture}, so whether dividing its final norm "
-            "divides its logits must be checked; leave out --no-check"
-        )
+    reason = why_check(architecture, recipe)
+    if reason is not None and not check:
+        raise InputError(f"{header.path}: {reason}; leave out --no-check")
     plan = _plan(shards, output, in_place, force)
     originals = read_tensors(shards, recipe.tensors)
     new = {name: divided(data, tau, f"{header.path}: {name}") for name, data in originals.items()}
@@ -257,14 +256,20 @@ def _checked(
         settings=settings,
         timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
     )
-    check.raise_if_refused(shards.path, str(shards.header.architecture), tau, recipe.bound)
+    check.raise_if_refused(shards.path, str(shards.header.architecture), tau, recipe.bound, recipe.head_type)
     return check.rms
 
 
 def _check_tensors(shards: ShardSet, originals: Originals) -> None:
     """Each changed tensor must be what baking made of the original."""
     for name, data in read_tensors(shards, tuple(originals.tensors)).items():
-        if data != divided(originals.tensors[name], originals.temperature, f"{shards.path}: {name}"):
+        original = originals.tensors[name]
+        if len(original) != len(data) or shards.tensor(name)[1].type_name != "F32":
+            raise InputError(
+                f"{shards.path}: the record of what baking changed is damaged: its original of {quoted(name)} does not "
+                "fit that tensor; use the original file"
+            )
+        if data != divided(original, originals.temperature, f"{shards.path}: {name}"):
             raise InputError(
                 f"{shards.path}: {name} is not what baking made of it, so something else changed it since; use the "
                 "original file"

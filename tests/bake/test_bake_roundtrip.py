@@ -236,9 +236,19 @@ def test_a_tensor_that_something_else_changed(tmp_path):
             "has no tensor 'nowhere'",
         ),
         (
-            {"edgecal.baked.original.tensor.odd": Value.array(ValueType.UINT8, [1] * 4)},
+            {"edgecal.baked.original.tensor.odd": Value.array(ValueType.UINT8, [1] * 20)},
             [],
             "is not what baking made",
+        ),
+        (
+            {"edgecal.baked.original.tensor.output_norm.weight": Value.array(ValueType.UINT8, [1] * 15)},
+            [],
+            "its original of 'output_norm.weight' does not fit",
+        ),
+        (
+            {"edgecal.baked.original.tensor.output_norm.weight": Value.array(ValueType.UINT8, [])},
+            [],
+            "its original of 'output_norm.weight' does not fit",
         ),
     ],
 )

@@ -34,6 +34,7 @@ MAGIC = b"edgecal journal\n"
 FORMAT = 1
 DIGEST_BYTES = 32
 MAX_JOURNAL_BYTES = 1 << 30
+_HEAD = struct.Struct("<IQ")
 _PREFIX, _SUFFIX = ".edgecal-", ".journal"
 
 
@@ -114,34 +115,53 @@ def _encode(patch: Patch) -> bytes:
     }
     head = json.dumps(fields).encode()
     blobs = b"".join(data for _, data in (*patch.before, *patch.after))
-    body = MAGIC + struct.pack("<IQ", FORMAT, len(head)) + head + blobs
+    body = MAGIC + _HEAD.pack(FORMAT, len(head)) + head + blobs
     return body + blake2b(body, digest_size=DIGEST_BYTES).digest()
 
 
 def _decode(raw: bytes, path: Path) -> Patch | None:
-    """The patch, or None for a journal that was not written to its end: then the file was not touched."""
-    import json
+    """The patch, or None for a journal that was not written to its end: then the file was not touched.
+
+    InputError: a whole journal that is none of ours, or a newer edgecal's.
+    """
     from hashlib import blake2b
 
     body, digest = raw[:-DIGEST_BYTES], raw[-DIGEST_BYTES:]
     if not body.startswith(MAGIC) or blake2b(body, digest_size=DIGEST_BYTES).digest() != digest:
         return None
-    start = len(MAGIC)
-    format_, length = struct.unpack_from("<IQ", body, start)
-    if format_ != FORMAT:
+    form = int.from_bytes(body[len(MAGIC) : len(MAGIC) + 4], "little")
+    if form != FORMAT:
         raise InputError(
-            f"{path}: a journal of form {format_}, this edgecal knows {FORMAT}; use the newer edgecal"
+            f"{path}: a journal of form {form}, this edgecal knows {FORMAT}; use the newer edgecal"
         )
-    start += 12
+    try:
+        return _decode_patch(body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
+        raise InputError(
+            f"{path}: a journal that edgecal did not write; remove it if the file beside it is whole"
+        ) from None
+
+
+def _decode_patch(body: bytes) -> Patch:
+    import json
+
+    start = len(MAGIC) + _HEAD.size
+    (_, length) = _HEAD.unpack_from(body, len(MAGIC))
     fields: dict[str, Any] = json.loads(body[start : start + length])
     start += length
     for name in ("before", "after"):
         spans = []
         for offset, n_bytes in fields[name]:
-            spans.append((offset, body[start : start + n_bytes]))
+            data = body[start : start + n_bytes]
+            if offset < 0 or n_bytes < 0 or len(data) != n_bytes:
+                raise ValueError("a span that cannot be")
+            spans.append((offset, data))
             start += n_bytes
         fields[name] = tuple(spans)
-    return Patch(**fields)
+    patch = Patch(**fields)
+    if min(patch.size, patch.tail, patch.offset, patch.size + patch.shift) < 0 or patch.tail > patch.size:
+        raise ValueError("sizes that cannot be")
+    return patch
 
 
 def recover(path: Path) -> str | None:
@@ -155,8 +175,8 @@ def recover(path: Path) -> str | None:
     """
     if sys.platform == "win32":
         return None
-    path = Path(os.path.realpath(path))
     try:
+        path = Path(os.path.realpath(path))
         with os.scandir(path.parent) as folder:
             names = [
                 entry.name
@@ -166,7 +186,7 @@ def recover(path: Path) -> str | None:
         if not names:
             return None
         status = path.lstat()
-    except OSError:
+    except (OSError, ValueError):
         return None  # no such folder or file, or not to be listed: whoever reads the file will say so
     by_name, by_inode = _journal_name(path.name, status.st_ino)[len(_PREFIX) : -len(_SUFFIX)].split("-")
     for name in sorted(names):

@@ -220,6 +220,32 @@ def test_a_journal_of_a_newer_edgecal(shifted):
     assert shifted.path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"{bad}",
+        b"[]",
+        b"[" * 9000,
+        b'{"size": 1}',
+        b'{"size": "1", "tail": 0, "offset": 0, "shift": 0, "anchor": "", "before": [], "after": []}',
+        b'{"size": 9, "tail": 0, "offset": -1, "shift": 0, "anchor": "", "before": [], "after": []}',
+        b'{"size": 9, "tail": 0, "offset": 0, "shift": 0, "anchor": "", "before": [[-4, 0]], "after": []}',
+        b'{"size": 9, "tail": 0, "offset": 0, "shift": 0, "anchor": "", "before": [], "after": [[0, 5]]}',
+    ],
+)
+def test_a_whole_journal_that_makes_no_sense(shifted, head):
+    """Said in one line; the file and the journal stay."""
+    from hashlib import blake2b
+
+    raw = journals.MAGIC + struct.pack("<IQ", journals.FORMAT, len(head)) + head
+    raw += blake2b(raw, digest_size=journals.DIGEST_BYTES).digest()
+    shifted.journal.write_bytes(raw)
+    before = shifted.path.read_bytes()
+    with pytest.raises(InputError, match="a journal that edgecal did not write; remove it"):
+        recover(shifted.path)
+    assert shifted.path.read_bytes() == before and shifted.journal.read_bytes() == raw
+
+
 def test_forged_journals_are_not_followed(shifted, tmp_path):
     """In a folder that others can write to: neither a link nor another user's journal decides about a file."""
     before = shifted.path.read_bytes()

@@ -21,7 +21,10 @@ def content_store(path: Path) -> str | None:
 
     The path is looked at as given and with symbolic links resolved; it need not exist.
     """
-    absolute = path.absolute()
+    try:
+        absolute = path.absolute()
+    except OSError:
+        return None  # the working directory is gone: nothing can be written there, as whoever tries will say
     # Not Path.resolve, which in some versions of Python does not bear links that lead to themselves.
     return _store_of(absolute) or _store_of(Path(os.path.realpath(absolute)))
 

@@ -472,6 +472,20 @@ def test_links_that_lead_to_themselves(here, run):
     assert names(here) == ["loop", "m.gguf"]
 
 
+def test_a_working_directory_that_is_gone(here):
+    """The file is given by its full path, the output is not."""
+    for output, code in (("out.gguf", 5), (here / "out.gguf", 0)):
+        (here / "gone").mkdir()
+        command = [sys.executable, "-m", "edgecal", "set", here / "m.gguf", "a.b", "uint8", "1", "-q"]
+        done = subprocess.run(
+            ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', here / "gone", *command, "-o", output],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == code and done.stderr.count("\n") == (code != 0), done.stderr
+
+
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to become another user"
 )

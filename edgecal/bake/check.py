@@ -40,15 +40,17 @@ class BakeCheck:
     worst: float
     n_prompts: int
 
-    def raise_if_refused(self, model: object, architecture: str, tau: float, bound: float) -> None:
+    def raise_if_refused(
+        self, model: object, architecture: str, tau: float, bound: float, head_type: str
+    ) -> None:
         """ModelError, with the measured and the allowed error, unless the rms is a number within `bound`."""
         if self.rms <= bound:
             return
         found = f"{self.rms:.3g} rms" if math.isfinite(self.rms) else "no finite numbers"
         raise ModelError(
             f"{model}: llama.cpp's baked logits times {tau:.6g} are not the original's (architecture {architecture}, "
-            f"{self.n_prompts} prompts): expected at most {bound:g} rms of their spread, got {found}; nothing was "
-            "written, let apps divide by edgecal.temperature instead"
+            f"head {head_type}, {self.n_prompts} prompts): expected at most {bound:g} rms of their spread, "
+            f"got {found}; nothing was written, let apps divide by edgecal.temperature instead"
         )
 
 

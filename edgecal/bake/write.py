@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecal.bake.keys import check_not_baked
-from edgecal.bake.recipe import Recipe, divided, find_recipe, is_known
+from edgecal.bake.recipe import Recipe, divided, find_recipe, why_check
 from edgecal.bake.shards import read_tensors, write_shards
 from edgecal.bake.undo import Originals, keys_of_baked, read_originals, sha256_of_blocks
-from edgecal.errors import InputError
+from edgecal.errors import InputError, OutputError
 from edgecal.gguf import (
     CalibrationRecord,
     OutputPlan,
@@ -32,7 +32,9 @@ from edgecal.gguf import (
 )
 from edgecal.gguf.copying import Progress
 from edgecal.gguf.draft import Draft
-from edgecal.gguf.tensor_edit import header_bytes
+from edgecal.gguf.layout import FILLER_KEY
+from edgecal.gguf.tensor_edit import KeyList, header_bytes, planned_header
+from edgecal.gguf.values import quoted
 
 if TYPE_CHECKING:
     from edgecal.llama.settings import CaptureSettings
@@ -124,15 +126,14 @@ def bake_model(
     tau, record = _settle(shards, temperature)
     recipe = find_recipe(shards, tau)
     architecture = header.architecture or ""
-    if not check and not is_known(architecture):
-        raise InputError(
-            f"{header.path}: edgecal does not know the architecture {architecture}, so whether dividing its final norm "
-            "divides its logits must be checked; leave out --no-check"
-        )
+    reason = why_check(architecture, recipe)
+    if reason is not None and not check:
+        raise InputError(f"{header.path}: {reason}; leave out --no-check")
     plan = _plan(shards, output, in_place, force)
     originals = read_tensors(shards, recipe.tensors)
     new = {name: divided(data, tau, f"{header.path}: {name}") for name, data in originals.items()}
     changes, remove = calibration_edits(header, record, sampling_key=False)
+    remove |= {FILLER_KEY}  # a filler in a baked file is then one that an edit in place has added
     keys = keys_of_baked(
         header,
         tau=tau,
@@ -185,28 +186,29 @@ def unbake_model(
     shards = find_shards(path)
     originals = read_originals(shards.header)
     _check_tensors(shards, originals)
+    keys, is_exact = _restored_keys(shards, originals)
+    if not (is_exact or keep_edits):
+        raise InputError(
+            f"{shards.path}: was edited after it was baked, so unbaking does not give the original file; undo "
+            "that edit first, or give --keep-edits to take only the baking back"
+        )
     plan = _plan(shards, output, in_place, force)
-    exact: list[bool] = []
 
     def inspect(paths: Sequence[Path], first: Draft) -> None:
         found = sha256_of_blocks(header_bytes(read_header(first.path)))
-        exact.append(found == originals.header_sha256)
-        if not (exact[0] or keep_edits):
-            raise InputError(
-                f"{shards.path}: was edited after it was baked, so unbaking does not give the original file; undo "
-                "that edit first, or give --keep-edits to take only the baking back"
-            )
+        if is_exact and found != originals.header_sha256:
+            raise OutputError(f"{plan.path}: the header read back is not the original's; nothing was written")
 
     siblings = write_shards(
         plan,
-        keys=originals.keys,
+        keys=keys,
         tensors=originals.tensors,
         padding=originals.padding,
         verify=verify,
         progress=on_copy,
         inspect=inspect,
     )
-    return UnbakeResult(str(plan.path), originals.temperature, exact[0], tuple(siblings))
+    return UnbakeResult(str(plan.path), originals.temperature, is_exact, tuple(siblings))
 
 
 def _settle(shards: ShardSet, temperature: float | None) -> tuple[float, CalibrationRecord]:
@@ -257,14 +259,35 @@ def _checked(
         settings=settings,
         timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
     )
-    check.raise_if_refused(shards.path, str(shards.header.architecture), tau, recipe.bound)
+    check.raise_if_refused(shards.path, str(shards.header.architecture), tau, recipe.bound, recipe.head_type)
     return check.rms
+
+
+def _restored_keys(shards: ShardSet, originals: Originals) -> tuple[KeyList, bool]:
+    """The keys of the restored file, and whether it then is the original byte for byte.
+
+    A filler that is not part of the record is one that an edit in place has left behind; files that were baked by
+    version 0.3 may have kept the original's.
+    """
+    header = shards.header
+    recorded = [(name, value) for name, value in originals.keys if value is not None or name != FILLER_KEY]
+    for keys in (recorded, originals.keys):
+        blocks = planned_header(header, keys, originals.padding)
+        if sha256_of_blocks(blocks) == originals.header_sha256:
+            return keys, True
+    return recorded, False
 
 
 def _check_tensors(shards: ShardSet, originals: Originals) -> None:
     """Each changed tensor must be what baking made of the original."""
     for name, data in read_tensors(shards, tuple(originals.tensors)).items():
-        if data != divided(originals.tensors[name], originals.temperature, f"{shards.path}: {name}"):
+        original = originals.tensors[name]
+        if len(original) != len(data) or shards.tensor(name)[1].type_name != "F32":
+            raise InputError(
+                f"{shards.path}: the record of what baking changed is damaged: its original of {quoted(name)} does not "
+                "fit that tensor; use the original file"
+            )
+        if data != divided(original, originals.temperature, f"{shards.path}: {name}"):
             raise InputError(
                 f"{shards.path}: {name} is not what baking made of it, so something else changed it since; use the "
                 "original file"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgecal.cli.options import run_options
+from edgecal.cli.options import ANY_PATH, run_options
 
 __all__ = ["ask_command"]
 
@@ -15,7 +15,7 @@ _LEAST_MASS = 0.5  # below, as in a fit's warnings, the model was about to say s
 
 
 @click.command("ask", short_help="Ask a model one question and see how sure it is.")
-@click.argument("model", type=click.Path())
+@click.argument("model", type=ANY_PATH)
 @click.argument("question")
 @click.option(
     "--choice",
@@ -29,7 +29,7 @@ _LEAST_MASS = 0.5  # below, as in a fit's warnings, the model was about to say s
 @click.option("--subject", metavar="NAME", help="What the question is about, for templates that say so.")
 @click.option(
     "--template",
-    type=click.Path(),
+    type=ANY_PATH,
     metavar="NAME|FILE",
     help="How the question is put: default, question-answer, plain, subject, bracketed, brief, or a Jinja file.  "
     "[default: default]",
@@ -38,7 +38,7 @@ _LEAST_MASS = 0.5  # below, as in a fit's warnings, the model was about to say s
     "--chat-template",
     is_flag=False,
     flag_value="own",
-    type=click.Path(),
+    type=ANY_PATH,
     metavar="[FILE]",
     help="Ask in a turn of a conversation, by the template in the model's own file (no value, or own) or in FILE.",
 )

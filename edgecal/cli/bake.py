@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgecal.cli.options import run_options
+from edgecal.cli.options import ANY_PATH, run_options
 
 __all__ = ["bake_command", "unbake_command"]
 
@@ -18,8 +18,8 @@ def _check_target(output: str | None, in_place: bool) -> None:
 
 
 @click.command("bake", short_help="Divide a model's logits by its temperature, in its own weights.")
-@click.argument("file", type=click.Path())
-@click.option("--output", "-o", type=click.Path(), metavar="FILE", help="The new file.")
+@click.argument("file", type=ANY_PATH)
+@click.option("--output", "-o", type=ANY_PATH, metavar="FILE", help="The new file.")
 @click.option("--in-place", is_flag=True, help="Replace FILE itself.")
 @click.option(
     "--temperature",
@@ -90,8 +90,8 @@ def bake_command(
 
 
 @click.command("unbake", short_help="Restore the file that was baked, byte for byte.")
-@click.argument("file", type=click.Path())
-@click.option("--output", "-o", type=click.Path(), metavar="FILE", help="The restored file.")
+@click.argument("file", type=ANY_PATH)
+@click.option("--output", "-o", type=ANY_PATH, metavar="FILE", help="The restored file.")
 @click.option("--in-place", is_flag=True, help="Replace FILE itself.")
 @click.option("--force", is_flag=True, help="Overwrite an existing output.")
 @click.option(

@@ -1,28 +1,59 @@
-"""The `edgecal` command and its subcommands, as click knows them. Imports nothing heavy before one runs."""
+"""The `edgecal` command and its subcommands, as click knows them. A subcommand's module is loaded when it is used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import click
 
 from edgecal import __version__
-from edgecal.cli.ask import ask_command
-from edgecal.cli.bake import bake_command, unbake_command
-from edgecal.cli.compare import compare_command
-from edgecal.cli.diff import diff_command
-from edgecal.cli.edit import set_command, stamp_command, strip_command, unset_command
-from edgecal.cli.eval import eval_command
-from edgecal.cli.export import export_command
-from edgecal.cli.fit import fit_command
-from edgecal.cli.plot import plot_command
-from edgecal.cli.show import show_command
 from edgecal.cli.streams import printing
 
 __all__ = ["cli", "run_command"]
 
+# Each command's module, and its short help, which is said here so that `edgecal --help` need not load them all.
+_COMMANDS = {
+    "ask": ("ask", "Ask a model one question and see how sure it is."),
+    "bake": ("bake", "Divide a model's logits by its temperature, in its own weights."),
+    "compare": ("compare", "Compare all methods on a pair of models and questions with answers."),
+    "diff": ("diff", "Show the keys and tensors that differ between two GGUF files."),
+    "eval": ("eval", "Judge a model's confidence on questions with answers."),
+    "export": ("export", "Print what another program needs to use a calibrated file."),
+    "fit": ("fit", "Fit a chat model's temperature against its base model."),
+    "plot": ("plot", "Draw the pictures of a saved result."),
+    "set": ("edit", "Set any metadata key of a GGUF file."),
+    "show": ("show", "Print what a GGUF file says about calibration and sampling."),
+    "stamp": ("edit", "Write a temperature into a GGUF file."),
+    "strip": ("edit", "Take everything of edgecal's out of a GGUF file."),
+    "unbake": ("bake", "Restore the file that was baked, byte for byte."),
+    "unset": ("edit", "Remove metadata keys from a GGUF file."),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(click.Group):
+    """Finds its commands by name in `_COMMANDS`; each is `<name>_command` of its module."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _ = _COMMANDS[cmd_name]
+        command: Any = getattr(import_module(f"edgecal.cli.{module}"), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, "-V", "--version", message="edgecal %(version)s")
 def cli() -> None:
     """Honest confidence for local language models, without labels and without a GPU.
@@ -31,25 +62,6 @@ def cli() -> None:
     Exit codes: 0 done, 2 usage or bad input, 3 model or native failure,
     4 temperature not identified, 5 could not write, 130 interrupted.
     """
-
-
-for command in (
-    fit_command,
-    eval_command,
-    compare_command,
-    plot_command,
-    show_command,
-    stamp_command,
-    strip_command,
-    set_command,
-    unset_command,
-    diff_command,
-    bake_command,
-    unbake_command,
-    ask_command,
-    export_command,
-):
-    cli.add_command(command)
 
 
 def run_command(arguments: Sequence[str] | None) -> int:

@@ -19,9 +19,10 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path())
 @click.option("--keys-only", is_flag=True, help="Compare what the headers say; read no tensor data.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--hashes", is_flag=True, help="Print the SHA-256 of the data of every tensor that differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with these hashes.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing: the exit code says whether they differ.")
-def diff_command(a: str, b: str, keys_only: bool, as_json: bool, quiet: bool) -> int:
+def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, quiet: bool) -> int:
     """Show the keys and tensors of B (a GGUF file, of a split model the first shard) that differ from A's.
 
     \b
@@ -29,6 +30,7 @@ def diff_command(a: str, b: str, keys_only: bool, as_json: bool, quiet: bool) ->
     """
     from pathlib import Path
 
+    from edgecal.cli.progress import show_bytes
     from edgecal.cli.streams import printable, printing, say
     from edgecal.gguf import find_shards
     from edgecal.gguf.diff import diff_models
@@ -36,11 +38,17 @@ def diff_command(a: str, b: str, keys_only: bool, as_json: bool, quiet: bool) ->
 
     if as_json and quiet:
         raise click.UsageError("--json and --quiet exclude each other")
+    if hashes and (keys_only or quiet):
+        raise click.UsageError(f"--hashes and {'--keys-only' if keys_only else '--quiet'} exclude each other")
     for path in (a, b):
         repaired = recover(Path(path))
         if repaired is not None and not quiet:
             say(repaired)
-    found = diff_models(find_shards(Path(a)), find_shards(Path(b)), data=not keys_only)
+    first, second = find_shards(Path(a)), find_shards(Path(b))
+    n_bytes = 0 if keys_only else first.n_bytes + second.n_bytes
+    hashes = (hashes or as_json) and not keys_only
+    with show_bytes("compare", n_bytes, quiet=quiet) as progress:
+        found = diff_models(first, second, data=not keys_only, hashes=hashes, progress=progress)
     keys, tensors = ([_as_dict(item) for item in items] for items in (found.keys, found.tensors))
     with printing():
         if as_json:
@@ -70,7 +78,11 @@ def diff_command(a: str, b: str, keys_only: bool, as_json: bool, quiet: bool) ->
 
 def _as_dict(item: Any) -> dict[str, Any]:
     values = {"name": item.name, "change": item.change, "before": item.first, "after": item.second}
-    return values if item.at_byte is None else {**values, "at_byte": item.at_byte}
+    if item.at_byte is not None:
+        values["at_byte"] = item.at_byte
+    if item.sha256 is not None:
+        values["sha256_before"], values["sha256_after"] = item.sha256
+    return values
 
 
 def change_lines(items: Sequence[dict[str, Any]]) -> list[str]:
@@ -84,4 +96,6 @@ def change_lines(items: Sequence[dict[str, Any]]) -> list[str]:
         if "at_byte" in item:
             said = f"{item['after']}, data differ from byte {item['at_byte']} on"
         lines.append(f"{_SIGNS[item['change']]} {printable(item['name']):{width}}  {printable(said)}")
+        hashes = [item.get("sha256_before"), item.get("sha256_after")]
+        lines += [f"  {sign} sha256 {digest}" for sign, digest in zip("-+", hashes, strict=True) if digest]
     return lines

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgecal.cli.options import ANY_PATH
 from edgecal.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _editing_options(command: Command) -> Command:
     """Adds what every editing command has: where the result goes, and how it is checked and shown."""
     for option in reversed(
         (
-            click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write a new file."),
+            click.option("--output", "-o", type=ANY_PATH, metavar="FILE", help="Write a new file."),
             click.option("--in-place", is_flag=True, help="Change FILE itself."),
             click.option("--force", is_flag=True, help="Overwrite an existing --output."),
             click.option(
@@ -48,14 +49,14 @@ def _editing_options(command: Command) -> Command:
 
 
 @click.command("stamp", short_help="Write a temperature into a GGUF file.")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=ANY_PATH)
 @click.option(
     "--temperature", type=float, metavar="X", help="What the logits are divided by.  [default: the fit's]"
 )
 @click.option(
     "--from",
     "source",
-    type=click.Path(),
+    type=ANY_PATH,
     metavar="FILE",
     help="Also say where it comes from: what `edgecal fit --json` printed; - is standard input.",
 )
@@ -82,8 +83,11 @@ def stamp_command(
     target = _Target.of(options)
     if temperature is None and source is None:
         raise click.UsageError("give --temperature, or a fit's result with --from")
-    record, warnings = _record(temperature, source)
+    text = None if source is None else _read_text(source)
+    record, warnings = _record(temperature, source, text)
     shards = _open(file, target)
+    if source is not None and text is not None:
+        warnings += _fit_of_another(shards, source, text)
     changes, remove = calibration_edits(shards.header, record, not no_sampling_key, force_baked=force_baked)
     done = target.write(shards, changes, remove, warnings, inputs=[Path(source)] if source else [])
     done["temperature"] = record.temperature
@@ -97,7 +101,7 @@ def stamp_command(
 
 
 @click.command("strip", short_help="Take everything of edgecal's out of a GGUF file.")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=ANY_PATH)
 @_editing_options
 def strip_command(file: str, **options: Any) -> None:
     """Take every edgecal.* key out of FILE and put its author's sampling temperature back.
@@ -116,11 +120,11 @@ def strip_command(file: str, **options: Any) -> None:
     short_help="Set any metadata key of a GGUF file.",
     context_settings={"ignore_unknown_options": True},  # -1 is a value
 )
-@click.argument("file", type=click.Path())
+@click.argument("file", type=ANY_PATH)
 @click.argument("key")
 @click.argument("type_name", metavar="TYPE")
 @click.argument("value", required=False)
-@click.option("--value-from", type=click.Path(), metavar="FILE", help="Take VALUE from this file, as it is.")
+@click.option("--value-from", type=ANY_PATH, metavar="FILE", help="Take VALUE from this file, as it is.")
 @_editing_options
 def set_command(
     file: str, key: str, type_name: str, value: str | None, value_from: str | None, **options: Any
@@ -143,13 +147,13 @@ def set_command(
             f"{FILLER_KEY} is edgecal's own and cannot be set; it can be removed with edgecal unset"
         )
     changes = {key: parse_typed(type_name, text)}
-    shards = _open(file, target)
+    shards = _open(file, target, editing=[key])
     inputs = [Path(value_from)] if value_from is not None else []
     target.run(shards, changes, (), edit_cautions(shards.header, changes, ()), inputs=inputs)
 
 
 @click.command("unset", short_help="Remove metadata keys from a GGUF file.")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=ANY_PATH)
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @_editing_options
 def unset_command(file: str, keys: tuple[str, ...], **options: Any) -> None:
@@ -157,7 +161,7 @@ def unset_command(file: str, keys: tuple[str, ...], **options: Any) -> None:
     from edgecal.gguf.cautions import edit_cautions
 
     target = _Target.of(options)
-    shards = _open(file, target)
+    shards = _open(file, target, editing=keys)
     header = shards.header
     for key in keys:
         if key not in header:
@@ -217,6 +221,7 @@ class _Target:
         from edgecal.cli.showing import show_warnings
         from edgecal.gguf import plan_output, write_output
         from edgecal.gguf.diff import diff_edits
+        from edgecal.gguf.edit import edited_size
 
         plan: OutputPlan = plan_output(
             shards,
@@ -226,6 +231,9 @@ class _Target:
             inputs=inputs,
             room=self.output is not None,
         )
+        edited_size(
+            shards.header, changes, remove
+        )  # raises for an edit that cannot be, before anything is said
         keys = diff_edits(shards.header, changes, remove)
         show_warnings(list(warnings), quiet=self.quiet)
         with _progress(shards.header.file_size, quiet=self.quiet) as progress:
@@ -267,29 +275,48 @@ class _Target:
                 click.echo("\n".join(lines))
 
 
-def _open(file: str, target: _Target) -> ShardSet:
-    """The model of FILE, after an interrupted edit of it has been finished or undone."""
+def _open(file: str, target: _Target, editing: Collection[str] = ()) -> ShardSet:
+    """The model of FILE, after an interrupted edit of it has been finished or undone.
+
+    Who edits the keys that say how a model is split means this one file, whatever its keys and its name say now:
+    else they could never be put right.
+    """
     from edgecal.cli.streams import say
-    from edgecal.gguf import find_shards
+    from edgecal.gguf import ShardSet, find_shards, read_header
     from edgecal.gguf.journal import recover
 
     repaired = recover(Path(file))
     if repaired is not None and not target.quiet:
         say(repaired)
+    if any(key.startswith("split.") for key in editing):
+        return ShardSet((Path(file),), (read_header(file),), None)
     return find_shards(Path(file))
 
 
-def _record(temperature: float | None, source: str | None) -> tuple[CalibrationRecord, list[str]]:
-    """What is to be stamped, and what is odd about it."""
+def _fit_of_another(shards: ShardSet, source: str, text: str) -> list[str]:
+    """A warning if the result in `text` is a fit of a model of another name."""
+    from edgecal.gguf.provenance import name_of_chat
+    from edgecal.gguf.values import quoted
+
+    fitted, here = name_of_chat(text, source), shards.header.get("general.name")
+    if not fitted or not isinstance(here, str) or not here or fitted == here:
+        return []
+    return [f"{source} is a fit of {quoted(fitted)}, {shards.path} is {quoted(here)}; is it the same model?"]
+
+
+def _record(
+    temperature: float | None, source: str | None, text: str | None
+) -> tuple[CalibrationRecord, list[str]]:
+    """What is to be stamped, and what is odd about it; `text` is what `source` holds."""
     from dataclasses import replace
 
     from edgecal.gguf import CalibrationRecord
     from edgecal.gguf.provenance import record_of_result
 
-    if source is None:
+    if source is None or text is None:
         assert temperature is not None
         return CalibrationRecord(temperature), []
-    record = record_of_result(_read_text(source), source)
+    record = record_of_result(text, source)
     if temperature is None or temperature == record.temperature:
         return record, []
     warning = (
@@ -304,6 +331,8 @@ def _read_text(path: str, *, keep: bool = False) -> str:
     from edgecal.gguf.provenance import MAX_RESULT_BYTES
 
     try:
+        if path == "-" and sys.stdin is None:
+            raise InputError("standard input is closed; give a file")
         if path == "-":
             raw = sys.stdin.buffer.read(MAX_RESULT_BYTES + 1)
         else:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
+
+from edgecal.cli.options import ANY_PATH
 
 __all__ = ["export_command"]
 
@@ -12,7 +15,7 @@ _TARGETS = ("ollama", "llama-server", "llama-cli", "llama-cpp-python", "lmstudio
 
 
 @click.command("export", short_help="Print what another program needs to use a calibrated file.")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=ANY_PATH)
 @click.option(
     "--to",
     "target",
@@ -26,7 +29,7 @@ _TARGETS = ("ollama", "llama-server", "llama-cli", "llama-cpp-python", "lmstudio
     help="Have the program sample with the temperature.  [default: if general.sampling.temp in FILE is edgecal's]",
 )
 @click.option(
-    "--output", "-o", type=click.Path(), metavar="OUT", help="Write it there instead of standard output."
+    "--output", "-o", type=ANY_PATH, metavar="OUT", help="Write it there instead of standard output."
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing OUT.")
 def export_command(file: str, target: str, sampling: bool | None, output: str | None, force: bool) -> None:
@@ -49,8 +52,21 @@ def export_command(file: str, target: str, sampling: bool | None, output: str | 
         from edgecal.report.files import write_whole
 
         path = Path(output)
-        if path.exists() and not force:
+        if os.path.lexists(path) and not force:
             raise InputError(f"{path}: exists already; give another --output, or --force to overwrite it")
+        if _is_model(path):
+            raise InputError(f"{path}: is a model and would be overwritten; choose another output")
         write_whole(path, artefact.text.encode("utf-8"))
     if not artefact.has_sentence:
         say(artefact.sentence)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a GGUF file is there, by whatever link; what cannot be read is left to the writing."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(4) == b"GGUF"
+    except (OSError, ValueError):
+        pass
+    return False

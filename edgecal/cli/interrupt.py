@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from edgecal.errors import EXIT_INTERRUPTED
 
@@ -27,20 +27,14 @@ def leave_soon_on_interrupt() -> None:
     A worker process ends with it, and an output file under its final name is never half-written. A
     KeyboardInterrupt that cannot pass through native code (a compiler's callback) is not complained about.
     """
-    receiving, sending = socket.socketpair()
-    sending.setblocking(False)
-    signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
+    receive = _signals()
 
     def watch() -> None:
-        with receiving, sending:
-            while received := receiving.recv(1):
-                if received[0] == signal.SIGINT:
-                    break
-            else:
-                return
-            time.sleep(_GRACE_S)
-            _say_so()
-            os._exit(EXIT_INTERRUPTED)
+        while received := receive():
+            if received[0] == signal.SIGINT:
+                time.sleep(_GRACE_S)
+                _say_so()
+                os._exit(EXIT_INTERRUPTED)
 
     threading.Thread(target=watch, daemon=True).start()
     complain = sys.unraisablehook
@@ -50,6 +44,21 @@ def leave_soon_on_interrupt() -> None:
             complain(lost)
 
     sys.unraisablehook = complain_of_others
+
+
+def _signals() -> Callable[[], bytes]:
+    """Waits for the next signal and gives its number as one byte."""
+    if os.name == "nt":  # takes nothing but a socket, whose module takes longer to load than all that is here
+        import socket
+
+        listening, sending = socket.socketpair()
+        sending.setblocking(False)
+        signal.set_wakeup_fd(sending.detach(), warn_on_full_buffer=False)
+        return lambda: listening.recv(1)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    return lambda: os.read(reading, 1)
 
 
 def _say_so() -> None:

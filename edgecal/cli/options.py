@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgecal.llama.settings import CaptureSettings
 
 __all__ = [
+    "ANY_PATH",
     "bootstrap_option",
     "effect_option",
     "gather_questions",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Any text: whether there is such a file, and whether it can be read, whoever opens it says in a line of its own.
+ANY_PATH = click.Path(readable=False)
 
 _FORMATS = (
     "edgecal", "mmlu", "arc", "openbookqa", "commonsenseqa", "medmcqa",
@@ -79,7 +83,7 @@ question_options = _all(
     ),
     click.option(
         "--template",
-        type=click.Path(),
+        type=ANY_PATH,
         metavar="NAME|FILE",
         help="How a question is put: default, question-answer, plain, subject, bracketed, brief, or a Jinja file.  "
         "[default: default]",
@@ -94,7 +98,7 @@ question_options = _all(
     ),
     click.option(
         "--shots-from",
-        type=click.Path(),
+        type=ANY_PATH,
         metavar="FILE",
         help="Take worked examples from these questions.  [default: a folder's dev part, else the other questions]",
     ),
@@ -102,7 +106,7 @@ question_options = _all(
         "--chat-template",
         is_flag=False,
         flag_value="own",
-        type=click.Path(),
+        type=ANY_PATH,
         callback=_refuse_model,
         metavar="[FILE]",
         help="Ask the chat model in a turn of a conversation, by the template in its own file (no value, or own) or "
@@ -116,7 +120,7 @@ labelled_data_options = _all(
         multiple=True,
         required=True,
         metavar="FILE",
-        type=click.Path(),
+        type=ANY_PATH,
         help="Questions with answers: a file or folder in one of the usual forms (JSON, JSON Lines, CSV, TSV, "
         "Parquet); repeatable, - is standard input.",
     ),

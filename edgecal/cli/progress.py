@@ -6,19 +6,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from edgecal.api import Progress
 from edgecal.cli.streams import say
 
-__all__ = ["show_progress"]
+if TYPE_CHECKING:
+    from edgecal.api import Progress
+
+__all__ = ["show_bytes", "show_progress"]
 
 _LINE_EVERY_S = 5.0
+_LEAST_BYTES = 1 << 28  # less is done before a progress bar has been drawn
 _STAGES = {
     "hash": "hashing the base model",
     "fit": "fitting the temperature (compiles for some seconds the first time)",
     "judge": "fitting and judging (compiles for some seconds the first time)",
     "write": "writing the file",
+    "compare": "comparing tensor data",
 }
+_BYTES = ("hash", "write", "compare")  # stages that count bytes
 _RUNS = {
     "run": "running the {} model",
     "permute": "running the {} model on permuted options",
@@ -37,6 +43,20 @@ def show_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]
             yield show
     else:
         yield _Lines().show
+
+
+@contextmanager
+def show_bytes(stage: str, n_bytes: int, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Gives what is to be told of (bytes done, bytes in total) of a stage of about `n_bytes` bytes; None where nobody
+    would see it: if `quiet`, or if it will be done too soon."""
+    with show_progress(quiet=quiet or n_bytes < _LEAST_BYTES) as show:
+        if show is None:
+            yield None
+        else:
+            from edgecal.api import Progress
+
+            tell = show
+            yield lambda done, total: tell(Progress(stage, None, done, total))
 
 
 def _describe(progress: Progress) -> str:
@@ -78,6 +98,8 @@ class _Lines:
                 text += f", {rate:.0f} tokens/s, {left_s:.0f} s left"
         elif progress.stage == "judge" and progress.done:
             text += f": {progress.done:.0f} of {progress.total:.0f} fits"
+        elif progress.stage in _BYTES and not new:
+            text += f": {progress.done / 1e9:.1f} of {progress.total / 1e9:.1f} GB"
         say(text)
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from edgecal.cli.options import ANY_PATH
 from edgecal.errors import OutputError
 
 __all__ = ["choose_form", "show_result", "show_warnings", "showing_options"]
@@ -25,7 +26,7 @@ def showing_options(command: Command) -> Command:
         click.option("--quiet", "-q", is_flag=True, help="No progress and no warnings on stderr."),
         click.option(
             "--report",
-            type=click.Path(),
+            type=ANY_PATH,
             metavar="FILE",
             help="Also write a report as one HTML file that needs nothing else; an existing one is overwritten.",
         ),

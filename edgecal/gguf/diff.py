@@ -1,46 +1,28 @@
-"""What differs between two models: keys, tensors and their data.
+"""What differs between two models: keys and tensors.
 
-Knows headers and bytes; does not judge whether a difference matters, and shows nothing. `edgecal.filler` is not a
-value but room in a header, so it is a note. Tensor data are read
-only where names, types and shapes agree and the bytes are not one file's, block by block, until the first
-difference: comparing takes no more reading than two hashes would, and mostly far less.
+Knows headers, and values in a few words; how tensors are compared is `tensor_diff`'s. Does not judge whether a
+difference matters, and shows nothing. `edgecal.filler` is not a value but room in a header, so it is a note.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from edgecal.errors import InputError
 from edgecal.gguf.copying import Progress
 from edgecal.gguf.header import Header
 from edgecal.gguf.inplace import FILLER_KEY
 from edgecal.gguf.split import ShardSet
-from edgecal.gguf.tensors import TensorInfo
+from edgecal.gguf.tensor_diff import Change, Difference, diff_tensors
 from edgecal.gguf.typed import describe_type
 from edgecal.gguf.values import ARRAY_HEAD_BYTES, Value, ValueType, decode_value
-from edgecal.gguf.verify import first_difference
 
 __all__ = ["Difference", "ModelDiff", "diff_edits", "diff_models", "short_value"]
-
-Change = Literal["added", "removed", "changed"]
 
 SHOWN_CHARS = 60
 _SHOWN_ITEMS = 8
 _PREVIEW_BYTES = 1 << 12
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One key or tensor that differs. `first` and `second` say in a few words what each side has, None where it
-    has nothing; `at_byte` is the first byte of a tensor's data that differs, None if it was not the data."""
-
-    name: str
-    change: Change
-    first: str | None
-    second: str | None
-    at_byte: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,40 +47,26 @@ class ModelDiff:
 
 
 def diff_models(
-    first: ShardSet, second: ShardSet, *, data: bool = True, progress: Progress | None = None
+    first: ShardSet,
+    second: ShardSet,
+    *,
+    data: bool = True,
+    hashes: bool = False,
+    progress: Progress | None = None,
 ) -> ModelDiff:
-    """Compare two models (all shards of each); with `data` false only what the headers say.
+    """Compare two models (all shards of each); with `data` false only what the headers say, with `hashes` also the
+    SHA-256 of the data of every tensor that differs.
 
     `progress(done, total)` counts bytes of tensor data. InputError if a file cannot be read or has changed.
     """
     keys = tuple(_diff_keys(first.header, second.header))
     n_keys = sum(name != FILLER_KEY for name in first.header.keys)
     n_keys -= sum(item.change != "added" for item in keys)
-    places = _places(first), _places(second)
-    tensors: list[Difference] = []
-    same: list[str] = []
-    for name, (_, info) in places[0].items():
-        other = places[1].get(name)
-        if other is None:
-            tensors.append(Difference(name, "removed", _shape(info), None))
-        elif (info.ne, info.type_id) != (other[1].ne, other[1].type_id):
-            tensors.append(Difference(name, "changed", _shape(info), _shape(other[1])))
-        else:
-            same.append(name)
-    compared = 0
-    if data:
-        found, compared = _diff_data(places[0], places[1], same, progress)
-        tensors += found
-    order = {name: index for index, name in enumerate(places[0])}
-    tensors.sort(key=lambda item: order[item.name])
-    n_tensors = len(places[0]) - len(tensors)
-    tensors += [
-        Difference(name, "added", None, _shape(info))
-        for name, (_, info) in places[1].items()
-        if name not in places[0]
-    ]
-    notes = tuple(_notes(first, second, not keys, list(places[0]), list(places[1])))
-    return ModelDiff(keys, tuple(tensors), notes, n_keys, n_tensors, compared)
+    tensors, compared = diff_tensors(first, second, data=data, hashes=hashes, progress=progress)
+    n_tensors = first.n_tensors - sum(item.change != "added" for item in tensors)
+    return ModelDiff(
+        keys, tuple(tensors), tuple(_notes(first, second, not keys)), n_keys, n_tensors, compared
+    )
 
 
 def _diff_keys(first: Header, second: Header) -> Iterator[Difference]:
@@ -170,60 +138,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 3]}..."
 
 
-def _shape(info: TensorInfo) -> str:
-    return f"{info.type_name} {list(info.ne)}"
-
-
-_Place = tuple[Header, TensorInfo]
-
-
-def _places(shards: ShardSet) -> dict[str, _Place]:
-    return {name: (header, info) for header in shards.headers for name, info in header.tensors.items()}
-
-
-def _diff_data(
-    first: Mapping[str, _Place], second: Mapping[str, _Place], names: list[str], progress: Progress | None
-) -> tuple[list[Difference], int]:
-    """The tensors of these names whose data differ, and how many bytes of each side were compared."""
-    wanted = [
-        (name, *first[name], *second[name]) for name in names if not _same_bytes(*first[name], *second[name])
-    ]
-    sizes = [min(_size(header, info), _size(other, twin)) for _, header, info, other, twin in wanted]
-    total, done = sum(sizes), 0
-    differences = []
-    for n_bytes, (name, header, info, other, twin) in zip(sizes, wanted, strict=True):
-        with header.opened() as one, other.opened() as two:
-            try:
-                at = first_difference(one, info.data_offset, two, twin.data_offset, n_bytes)
-            except OSError as error:
-                raise InputError(
-                    f"{header.path} or {other.path}: cannot be read: {error.strerror}"
-                ) from error
-        if at is not None:
-            differences.append(Difference(name, "changed", _shape(info), _shape(twin), at))
-        done += n_bytes
-        if progress is not None:
-            progress(done, total)
-    return differences, total
-
-
-def _same_bytes(header: Header, info: TensorInfo, other: Header, twin: TensorInfo) -> bool:
-    """Whether two tensors are the same place of the same file, under whatever names."""
-    one, two = header.identity, other.identity
-    return (one.device, one.inode, info.data_offset) == (two.device, two.inode, twin.data_offset)
-
-
-def _size(header: Header, info: TensorInfo) -> int:
-    """A tensor's bytes; of an unknown type all up to the next tensor, or to the end of the file."""
-    if info.n_bytes is not None:
-        return info.n_bytes
-    behind = [item.data_offset for item in header.tensors.values() if item.data_offset > info.data_offset]
-    return min(behind, default=header.file_size) - info.data_offset
-
-
-def _notes(
-    first: ShardSet, second: ShardSet, same_keys: bool, tensors: list[str], others: list[str]
-) -> Iterator[str]:
+def _notes(first: ShardSet, second: ShardSet, same_keys: bool) -> Iterator[str]:
     one, other = first.header, second.header
     if one.version != other.version:
         yield f"GGUF version {one.version} and {other.version}"
@@ -235,5 +150,10 @@ def _notes(
         yield f"only {(one if FILLER_KEY in one else other).path} has {FILLER_KEY}, room for edits in place"
     elif same_keys and one.keys != other.keys:
         yield "the keys are in another order"
+    tensors, others = _tensor_names(first), _tensor_names(second)
     if set(tensors) == set(others) and tensors != others:
         yield "the tensors are in another order"
+
+
+def _tensor_names(shards: ShardSet) -> list[str]:
+    return [name for header in shards.headers for name in header.tensors]

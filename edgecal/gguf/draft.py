@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgecal.errors import OutputError
+from edgecal.gguf.lease import claimed
 from edgecal.gguf.reader import FileIdentity
 
 if sys.platform != "win32":
@@ -99,16 +100,35 @@ class Draft:
         place must still be the file that was read: another program's change is never undone.
         """
         os.fsync(self.descriptor)
-        if self._replaces is not None and path_identity(self.target) != self._replaces:
-            raise OutputError(
-                f"{self.target}: changed while its new version was written; nothing was replaced"
-            )
-        if overwrite:
-            self.path.replace(self.target)
-        else:
-            _rename_to_free_name(self.path, self.target)
+        with self._replaced_file_claimed():
+            if self._replaces is not None and path_identity(self.target) != self._replaces:
+                raise OutputError(
+                    f"{self.target}: changed while its new version was written; nothing was replaced"
+                )
+            if overwrite:
+                self.path.replace(self.target)
+            else:
+                _rename_to_free_name(self.path, self.target)
         self._published = True
         flush_directory(self.target.parent)
+
+    @contextlib.contextmanager
+    def _replaced_file_claimed(self) -> Iterator[None]:
+        """A file that is edited in place is nobody else's to edit between the last look at it and the rename."""
+        if self._replaces is None or sys.platform == "win32":  # where an open file cannot be replaced
+            yield
+            return
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(self.target, flags)
+        except OSError:
+            yield  # gone, or not to be read any more: its identity tells
+            return
+        try:
+            with claimed(descriptor, self.target):
+                yield
+        finally:
+            os.close(descriptor)
 
     def discard(self) -> None:
         """Remove the draft unless it was published, and close it."""

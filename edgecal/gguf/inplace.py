@@ -27,13 +27,13 @@ from pathlib import Path
 
 from edgecal.errors import InputError, OutputError
 from edgecal.gguf.copying import Progress
-from edgecal.gguf.draft import output_errors, remove_stale
+from edgecal.gguf.draft import output_errors, path_identity, remove_stale
 from edgecal.gguf.edit import write_edited
 from edgecal.gguf.header import Header
 from edgecal.gguf.insert import UNSUPPORTED
 from edgecal.gguf.journal import journaled, recover
 from edgecal.gguf.layout import FILLER_KEY, header_after, lay_out, patch_for, read_exactly
-from edgecal.gguf.lease import leased
+from edgecal.gguf.lease import claimed, leased
 from edgecal.gguf.patch import Patch, Span, carry_out, take_back, write_spans
 from edgecal.gguf.reader import FileIdentity
 from edgecal.gguf.stores import content_store
@@ -125,14 +125,15 @@ def _edited_where_it_is(
 def _opened(source: Header) -> Iterator[int]:
     descriptor = os.open(source.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _check_identity(source, descriptor)
-        yield descriptor
+        with claimed(descriptor, source.path):
+            _check_identity(source, descriptor)
+            yield descriptor
     finally:
         os.close(descriptor)
 
 
 def _check_identity(source: Header, descriptor: int) -> None:
-    if FileIdentity.of(os.fstat(descriptor)) != source.identity:
+    if not FileIdentity.of(os.fstat(descriptor)) == path_identity(source.path) == source.identity:
         raise InputError(f"{source.path}: changed since it was first read; start again")
 
 

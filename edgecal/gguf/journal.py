@@ -18,7 +18,6 @@ import os
 import stat
 import struct
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,8 @@ from typing import Any
 from edgecal.errors import EdgecalError, InputError
 from edgecal.gguf.draft import flush_directory
 from edgecal.gguf.header import read_header
+from edgecal.gguf.lease import wait_for_lock
 from edgecal.gguf.patch import Patch, State, read_span, settle, state_of, write_spans
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = ["Journal", "journaled", "recover"]
 
@@ -37,7 +34,7 @@ MAGIC = b"edgecal journal\n"
 FORMAT = 1
 DIGEST_BYTES = 32
 MAX_JOURNAL_BYTES = 1 << 30
-WAIT_S = 60.0  # for another edgecal that is editing the file
+_HEAD = struct.Struct("<IQ")
 _PREFIX, _SUFFIX = ".edgecal-", ".journal"
 
 
@@ -83,7 +80,7 @@ def _create(path: Path, inode: int) -> Journal:
     while True:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            _lock(descriptor, path)
+            wait_for_lock(descriptor, path)
         except BaseException:
             beside.unlink(missing_ok=True)
             os.close(descriptor)
@@ -92,25 +89,6 @@ def _create(path: Path, inode: int) -> Journal:
         if os.fstat(descriptor).st_nlink:
             return Journal(beside, descriptor)
         os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Wait for whoever is at work; a killed process holds no lock."""
-    deadline = time.monotonic() + WAIT_S
-    while not _try_lock(descriptor):
-        if time.monotonic() > deadline:
-            raise InputError(
-                f"{path}: another process has been editing it for {WAIT_S:.0f} s; try again when it is done"
-            )
-        time.sleep(0.005)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _journal_name(name: str, inode: int) -> str:
@@ -137,34 +115,53 @@ def _encode(patch: Patch) -> bytes:
     }
     head = json.dumps(fields).encode()
     blobs = b"".join(data for _, data in (*patch.before, *patch.after))
-    body = MAGIC + struct.pack("<IQ", FORMAT, len(head)) + head + blobs
+    body = MAGIC + _HEAD.pack(FORMAT, len(head)) + head + blobs
     return body + blake2b(body, digest_size=DIGEST_BYTES).digest()
 
 
 def _decode(raw: bytes, path: Path) -> Patch | None:
-    """The patch, or None for a journal that was not written to its end: then the file was not touched."""
-    import json
+    """The patch, or None for a journal that was not written to its end: then the file was not touched.
+
+    InputError: a whole journal that is none of ours, or a newer edgecal's.
+    """
     from hashlib import blake2b
 
     body, digest = raw[:-DIGEST_BYTES], raw[-DIGEST_BYTES:]
     if not body.startswith(MAGIC) or blake2b(body, digest_size=DIGEST_BYTES).digest() != digest:
         return None
-    start = len(MAGIC)
-    format_, length = struct.unpack_from("<IQ", body, start)
-    if format_ != FORMAT:
+    form = int.from_bytes(body[len(MAGIC) : len(MAGIC) + 4], "little")
+    if form != FORMAT:
         raise InputError(
-            f"{path}: a journal of form {format_}, this edgecal knows {FORMAT}; use the newer edgecal"
+            f"{path}: a journal of form {form}, this edgecal knows {FORMAT}; use the newer edgecal"
         )
-    start += 12
+    try:
+        return _decode_patch(body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
+        raise InputError(
+            f"{path}: a journal that edgecal did not write; remove it if the file beside it is whole"
+        ) from None
+
+
+def _decode_patch(body: bytes) -> Patch:
+    import json
+
+    start = len(MAGIC) + _HEAD.size
+    (_, length) = _HEAD.unpack_from(body, len(MAGIC))
     fields: dict[str, Any] = json.loads(body[start : start + length])
     start += length
     for name in ("before", "after"):
         spans = []
         for offset, n_bytes in fields[name]:
-            spans.append((offset, body[start : start + n_bytes]))
+            data = body[start : start + n_bytes]
+            if offset < 0 or n_bytes < 0 or len(data) != n_bytes:
+                raise ValueError("a span that cannot be")
+            spans.append((offset, data))
             start += n_bytes
         fields[name] = tuple(spans)
-    return Patch(**fields)
+    patch = Patch(**fields)
+    if min(patch.size, patch.tail, patch.offset, patch.size + patch.shift) < 0 or patch.tail > patch.size:
+        raise ValueError("sizes that cannot be")
+    return patch
 
 
 def recover(path: Path) -> str | None:
@@ -178,8 +175,8 @@ def recover(path: Path) -> str | None:
     """
     if sys.platform == "win32":
         return None
-    path = Path(os.path.realpath(path))
     try:
+        path = Path(os.path.realpath(path))
         with os.scandir(path.parent) as folder:
             names = [
                 entry.name
@@ -189,7 +186,7 @@ def recover(path: Path) -> str | None:
         if not names:
             return None
         status = path.lstat()
-    except OSError:
+    except (OSError, ValueError):
         return None  # no such folder or file, or not to be listed: whoever reads the file will say so
     by_name, by_inode = _journal_name(path.name, status.st_ino)[len(_PREFIX) : -len(_SUFFIX)].split("-")
     for name in sorted(names):
@@ -212,7 +209,7 @@ def _recover_by(path: Path, beside: Path, same_inode: bool) -> str | None:
         raise _stuck(path, error) from error
     journal = Journal(beside, descriptor)
     try:
-        _lock(descriptor, path)
+        wait_for_lock(descriptor, path)
         status = os.fstat(descriptor)
         if status.st_nlink == 0 or not _is_trusted(status, path):
             return None  # the other process finished meanwhile

@@ -1,6 +1,7 @@
-"""Telling whether anybody else has a file open or mapped, and keeping newcomers out for a moment.
+"""Telling whether anybody else has a file open or mapped, keeping newcomers out for a moment, and keeping edgecal's
+own edits of a file apart.
 
-Knows Linux's leases (fcntl(2), F_SETLEASE). Does not know what is done meanwhile.
+Knows Linux's leases (fcntl(2), F_SETLEASE) and flock(2). Does not know what is done meanwhile.
 
 The kernel grants a write lease only if this descriptor is the file's only open one on the whole machine; a
 mapping counts as open also after its descriptor was closed. Who opens the file while the lease is held waits
@@ -12,13 +13,20 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
-if sys.platform == "linux":
+from edgecal.errors import InputError
+
+if sys.platform != "win32":
     import fcntl
+if sys.platform == "linux":
     import signal
 
-__all__ = ["leased"]
+__all__ = ["claimed", "leased", "wait_for_lock"]
+
+WAIT_S = 60.0  # for another edgecal that is editing the file
 
 
 @contextlib.contextmanager
@@ -43,3 +51,47 @@ def leased(descriptor: int) -> Iterator[bool]:
         yield True
     finally:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+@contextlib.contextmanager
+def claimed(descriptor: int, path: Path) -> Iterator[None]:
+    """No other edgecal changes or replaces this open file while the body runs; one that wants to waits.
+
+    Whoever edits a file where it is, or puts a new one in its place, holds this lock from its last look at the file
+    until it is done, so that of two edits at the same time none is lost without a word. Nothing happens where files
+    cannot be locked. InputError as for `wait_for_lock`.
+    """
+    try:
+        wait_for_lock(descriptor, path)
+        locked = True
+    except OSError:
+        locked = False
+    try:
+        yield
+    finally:
+        if locked and sys.platform != "win32":
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def wait_for_lock(descriptor: int, path: Path) -> None:
+    """Lock an open file as soon as nobody else has; a killed process holds no lock.
+
+    InputError: somebody has it for a minute; `path` is what is being edited. OSError: it cannot be locked.
+    """
+    if sys.platform == "win32":
+        raise OSError("files are not locked here")
+    deadline = time.monotonic() + WAIT_S
+    while not _try_lock(descriptor):
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{path}: another process has been editing it for {WAIT_S:.0f} s; try again when it is done"
+            )
+        time.sleep(0.005)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -171,7 +171,7 @@ def _check_target(path: Path, inputs: Collection[Path], force: bool) -> None:
 
 def _check_sibling(path: Path, inputs: Collection[Path], force: bool) -> None:
     """A sibling may be a link to its input (an earlier run made it) but never the input's own name."""
-    if any(_place(path) in (_place(other), other.resolve()) for other in inputs):
+    if any(_place(path) in (_place(other), Path(os.path.realpath(other))) for other in inputs):
         raise InputError(f"{path}: is an input and would be overwritten; choose another output")
     if os.path.lexists(path):
         if not path.is_symlink() and not path.is_file():
@@ -193,7 +193,7 @@ def _check_folder(path: Path) -> None:
 
 def _place(path: Path) -> Path:
     """The path with its folder resolved but its last part as it is."""
-    return path.parent.resolve() / path.name
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def _is_same(path: Path, other: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from edgecal.errors import InputError
 from edgecal.gguf.calibration import CalibrationRecord
 
-__all__ = ["MAX_RESULT_BYTES", "record_of_result"]
+__all__ = ["MAX_RESULT_BYTES", "name_of_chat", "record_of_result"]
 
 MAX_RESULT_BYTES = 1 << 26
 
@@ -30,7 +30,7 @@ def record_of_result(text: str | bytes, where: str) -> CalibrationRecord:
     models = _Fields(fields.of_kind("models", dict, "an object"), f"{where}: models")
     base = _Fields(models.of_kind("base", dict, "an object"), f"{where}: models.base")
     runtime = _Fields(fields.of_kind("runtime", dict, "an object"), f"{where}: runtime")
-    variant = fields.of_kind("variant", dict, "an object")
+    variant = _Fields(fields.of_kind("variant", dict, "an object"), f"{where}: variant")
     interval = fields.of_kind("interval", list, "two numbers in order")
     if len(interval) != 2 or not all(_is_number(bound) for bound in interval) or interval[0] > interval[1]:
         raise InputError(f"{where}: interval is {_short(interval)}, expected two numbers in order")
@@ -38,7 +38,9 @@ def record_of_result(text: str | bytes, where: str) -> CalibrationRecord:
         temperature=fields.number("temperature", "a positive number", lambda tau: tau > 0),
         interval=(float(interval[0]), float(interval[1])),
         method=fields.text("method"),
-        variant=" ".join(f"{name}={variant[name]}" for name in _VARIANT if variant.get(name) is not None),
+        variant=" ".join(
+            f"{name}={value}" for name in _VARIANT if (value := variant.plain(name)) is not None
+        ),
         prompts_count=int(
             fields.number("n_prompts", "a whole number", lambda n: n % 1 == 0 and 0 <= n < 1 << 32)
         ),
@@ -49,6 +51,17 @@ def record_of_result(text: str | bytes, where: str) -> CalibrationRecord:
         llama_cpp=runtime.text("llama_cpp"),
         version=runtime.text("edgecal"),
     )
+
+
+def name_of_chat(text: str | bytes, where: str) -> str | None:
+    """What the chat model was called that was fitted; None where the result does not say.
+
+    InputError: no fit's result.
+    """
+    models = _read(text, where)["models"]
+    chat = models.get("chat") if isinstance(models, dict) else None
+    name = chat.get("name") if isinstance(chat, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _read(text: str | bytes, where: str) -> dict[str, Any]:
@@ -88,6 +101,13 @@ class _Fields:
         if any("\ud800" <= char <= "\udfff" for char in found):
             raise InputError(f"{self._where}: {name} holds half a character, which cannot be stored")
         return found
+
+    def plain(self, name: str) -> str | float | None:
+        """Text or a number, None for a field that is null or missing."""
+        found = self._values.get(name)
+        if found is None or _is_number(found):
+            return found
+        return self.text(name)
 
     def number(self, name: str, expected: str, is_sound: Callable[[float], bool]) -> float:
         found: Any = self._values.get(name)

@@ -1,8 +1,8 @@
 """Bounded reading of a GGUF header: a window over a file in which no length is believed before it is checked.
 
-Knows offsets, lengths and limits, not what keys mean. Plain reads of 1 MiB instead of a memory map, which is no
-faster here (30 ms of processor time for 408,000 strings, either way): a file that is cut short while it is read
-gives an error, where a map would kill the process, and memory does not grow with what is touched.
+Knows offsets, lengths and limits, not what keys mean, nor how the window's bytes come into memory (`mapping`: by a map
+wherever that is safe). Strings are hopped over by their lengths where they lie; memory does not grow with what is
+touched, because the window moves.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import os
 import stat
 import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from edgecal.errors import InputError
+from edgecal.gguf.mapping import WINDOW_BYTES, Window, Windows
 from edgecal.gguf.values import ARRAY_HEAD_BYTES, ValueType, scalar_size
 
 __all__ = ["MAX_DECODED_BYTES", "MAX_STRINGS", "BoundedReader", "FileIdentity", "damaged"]
 
-WINDOW_BYTES = 1 << 20
 MAX_STRINGS = 1 << 24  # strings and nested arrays in one header; the largest vocabularies have 800k
 MAX_ARRAY_DEPTH = 4
 _LEASE_WAIT_S = 5.0  # an edit in place holds its file for milliseconds
@@ -53,6 +54,10 @@ def damaged(path: Path, problem: str) -> InputError:
 class BoundedReader:
     """Reads a regular file front to back through a window of 1 MiB; a context manager.
 
+    Nothing of the file stays mapped or leased when it ends: an edit in place asks whether anybody has the file mapped,
+    and its own reader would be somebody. Within it, this process must not open the file for writing, which would wait
+    for the lease that `mapping` holds.
+
     `position` is the offset of the next unread byte. Every method that needs bytes raises InputError when
     the file does not have them, and none allocates before that check.
     """
@@ -64,7 +69,8 @@ class BoundedReader:
         self.identity = FileIdentity.of(status)
         self.size = status.st_size
         self.position = 0
-        self._window = b""
+        self._windows = Windows(self.descriptor, self.size)
+        self._window: Window = b""
         self._window_start = 0
         self._strings_left = MAX_STRINGS
 
@@ -77,6 +83,8 @@ class BoundedReader:
         self.close()
 
     def close(self) -> None:
+        self._window = b""
+        self._windows.close()
         os.close(self.descriptor)
 
     @property
@@ -98,7 +106,7 @@ class BoundedReader:
                 self.position += n_bytes
                 return data
             self._refill()
-            start = 0
+            start = self.position - self._window_start
         self.position += n_bytes
         return self._window[start : start + n_bytes]
 
@@ -182,22 +190,21 @@ class BoundedReader:
             )
 
     def _refill(self) -> None:
-        self._window_start = self.position
-        self._window = self._read_at(self.position, min(WINDOW_BYTES, self.remaining))
+        with self._reading():
+            self._window_start, self._window = self._windows.at(self.position)
 
     def _read_at(self, position: int, n_bytes: int) -> bytes:
-        parts = []
+        with self._reading():
+            return self._windows.read(position, n_bytes)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
         try:
-            os.lseek(self.descriptor, position, os.SEEK_SET)
-            while n_bytes > 0:
-                part = os.read(self.descriptor, n_bytes)
-                if not part:
-                    raise InputError(f"{self.path}: became shorter while it was read")
-                parts.append(part)
-                n_bytes -= len(part)
+            yield
+        except EOFError:
+            raise InputError(f"{self.path}: became shorter while it was read") from None
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _open_patiently(path: Path, flags: int) -> int:

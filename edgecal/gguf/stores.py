@@ -5,6 +5,7 @@ Knows the folder layouts of Ollama, the Hugging Face cache and container images;
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -20,8 +21,12 @@ def content_store(path: Path) -> str | None:
 
     The path is looked at as given and with symbolic links resolved; it need not exist.
     """
-    absolute = path.absolute()
-    return _store_of(absolute) or _store_of(absolute.resolve())
+    try:
+        absolute = path.absolute()
+    except OSError:
+        return None  # the working directory is gone: nothing can be written there, as whoever tries will say
+    # Not Path.resolve, which in some versions of Python does not bear links that lead to themselves.
+    return _store_of(absolute) or _store_of(Path(os.path.realpath(absolute)))
 
 
 def _store_of(path: Path) -> str | None:

@@ -24,7 +24,7 @@ from edgecal.gguf.reader import BoundedReader, FileIdentity
 from edgecal.gguf.tensors import TensorInfo
 from edgecal.gguf.values import Value, encode_text, quoted
 
-__all__ = ["KeyList", "header_bytes", "read_tensor", "rewritten_draft"]
+__all__ = ["KeyList", "header_bytes", "planned_header", "read_tensor", "rewritten_draft"]
 
 KeyList = Sequence[tuple[str, Value | None]]  # every key of the result in order; None: as it is in the source
 
@@ -58,6 +58,16 @@ def header_bytes(header: Header, start: int = 0) -> Iterator[bytes]:
     """Everything in front of a file's tensor data, padding included, from `start` on, in blocks of at most 1 MiB."""
     with _opened(header) as file:
         yield from _blocks(file, [(start, header.data_start)], header.path)
+
+
+def planned_header(source: Header, keys: KeyList, padding: bytes | None = None) -> Iterator[bytes]:
+    """What `rewritten_draft` would write in front of the tensor data, in blocks of at most 1 MiB or one value.
+
+    InputError as for `rewritten_draft`.
+    """
+    layout = _plan(source, keys, padding)
+    with _opened(source) as file:
+        yield from _blocks(file, layout.pieces, source.path)
 
 
 @contextlib.contextmanager

@@ -68,4 +68,12 @@ def load(path: str | Path, **llama_options: Any) -> Model:
     except (ValueError, RuntimeError, AssertionError) as error:
         reason = last_error_lines(2) or " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{name}: llama.cpp cannot load the model ({reason})") from None
+    lora = llama_options.get("lora_path")
+    if lora is not None and not getattr(
+        llama, "_lora_adapter", True
+    ):  # a null pointer, at which decoding crashes
+        llama.close()
+        raise ModelError(
+            f"{lora}: llama.cpp cannot load the adapter ({last_error_lines(2) or 'no reason given'})"
+        )
     return Model(llama, shards.header, calibration)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 from edgecal.errors import InputError
 from edgecal.runtime.answer import Answer, Finish, GeneratedToken, Generation
@@ -279,6 +279,8 @@ class Model:
 
         if not isinstance(text, str) or not text:
             raise InputError("the prompt must be a text that is not empty")
+        if _holds_half_a_character(text):
+            raise InputError("the prompt holds half a character (a lone surrogate), which is no text")
         prompt = Prompt(text=text, labels=(), source="the prompt")
         chat = self._chat_template(chat_template)
         if chat is None:
@@ -320,9 +322,13 @@ class Model:
 
 @lru_cache(maxsize=32)
 def _compiled(template: str) -> PromptTemplate:
-    """A built-in template by its name, or one from its source."""
+    """A built-in template by its name, or one from its source, which has something to fill in."""
     from edgecal.prompts import TEMPLATES, PromptTemplate, find_template
 
+    if template not in TEMPLATES and "{{" not in template and "{%" not in template:
+        raise InputError(
+            f"{template!r:.60} is neither a template nor the name of one; those are {', '.join(TEMPLATES)}"
+        )
     return find_template(template) if template in TEMPLATES else PromptTemplate(template, "the template")
 
 
@@ -341,18 +347,35 @@ def _draw(log_probs: npt.NDArray[np.float64], sampling: float, random: np.random
 
 
 def _check_share(share: float | None) -> None:
-    if share is not None and not 0.0 <= share <= 1.0:  # also not a number
-        raise InputError(f"min_confidence is {share}, expected a number from 0 to 1")
+    if share is not None and not (_is_real(share) and 0.0 <= share <= 1.0):  # also NaN
+        raise InputError(f"min_confidence is {share!r:.60}, expected a number from 0 to 1")
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, SupportsFloat) and not isinstance(value, (str, bool))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool)
 
 
 def _check_generation(max_tokens: int, sampling: float, seed: int, stop: Sequence[str], n_top: int) -> None:
-    if max_tokens < 1:
-        raise InputError(f"max_tokens is {max_tokens}, expected at least 1")
-    if not (math.isfinite(sampling) and sampling >= 0):
-        raise InputError(f"sampling is {sampling}, expected a finite number of at least 0")
-    if not 0 <= seed < 2**64:
-        raise InputError(f"the seed is {seed}, expected 0 to 2^64 - 1")
-    if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
+    if not _is_whole(max_tokens) or max_tokens < 1:
+        raise InputError(f"max_tokens is {max_tokens!r:.60}, expected a whole number of at least 1")
+    if not (_is_real(sampling) and math.isfinite(sampling) and sampling >= 0):
+        raise InputError(f"sampling is {sampling!r:.60}, expected a finite number of at least 0")
+    if not _is_whole(seed) or not 0 <= seed < 2**64:
+        raise InputError(f"the seed is {seed!r:.60}, expected a whole number from 0 to 2^64 - 1")
+    if not isinstance(stop, Sequence) or isinstance(stop, str) or not all(map(_is_stop, stop)):
         raise InputError("stop must be a list of texts, none of them empty")
-    if n_top < 0:
-        raise InputError(f"n_top is {n_top}, expected at least 0")
+    if not _is_whole(n_top) or n_top < 0:
+        raise InputError(f"n_top is {n_top!r:.60}, expected a whole number of at least 0")
+
+
+def _is_stop(text: Any) -> bool:
+    """Whether it can come up in a text."""
+    return isinstance(text, str) and text != "" and not _holds_half_a_character(text)
+
+
+def _holds_half_a_character(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)

@@ -101,7 +101,9 @@ def test_heads_of_other_types(name, kind, tmp_path):
 
 
 @pytest.mark.parametrize("tau", [0.6, 30.0])
-@pytest.mark.parametrize("kind", ["Q4_K", "Q6_K", "Q2_K", "IQ4_XS", "MXFP4"])
+@pytest.mark.parametrize(
+    "kind", ["Q4_K", "Q6_K", "Q2_K", "IQ4_XS", "MXFP4", "NVFP4", "IQ1_S", "IQ3_XXS", "TQ2_0"]
+)
 def test_heads_with_blocks_of_256(kind, tau, tmp_path):
     path = write_tiny_llama(
         tmp_path / "m.gguf",

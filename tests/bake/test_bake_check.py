@@ -53,7 +53,7 @@ def test_no_finite_numbers(bad):
     check = compare_logits(LOGITS, baked, 1.0)
     assert np.isnan(check.rms)
     with pytest.raises(ModelError, match="got no finite numbers"):
-        check.raise_if_refused("m.gguf", "llama", 2.0, 1e-3)
+        check.raise_if_refused("m.gguf", "llama", 2.0, 1e-3, "F16")
 
 
 def test_no_spread():
@@ -63,11 +63,12 @@ def test_no_spread():
 
 
 def test_the_verdict():
-    BakeCheck(1e-3, 1.0, 4).raise_if_refused("m.gguf", "llama", 2.0, 1e-3)
+    BakeCheck(1e-3, 1.0, 4).raise_if_refused("m.gguf", "llama", 2.0, 1e-3, "F16")
     with pytest.raises(
-        ModelError, match=r"m\.gguf: .*architecture llama, 4 prompts.* at most 0\.001 .* got 0\.0011 rms"
+        ModelError,
+        match=r"m\.gguf: .*architecture llama, head \w+, 4 prompts.* at most 0\.001 .* got 0\.0011 rms",
     ):
-        BakeCheck(1.1e-3, 1.0, 4).raise_if_refused("m.gguf", "llama", 2.0, 1e-3)
+        BakeCheck(1.1e-3, 1.0, 4).raise_if_refused("m.gguf", "llama", 2.0, 1e-3, "F16")
 
 
 def test_real_models_in_a_worker(tmp_path):
@@ -91,7 +92,7 @@ def test_a_model_that_fails_the_check_is_not_written(tmp_path):
     source.path.unlink()
     before = path.read_bytes()
     with pytest.raises(
-        ModelError, match=r"architecture llama, 4 prompts.*expected at most 0\.001 rms .*, got 0\.0"
+        ModelError, match=r"architecture llama, head \w+, 4 prompts.*expected at most 0\.001 rms .*, got 0\.0"
     ):
         bake_model(path, tmp_path / "baked.gguf", temperature=1.7)
     with pytest.raises(ModelError, match="nothing was written"):
@@ -106,6 +107,23 @@ def test_a_model_that_llama_cpp_cannot_run(tmp_path):
     with pytest.raises(ModelError, match=r"context_length"):
         bake_model(path, tmp_path / "baked.gguf", temperature=1.7)
     assert [one.name for one in tmp_path.iterdir()] == ["m.gguf"]
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q5_1"])
+def test_heads_whose_rounding_is_on_the_bound(tmp_path, kind):
+    """Baked where the check finds it right, refused by the head's type where not, and never unchecked."""
+    path = write_tiny_llama(
+        tmp_path / "m.gguf", seed=100, n_embd=256, n_layer=1, n_ff=256, head_quantization=kind
+    )
+    with pytest.raises(InputError, match=rf"its head is stored as {kind}, .* leave out --no-check"):
+        bake_model(path, tmp_path / "baked.gguf", temperature=3.843, check=False)
+    with pytest.raises(ModelError, match=rf"head {kind}, .* at most 0\.001 rms .* got 0\.001[5-9]\d* rms"):
+        bake_model(path, tmp_path / "baked.gguf", temperature=0.6)
+    assert [one.name for one in tmp_path.iterdir()] == ["m.gguf"]
+    assert 5e-4 < bake_model(path, tmp_path / "baked.gguf", temperature=3.843).error < 1e-3
+    # A scale key carries the temperature whatever the head is.
+    granite = tiny_arch("granite", kind)
+    assert bake_model(granite, tmp_path / "g.gguf", temperature=0.6, check=False).head_type == kind
 
 
 def test_an_architecture_that_the_table_does_not_know(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from support.bake_files import CALIBRATED, NORM, SHAPES, STAMPED, bakeable
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.tiny_models import write_tiny_llama
 
+from edgecal.bake import write
 from edgecal.bake.keys import baked_temperature, check_not_baked
 from edgecal.bake.write import bake_model, unbake_model
 from edgecal.errors import InputError, OutputError
@@ -24,6 +25,7 @@ from edgecal.gguf import (
     read_sampling,
     write_edited,
 )
+from edgecal.gguf.layout import FILLER_KEY
 from edgecal.gguf.tensor_edit import read_tensor
 
 N_TOUCHED = 2  # keys that baking changes in the shape "calibrated": the temperature and its interval
@@ -195,6 +197,38 @@ def test_a_tensor_that_something_else_changed(tmp_path):
         unbake_model(tmp_path / "b.gguf", in_place=True, keep_edits=True)
 
 
+FILLER = Value.array(ValueType.UINT8, [0] * 77)
+
+
+@pytest.mark.parametrize("original", ["with a filler", "without"])
+@pytest.mark.parametrize("later", ["as it was baked", "edited in place and back"])
+def test_fillers(tmp_path, original, later):
+    """Editing in place adds and changes `edgecal.filler`: the original's comes back, a later one goes."""
+    path = write_bytes(tmp_path / "m.gguf", SHAPES["calibrated"])
+    if original == "with a filler":
+        write_edited(read_header(path), path, changes={FILLER_KEY: FILLER})
+    before = path.read_bytes()
+    baked = tmp_path / "b.gguf"
+    bake(path, baked)
+    assert FILLER_KEY not in read_header(baked)
+    if later != "as it was baked":
+        write_edited(read_header(baked), baked, changes={FILLER_KEY: Value.array(ValueType.UINT8, [0] * 999)})
+    assert unbake_model(baked, tmp_path / "again.gguf").exact
+    assert (tmp_path / "again.gguf").read_bytes() == before
+
+
+def test_a_filler_that_an_earlier_version_left_in_the_baked_file(tmp_path, monkeypatch):
+    path = write_bytes(tmp_path / "m.gguf", SHAPES["calibrated"])
+    write_edited(read_header(path), path, changes={FILLER_KEY: FILLER})
+    baked = tmp_path / "b.gguf"
+    with monkeypatch.context() as patched:
+        patched.setattr(write, "FILLER_KEY", "edgecal.no.such.key")
+        bake(path, baked)
+    assert FILLER_KEY in read_header(baked)
+    assert unbake_model(baked, tmp_path / "again.gguf").exact
+    assert (tmp_path / "again.gguf").read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize(
     "changes, remove, message",
     [
@@ -236,9 +270,19 @@ def test_a_tensor_that_something_else_changed(tmp_path):
             "has no tensor 'nowhere'",
         ),
         (
-            {"edgecal.baked.original.tensor.odd": Value.array(ValueType.UINT8, [1] * 4)},
+            {"edgecal.baked.original.tensor.odd": Value.array(ValueType.UINT8, [1] * 20)},
             [],
             "is not what baking made",
+        ),
+        (
+            {"edgecal.baked.original.tensor.output_norm.weight": Value.array(ValueType.UINT8, [1] * 15)},
+            [],
+            "its original of 'output_norm.weight' does not fit",
+        ),
+        (
+            {"edgecal.baked.original.tensor.output_norm.weight": Value.array(ValueType.UINT8, [])},
+            [],
+            "its original of 'output_norm.weight' does not fit",
         ),
     ],
 )

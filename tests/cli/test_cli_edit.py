@@ -196,6 +196,31 @@ def test_a_result_that_is_none(here, run, text, part):
     assert "out.gguf" not in names(here)
 
 
+def test_the_fit_of_another_model(here, run):
+    """Said, not refused: a name is easily changed."""
+    (here / "r.json").write_text(
+        json.dumps(RESULT | {"models": {**RESULT["models"], "chat": {"name": "One"}}})
+    )
+    for name, warned in (("One", False), ("Other", True)):
+        run("set", "m.gguf", "general.name", "string", name, "--in-place")
+        done = run("stamp", "m.gguf", "--from", "r.json", "--output", f"{name}.gguf")
+        assert done.code == 0 and ("is a fit of 'One', m.gguf is 'Other'" in done.err) == warned
+
+
+def test_standard_input_that_is_closed(here):
+    for command in (
+        ["stamp", "m.gguf", "--from", "-"],
+        ["set", "m.gguf", "a.b", "string", "--value-from", "-"],
+    ):
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "edgecal", *command, "--in-place"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 2 and done.stderr == "edgecal: standard input is closed; give a file\n"
+
+
 def test_the_result_is_not_overwritten(here, run):
     (here / "r.json").write_text(json.dumps(RESULT))
     done = run("stamp", "m.gguf", "--from", "r.json", "-o", "r.json", "--force")
@@ -368,6 +393,25 @@ def test_unset(here, run):
     refused(run("unset", "m.gguf", "--in-place"), 2, "KEY")
 
 
+def test_the_keys_of_a_split_can_be_put_right(here, run):
+    """They are those of one file: a wrong one must not keep the file from being mended."""
+    original = (here / "m.gguf").read_bytes()
+    assert run("set", "m.gguf", "split.count", "uint16", "3", "--in-place").code == 0
+    refused(run("set", "m.gguf", "a.b", "uint8", "1", "--in-place"), 2, "first of 3 shards")
+    assert run("set", "m.gguf", "split.no", "uint16", "7", "--in-place").code == 0
+    assert run("unset", "m.gguf", "split.no", "split.count", "--output", "back.gguf").code == 0
+    assert run("unset", "back.gguf", "edgecal.filler", "--in-place").code in (0, 2)  # 2: there is none
+    header = read_header(here / "back.gguf")
+    assert header.keys == read_header(write_bytes(here / "was.gguf", original)).keys
+
+
+def test_what_cannot_be_is_said_alone(here, run):
+    """An edit that is refused comes with no warnings about what it would have done."""
+    done = run("set", "m.gguf", "", "uint8", "1", "--in-place")
+    refused(done, 2, "is not a name for a key")
+    assert done.err.count("\n") == 1
+
+
 def test_unset_of_what_is_not_there(here, run):
     done = run("unset", "m.gguf", "llama.block_count", "llama.blockcount", "--in-place")
     refused(done, 2, "has no key 'llama.blockcount'", "did you mean 'llama.block_count'")
@@ -419,6 +463,45 @@ def test_a_read_only_file(here, run, command):
     assert run(command, "m.gguf", *EDITS[command], "-o", "out.gguf").code == 0
 
 
+def test_links_that_lead_to_themselves(here, run):
+    (here / "loop").symlink_to("loop")
+    for options in ([], ["--force"]):
+        refused(run("stamp", "m.gguf", "--temperature", "2", "-o", "loop", *options), 2, "symbolic link")
+        refused(run("stamp", "m.gguf", "--temperature", "2", "-o", "loop/out.gguf", *options), 2, "folder")
+    refused(run("stamp", "loop", "--temperature", "2", "--in-place"), 2, "symbolic link")
+    assert names(here) == ["loop", "m.gguf"]
+
+
+def test_a_working_directory_that_is_gone(here):
+    """The file is given by its full path, the output is not."""
+    for output, code in (("out.gguf", 5), (here / "out.gguf", 0)):
+        (here / "gone").mkdir()
+        command = [sys.executable, "-m", "edgecal", "set", here / "m.gguf", "a.b", "uint8", "1", "-q"]
+        done = subprocess.run(
+            ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', here / "gone", *command, "-o", output],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == code and done.stderr.count("\n") == (code != 0), done.stderr
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to become another user"
+)
+def test_a_file_that_may_not_be_read(here, run):
+    """In one line, as any other file that cannot be used."""
+    (here / "m.gguf").chmod(0)
+    os.seteuid(65534)
+    try:
+        for command, more in EDITS.items():
+            done = run(command, "m.gguf", *more, "-o", "out.gguf")
+            refused(done, 2, "m.gguf: cannot be opened: Permission denied")
+            assert done.err.count("\n") == 1
+    finally:
+        os.seteuid(0)
+
+
 def test_an_output_that_cannot_be_written(here, run):
     refused(run("set", "m.gguf", "k", "uint8", "1", "-o", "/sys/out.gguf"), 5, "cannot be written to")
 
@@ -458,9 +541,9 @@ def test_diff(here, run):
     ]
     found = run("diff", "m.gguf", "other.gguf", "--json")
     assert found.code == 1
-    assert found.json["tensors"] == [
-        {"name": "w", "change": "changed", "before": "F32 [16]", "after": "F32 [16]", "at_byte": 63}
-    ]
+    (only,) = found.json["tensors"]
+    said = {"name": "w", "change": "changed", "before": "F32 [16]", "after": "F32 [16]", "at_byte": 63}
+    assert said.items() < only.items()
     assert (found.json["equal"], found.json["data_compared"]) == (False, True)
     quiet = run("diff", "m.gguf", "other.gguf", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (1, "", "")

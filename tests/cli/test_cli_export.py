@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -180,6 +181,31 @@ def test_output(stamped, tmp_path):
     assert "PARAMETER" not in target.read_text("utf-8")
     assert run(stamped, "--to", "ollama", "--output", tmp_path / "none/Modelfile").returncode == 5
     assert run(stamped, "--to", "ollama", "--force").returncode == 2
+
+
+@pytest.mark.parametrize("link", [None, os.link, os.symlink])
+@pytest.mark.parametrize("victim", ["itself", "another model"])
+def test_a_model_is_never_overwritten(stamped, tmp_path, link, victim):
+    model = tmp_path / "model.gguf"
+    shutil.copy(stamped if victim == "itself" else CHAT, model)
+    source = model if victim == "itself" else stamped
+    target = tmp_path / "Modelfile" if link else model
+    if link:
+        link(model, target)
+    before = model.read_bytes()
+    done = run(source, "--to", "ollama", "--output", target, "--force")
+    assert done.returncode == 2 and "is a model" in done.stderr and done.stderr.count("\n") == 1
+    assert model.read_bytes() == before and target.read_bytes() == before
+
+
+def test_outputs_that_cannot_be(stamped, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "broken").symlink_to("nowhere")
+    for name, code in (("fifo", 5), ("x" * 256, 5), (".", 5)):
+        done = run(stamped, "--to", "json", "--force", "--output", tmp_path / name)
+        assert done.returncode == code and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert run(stamped, "--to", "json", "--output", tmp_path / "broken").returncode == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "fifo"]
 
 
 @pytest.mark.parametrize(

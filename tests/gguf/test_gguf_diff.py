@@ -1,6 +1,10 @@
 """What differs between two files, found without reading more than is needed."""
 
+import hashlib
 import os
+import subprocess
+import sys
+import textwrap
 
 import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
@@ -98,6 +102,111 @@ def test_tensors(tmp_path):
         ("F32 [16]", "F32 [4, 4]", None)
     ]
     assert found.compared_bytes == 64  # of a only the header was looked at
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_hashes_only_of_what_differs(tmp_path):
+    a = write(tmp_path / "a.gguf", tensors={"a": [16], "b": [16], "gone": [8]}, data=DATA + bytes(32))
+    other = DATA[:100] + b"\0" + DATA[101:]
+    b = write(tmp_path / "b.gguf", tensors={"a": [16], "b": [16], "new": [4]}, data=other + bytes(16))
+    seen = []
+    found = diff(a, b, hashes=True, progress=lambda *counts: seen.append(counts))
+    assert {item.name: item.sha256 for item in found.tensors} == {
+        "b": (sha256(DATA[64:]), sha256(other[64:])),
+        "gone": (sha256(bytes(32)), None),
+        "new": (None, sha256(bytes(16))),
+    }
+    assert found.compared_bytes == 128
+    assert seen[-1] == (128 + 64 + 64 + 32 + 16,) * 2  # compared, then hashed
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert all(done <= total for done, total in seen)
+    assert all(item.sha256 is None for item in diff(a, b).tensors)
+    assert diff(a, a, hashes=True).equal
+
+
+def test_hashes_of_another_shape_or_type(tmp_path):
+    a = write(tmp_path / "a.gguf")
+    b = write(tmp_path / "b.gguf", tensors={"a": [4, 4], "b": [16]})
+    (only,) = diff(a, b, hashes=True).tensors
+    assert (only.first, only.second, only.at_byte) == ("F32 [16]", "F32 [4, 4]", None)
+    assert only.sha256 == (sha256(DATA[:64]),) * 2
+    half = raw_gguf([key(*item) for item in KEYS.items()], [bare_tensor("a", [16], type_id=1)], DATA[:32])
+    found = diff(a, write_bytes(tmp_path / "c.gguf", half), hashes=True)
+    assert [(item.name, item.second, item.sha256) for item in found.tensors] == [
+        ("a", "F16 [16]", (sha256(DATA[:64]), sha256(DATA[:32]))),
+        ("b", None, (sha256(DATA[64:]), None)),
+    ]
+
+
+def test_other_alignment_order_and_offsets(tmp_path):
+    """The same tensors elsewhere are equal; one that differs is found where it is."""
+    a = write(tmp_path / "a.gguf")
+    infos = [bare_tensor("b", [16]), bare_tensor("a", [16], offset=8192)]
+    keys = [key(*item) for item in {**KEYS, "general.alignment": Value.uint32(4096)}.items()]
+    spread = DATA[64:] + bytes(8128) + DATA[:64]
+    b = write_bytes(tmp_path / "b.gguf", raw_gguf(keys, infos, spread, alignment=4096))
+    found = diff(a, b)
+    assert found.tensors == ()
+    assert [item.name for item in found.keys] == ["general.alignment"]
+    assert found.notes == ("alignment 32 and 4096", "the tensors are in another order")
+    wrong = spread[:-1] + b"\0"
+    b = write_bytes(tmp_path / "b.gguf", raw_gguf(keys, infos, wrong, alignment=4096))
+    (only,) = diff(a, b, hashes=True).tensors
+    assert (only.name, only.at_byte) == ("a", 63)
+    assert only.sha256 == (sha256(DATA[:64]), sha256(DATA[:63] + b"\0"))
+
+
+def test_a_split_model_against_the_same_in_one_file(tmp_path):
+    whole = write(tmp_path / "whole.gguf")
+    split = {"split.count": Value.uint32(2), "split.tensors.count": Value.uint32(2)}
+    for index, name in enumerate("ba"):
+        keys = {**(KEYS if index == 0 else {}), **split, "split.no": Value.uint32(index)}
+        data = DATA[64:] if name == "b" else DATA[:64]
+        write(tmp_path / f"m-{index + 1:05d}-of-00002.gguf", keys, {name: [16]}, data)
+    first = tmp_path / "m-00001-of-00002.gguf"
+    found = diff(whole, first)
+    assert found.tensors == ()
+    assert [(item.name, item.change) for item in found.keys] == [
+        (name, "added") for name in ("split.count", "split.tensors.count", "split.no")
+    ]
+    assert found.notes == ("1 and 2 files", "the tensors are in another order")
+    assert (found.n_same_keys, found.n_same_tensors, found.compared_bytes) == (7, 2, 128)
+    other = write(tmp_path / "other.gguf", data=b"\xff" + DATA[1:])
+    (only,) = diff(first, other, hashes=True).tensors
+    assert (only.name, only.at_byte) == ("a", 0)
+    assert only.sha256 == (sha256(DATA[:64]), sha256(b"\xff" + DATA[1:64]))
+
+
+def test_hashing_takes_little_memory(tmp_path):
+    """Sparse tensors of 200 MB, which differ in the last byte, in an address space that does not hold them."""
+    n_bytes = 200 << 20
+    paths = [tmp_path / "a.gguf", tmp_path / "b.gguf"]
+    for path, last in zip(paths, (b"\1", b"\2"), strict=True):
+        head = raw_gguf([], [bare_tensor("w", [n_bytes // 4])])
+        with path.open("wb") as file:
+            file.write(head)
+            file.seek(len(head) + n_bytes - 1)
+            file.write(last)
+    code = textwrap.dedent("""
+        import resource, sys
+        import hashlib
+        from edgecal.gguf import find_shards
+        from edgecal.gguf.diff import diff_models
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), used + (64 << 20)))
+        first, second = map(find_shards, sys.argv[1:])
+        steps = []
+        (only,) = diff_models(first, second, hashes=True, progress=lambda *counts: steps.append(counts)).tensors
+        print(only.at_byte, len(steps), *only.sha256)
+    """)
+    found = subprocess.run([sys.executable, "-c", code, *paths], check=True, capture_output=True, text=True)
+    at_byte, n_steps, *hashes = found.stdout.split()
+    assert int(at_byte) == n_bytes - 1
+    assert int(n_steps) > 300
+    assert len(set(hashes)) == 2
 
 
 def test_the_last_byte_of_many_blocks_counts(tmp_path):

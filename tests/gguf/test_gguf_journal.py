@@ -14,7 +14,7 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.kill import killed_after
 
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType, find_shards, read_header
+from edgecal.gguf import Value, ValueType, find_shards, lease, read_header
 from edgecal.gguf import journal as journals
 from edgecal.gguf.inplace import FILLER_KEY, edit_in_place
 from edgecal.gguf.insert import shift_tail
@@ -220,6 +220,32 @@ def test_a_journal_of_a_newer_edgecal(shifted):
     assert shifted.path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"{bad}",
+        b"[]",
+        b"[" * 9000,
+        b'{"size": 1}',
+        b'{"size": "1", "tail": 0, "offset": 0, "shift": 0, "anchor": "", "before": [], "after": []}',
+        b'{"size": 9, "tail": 0, "offset": -1, "shift": 0, "anchor": "", "before": [], "after": []}',
+        b'{"size": 9, "tail": 0, "offset": 0, "shift": 0, "anchor": "", "before": [[-4, 0]], "after": []}',
+        b'{"size": 9, "tail": 0, "offset": 0, "shift": 0, "anchor": "", "before": [], "after": [[0, 5]]}',
+    ],
+)
+def test_a_whole_journal_that_makes_no_sense(shifted, head):
+    """Said in one line; the file and the journal stay."""
+    from hashlib import blake2b
+
+    raw = journals.MAGIC + struct.pack("<IQ", journals.FORMAT, len(head)) + head
+    raw += blake2b(raw, digest_size=journals.DIGEST_BYTES).digest()
+    shifted.journal.write_bytes(raw)
+    before = shifted.path.read_bytes()
+    with pytest.raises(InputError, match="a journal that edgecal did not write; remove it"):
+        recover(shifted.path)
+    assert shifted.path.read_bytes() == before and shifted.journal.read_bytes() == raw
+
+
 def test_forged_journals_are_not_followed(shifted, tmp_path):
     """In a folder that others can write to: neither a link nor another user's journal decides about a file."""
     before = shifted.path.read_bytes()
@@ -292,7 +318,7 @@ def test_an_edit_that_takes_too_long(tmp_path, monkeypatch):
     patch = Killed(tmp_path, nth=3).patch()
     path = tmp_path / "m.gguf"
     recover(path)
-    monkeypatch.setattr(journals, "WAIT_S", 0.05)
+    monkeypatch.setattr(lease, "WAIT_S", 0.05)
     with path.open("r+b") as file, journaled(path, file.fileno(), patch) as journal:
         with pytest.raises(InputError, match="another process"):
             recover(path)

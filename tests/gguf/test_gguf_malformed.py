@@ -13,8 +13,8 @@ from support.gguf_files import bare_key, bare_tensor, key, raw_gguf, string, wri
 
 from edgecal.errors import InputError
 from edgecal.gguf import Value, ValueType, check_model, read_header
-from edgecal.gguf.header import MAX_KEYS, MAX_TENSORS
 from edgecal.gguf.reader import MAX_ARRAY_DEPTH, MAX_STRINGS
+from edgecal.gguf.scan import MAX_KEYS, MAX_TENSORS
 
 ARCH = key("general.architecture", Value.string("llama"))
 ONE_TENSOR = [bare_tensor("w", [2])]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from edgecal.errors import InputError
-from edgecal.gguf.provenance import record_of_result
+from edgecal.gguf.provenance import name_of_chat, record_of_result
 
 RESULT = {
     "temperature": 2.31,
@@ -73,6 +73,9 @@ WRONG = [
     ("method", 3, "expected text"),
     ("method", "\ud800", "half a character"),
     ("variant", [], "expected an object"),
+    ("variant", {"ise": "\ud800"}, "half a character"),
+    ("variant", {"lambda": {}}, "expected text"),
+    ("variant", {"combine": True}, "expected text"),
     ("n_prompts", 1.5, "whole number"),
     ("n_prompts", -1, "whole number"),
     ("n_prompts", 2**32, "whole number"),
@@ -114,3 +117,11 @@ def test_what_is_no_fit_is_said(text, part):
         record_of_result(text, "r.json")
     assert "edgecal fit --json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("models", "name"),
+    [({"chat": {"name": "Chat"}}, "Chat"), ({"chat": {"name": 3}}, None), ({"chat": []}, None), ([], None)],
+)
+def test_whose_fit_it_is(models, name):
+    assert name_of_chat(json.dumps(RESULT | {"models": models}), "r.json") == name

@@ -304,6 +304,20 @@ def test_wrong_options(stamped_path, options, told):
         load(stamped_path, **options)
 
 
+def test_an_adapter_that_cannot_be_loaded(stamped_path, tmp_path):
+    """llama-cpp-python takes it without a word, and crashes at the first question."""
+    (tmp_path / "text").write_text("no adapter")
+    for path in (tmp_path / "none", tmp_path / "text", stamped_path):
+        with pytest.raises(ModelError, match="cannot load the adapter") as error:
+            load(stamped_path, lora_path=str(path))
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_name_that_no_file_can_have():
+    with pytest.raises(InputError):
+        load("a\0b.gguf")
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
@@ -325,6 +339,16 @@ def test_wrong_options(stamped_path, options, told):
         (lambda m: m.generate("a", seed=-1), "seed"),
         (lambda m: m.generate("a", stop="."), "stop"),
         (lambda m: m.generate("a", n_top=-1), "n_top"),
+        (lambda m: m.generate("a", n_top=1.5), "n_top"),
+        (lambda m: m.generate("a", max_tokens=2.5), "max_tokens is 2.5, expected a whole number"),
+        (lambda m: m.generate("a", max_tokens="5"), "max_tokens"),
+        (lambda m: m.generate("a", seed=0.5), "seed"),
+        (lambda m: m.generate("a", sampling="1"), "sampling"),
+        (lambda m: m.generate("a", stop=None), "stop"),
+        (lambda m: m.generate("a", stop=["\ud800"]), "stop"),
+        (lambda m: m.generate("a\ud800"), "half a character"),
+        (lambda m: m.choose("Which?", ["a", "b"], min_confidence="much"), "min_confidence"),
+        (lambda m: m.choose("Which?", ["a", "b"], template="defualt"), "'defualt' is neither .* default, "),
         (lambda m: m.generate("word " * 600), "context"),
     ],
 )

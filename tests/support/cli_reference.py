@@ -18,7 +18,8 @@ def cli_reference() -> str:
     context = click.Context(cli, info_name="edgecal", **settings)
     pages = [("edgecal", cli, context)]
     for name in cli.list_commands(context):
-        command = cli.commands[name]
+        command = cli.get_command(context, name)
+        assert command is not None
         child = click.Context(command, info_name=name, parent=context, **settings)
         pages.append((f"edgecal {name}", command, child))
     for title, command, page in pages:

@@ -4,7 +4,7 @@
 
 Each benchmark is a script of its own that prints ratios; this one runs them in turn, and at the end shows all ratios
 with what is wanted. One that lacks something is skipped, with what it lacks; one that fails does not stop the others.
-Models and programs are kept in build/bench. SOURCE is llama-cpp-python's source distribution (see models.py).
+What is kept for the next time is in build/bench. SOURCE is llama-cpp-python's source distribution (see models.py).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from timing import BENCH, SKIPPED, say_machine
 
 from edgecal.llama.settings import count_physical_cores
+from models import WORK
 
 # Of these the first get a folder for files that are thrown away, the last have the options of timing.py.
 _SCRATCH = ("gguf_files", "inplace")
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--source", type=Path, help="llama-cpp-python's source distribution; else pip fetches it"
     )
+    parser.add_argument("--work", type=Path, default=WORK, help="keeps models and programs for the next time")
     arguments = parser.parse_args()
     results = BENCH / "results" / f"{platform.node()}{'-quick' if arguments.quick else ''}.json"
     results.parent.mkdir(exist_ok=True)
@@ -81,6 +83,7 @@ def run_script(name: str, scratch: Path, written: Path, arguments: argparse.Name
     if name in _SCRATCH:
         options.insert(0, scratch)
     if name in _MODELS:
+        options.insert(0, arguments.work)
         options += ["--quick"] if arguments.quick else []
         options += ["--source", arguments.source.resolve()] if arguments.source else []
     elif arguments.quick:

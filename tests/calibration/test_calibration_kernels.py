@@ -230,3 +230,20 @@ def test_ties_give_the_uniform_distribution():
         entropy, slope = kernels.stability_entropy(z, np.array([4]), np.array([0]), mixture, True, BETAS)
         np.testing.assert_allclose(entropy, np.log(4), rtol=1e-15)
         assert np.all(slope == 0)
+
+
+def test_exp_and_log_are_within_2_units_in_the_last_place():
+    rng = np.random.default_rng(0)
+    x = np.concatenate(
+        [rng.uniform(0, 708, 20_000), np.geomspace(1e-300, 700, 20_000), 1 + rng.normal(size=999) / 1e6]
+    )
+    powers, logs = kernels.exp_log_rows(x)
+    assert np.max(np.abs(powers - np.exp(-x)) / np.spacing(np.exp(-x))) <= 2
+    assert np.max(np.abs(logs - np.log(x)) / np.spacing(np.abs(np.log(x)))) <= 2
+
+
+def test_exp_and_log_at_their_ends():
+    powers, logs = kernels.exp_log_rows(np.array([0.0, 1.0, 2.0, 709.0, np.inf, np.nan]))
+    np.testing.assert_array_equal(powers[[0, 3, 4, 5]], [1.0, 0.0, 0.0, np.nan])
+    np.testing.assert_array_equal(logs[[1, 2, 5]], [0.0, np.log(2.0), np.nan])
+    assert logs[0] == np.log(2.2250738585072014e-308)

@@ -66,17 +66,18 @@ def test_no_more_than_asked_for(n):
         assert [item.tokens.tolist() for item in short] == [item.tokens.tolist()[:n] for item in longer]
 
 
-def test_neither_company_nor_batches_nor_packing_reach_a_text():
+def test_neither_company_nor_batches_nor_sharing_reach_a_text():
     with loaded() as (_, model, tokenizer):
         expected = [item.text for item in texts(model, tokenizer, PROMPTS, max_tokens=8)]
         alone = [texts(model, tokenizer, [prompt], max_tokens=8)[0].text for prompt in PROMPTS]
         turned = [item.text for item in texts(model, tokenizer, PROMPTS[::-1], max_tokens=8)][::-1]
         small = replace(SETTINGS, n_batch=16, n_ubatch=16)
         cut = [item.text for item in texts(model, tokenizer, PROMPTS, small, max_tokens=8)]
-        packed = [
-            item.text for item in texts(model, tokenizer, PROMPTS, replace(SETTINGS, pack=True), max_tokens=8)
+        apart = [
+            item.text
+            for item in texts(model, tokenizer, PROMPTS, replace(SETTINGS, share=False), max_tokens=8)
         ]
-        assert expected == alone == turned == cut == packed
+        assert expected == alone == turned == cut == apart
 
 
 def rewritten(source, name, change):

@@ -3,6 +3,7 @@ that a plain run of that prompt alone gives, by a Python callback that shares no
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -52,7 +53,18 @@ def batch_of(order: list[int], *, interleave: bool = False) -> TokenBatch:
     ]
     if interleave:
         rows.sort(key=lambda row: (row[1], row[2]))
-    return TokenBatch(*(np.array(column, dtype=np.int32) for column in zip(*rows, strict=True)))
+    tokens, positions, seq_ids, wanted = (
+        np.array(column, dtype=np.int32) for column in zip(*rows, strict=True)
+    )
+    return TokenBatch(tokens, positions, seq_ids, wanted, wanted >= 0)
+
+
+def first_prompt(n: int = 5) -> TokenBatch:
+    """n tokens of one sequence, the last one wanted."""
+    tokens = np.resize(np.array(prompts()[0], dtype=np.int32), n)
+    wanted = np.full(n, -1, dtype=np.int32)
+    wanted[-1] = 0
+    return TokenBatch(tokens, np.arange(n, dtype=np.int32), np.zeros(n, dtype=np.int32), wanted, wanted >= 0)
 
 
 def decode(name: str, settings: CaptureSettings, batch: TokenBatch) -> tuple[Array, Array]:
@@ -61,7 +73,7 @@ def decode(name: str, settings: CaptureSettings, batch: TokenBatch) -> tuple[Arr
         hidden = np.full((n, model.n_layer, model.n_embd), np.nan, dtype=np.float32)
         logits = np.full((n, model.n_vocab), np.nan, dtype=np.float32)
         captured = np.zeros((n, model.n_layer), dtype=np.uint8)
-        with Context(model, settings, n_ctx_seq=256, n_seq_max=n, hidden=True) as context:
+        with Context(model, settings, n_ctx_seq=256, n_seq_max=n, n_outputs_max=n, hidden=True) as context:
             context.decode(batch, logits, hidden, captured)
         assert captured.all()
     return hidden, logits
@@ -81,8 +93,8 @@ KINDS += ["granitehybrid", "falcon-h1", "lfm2", "cohere2moe"]
 def test_every_way_of_packing(name: str, kv_unified: bool) -> None:
     for order, n_ubatch, interleave in [
         ([0, 1, 2, 3, 4], 512, False),
-        ([4, 2, 0, 3, 1], 8, False),
-        ([2, 3, 1, 4, 0], 7, True),
+        ([4, 2, 0, 3, 1], 16, False),
+        ([2, 3, 1, 4, 0], 20, True),
     ]:
         settings = CaptureSettings(n_threads=1, n_ubatch=n_ubatch, kv_unified=kv_unified)
         hidden, logits = decode(name, settings, batch_of(order, interleave=interleave))
@@ -133,7 +145,9 @@ class TestErrorsOfTheHook:
             assert (model.n_layer, model.n_embd) == (3, 64)
             told = HiddenCapture(n_layer, n_embd, ggml_addresses())
             settings = CaptureSettings(n_threads=1)
-            with Context(model, settings, n_ctx_seq=256, n_seq_max=1, hidden=True) as context:
+            with Context(
+                model, settings, n_ctx_seq=256, n_seq_max=1, n_outputs_max=1, hidden=True
+            ) as context:
                 # Another capture object in the place of the context's own.
                 params = context._params(settings, 256, 1)
                 params.cb_eval_user_data = told.user
@@ -143,11 +157,7 @@ class TestErrorsOfTheHook:
                 hidden = np.full((1, n_layer, n_embd), np.nan, dtype=np.float32)
                 captured = np.zeros((1, n_layer), dtype=np.uint8)
                 told.plan(hidden, captured, plan)
-                tokens = np.array(prompts()[0], dtype=np.int32)
-                wanted = np.array([-1, -1, -1, -1, 0], dtype=np.int32)
-                status = context._decode(
-                    TokenBatch(tokens, np.arange(5, dtype=np.int32), np.zeros(5, dtype=np.int32), wanted)
-                )
+                status = context._decode(first_prompt())
                 assert status == 0, "an error in the hook must not stop llama.cpp"
                 context._handle = own
                 library.llama_free(handle)
@@ -187,29 +197,44 @@ class TestErrorsOfTheHook:
 
     def test_too_many_micro_batches(self) -> None:
         with Model(tiny_arch("llama")) as model:
-            settings = CaptureSettings(n_threads=1, n_ubatch=2)
-            with Context(model, settings, n_ctx_seq=256, n_seq_max=1, hidden=True) as context:
-                context.n_ubatch = 5  # what the plan believes
+            settings = CaptureSettings(n_threads=1, n_ubatch=16)
+            with Context(
+                model, settings, n_ctx_seq=256, n_seq_max=1, n_outputs_max=1, hidden=True
+            ) as context:
+                context.n_ubatch = 20  # what the plan believes
                 hidden = np.full((1, 3, 64), np.nan, dtype=np.float32)
                 captured = np.zeros((1, 3), dtype=np.uint8)
-                tokens = np.array(prompts()[0], dtype=np.int32)
-                wanted = np.array([-1, -1, -1, -1, 0], dtype=np.int32)
-                batch = TokenBatch(tokens, np.arange(5, dtype=np.int32), np.zeros(5, dtype=np.int32), wanted)
-                with pytest.raises(ModelError, match=r"block 0 .*5 rows .* expected, got 2 rows"):
-                    context.decode(batch, np.empty((1, model.n_vocab), np.float32), hidden, captured)
+                logits = np.empty((1, model.n_vocab), dtype=np.float32)
+                with pytest.raises(ModelError, match=r"block 0 .*20 rows .* expected, got 16 rows"):
+                    context.decode(first_prompt(20), logits, hidden, captured)
 
     def test_a_decode_that_llama_cpp_would_abort_on(self) -> None:
-        zeros = np.zeros(300, dtype=np.int32)
         with (
             Model(tiny_arch("llama")) as model,
-            Context(model, CaptureSettings(n_threads=1), n_ctx_seq=256, n_seq_max=1, hidden=False) as context,
+            Context(
+                model, CaptureSettings(n_threads=1), n_ctx_seq=256, n_seq_max=1, n_outputs_max=2, hidden=False
+            ) as context,
         ):
-            logits = np.empty((2, model.n_vocab), dtype=np.float32)
-            for size, wanted in [(300, -1), (2, 0)]:
-                part = zeros[:size]
-                batch = TokenBatch(part, np.arange(size, dtype=np.int32), part, part + np.int32(wanted))
-                with pytest.raises(ModelError, match=rf"decode of {size} tokens.* 256 tokens and 1 seq"):
+            logits = np.empty((1, model.n_vocab), dtype=np.float32)
+            many = first_prompt(3)
+            for batch, told in [
+                (first_prompt(300), "300 tokens, 1 of them outputs"),
+                (replace(many, outputs=np.ones(3, dtype=np.bool_)), "3 tokens, 3 of them outputs"),
+            ]:
+                with pytest.raises(ModelError, match=rf"decode of {told}, .* 256 tokens and 2 outputs"):
                     context.decode(batch, logits, None, None)
+
+    def test_more_sequences_than_outputs(self) -> None:
+        """llama.cpp aborts on a context with less room for logits than one row for each sequence."""
+        with (
+            Model(tiny_arch("llama")) as model,
+            Context(
+                model, CaptureSettings(n_threads=1), n_ctx_seq=256, n_seq_max=9, n_outputs_max=1, hidden=False
+            ) as context,
+        ):
+            logits = np.full((1, model.n_vocab), np.nan, dtype=np.float32)
+            context.decode(first_prompt(), logits, None, None)
+            assert error(logits, alone("llama").logits[:1]) < TOLERANCE
 
     def test_unsound_plan(self) -> None:
         hook = HiddenCapture(3, 64, ggml_addresses())

@@ -10,10 +10,10 @@ are taken by index: nothing of a data loader is in the peer's time. Of the optim
 the one that we have no source for; 0.05 is assumed, and any that reaches the optimum takes the same time.
 
 Both sides get the same arrays: the choice logits of the bundled pair on the test questions, captured once by this
-script, or those of --logits (an .npz with base_final and chat_final [n, k] and n_choices [n]). Each side runs in a
-process of its own (PyTorch with one thread, its fastest for batches of this size); compilation and the first run are
-not counted. `same optimum` compares the peer's temperature, averaged over the steps of its last epoch, and both
-losses at full precision.
+script, or those of --logits (an .npz with base_final and chat_final [n, k] and n_choices [n]). Each side of the
+comparison runs in a process of its own with one thread, PyTorch's fastest for batches of this size; the refits take
+every core. Compilation and the first run are not counted. `same optimum` compares the peer's temperature, averaged
+over the steps of its last epoch, and both losses.
 """
 
 from __future__ import annotations
@@ -127,8 +127,11 @@ def run_side(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_ours(base: np.ndarray, chat: np.ndarray, n_choices: np.ndarray, repetitions: int) -> dict[str, Any]:
+    import numba
+
     from edgecal.calibration import ChoiceLogits, Method, fit_temperature
 
+    numba.set_num_threads(1)
     logits = ChoiceLogits(base, chat, None, None, n_choices, np.full(len(base), -1))
     seconds, tau = [], 1.0
     for repetition in range(-1, repetitions):

@@ -12,6 +12,7 @@ Wanted: at least 6 times faster.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -41,6 +42,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.shape, arguments.prompts, arguments.seeds, arguments.repetitions = "0.1B", 4, 1, 1
+    work: Path = arguments.work_folder
+    os.environ["EDGECAL_CACHE_DIR"] = str(work / "cache")  # not the user's
     if "--tolerance" not in run_edgecal("fit", "--help"):
         skip("this edgecal has no adaptive stopping (`edgecal fit --tolerance`)")
     say_machine(arguments.threads)
@@ -50,7 +53,6 @@ def main() -> None:
         f"prompts needed for {arguments.tolerance:.0%} at 95 %: {n_needed:.0f} (from {min(needed)} to {max(needed)} "
         f"in {len(needed)} orders)"
     )
-    work: Path = arguments.work_folder
     model = make_model(work, arguments.shape, arguments.kind, arguments.source)
     _, five_shot, _ = make_sets(
         find_vocabulary(work, arguments.source),

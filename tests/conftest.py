@@ -1,4 +1,4 @@
-"""What every test can rely on: a neutral working folder, and a Ctrl-C that arrives."""
+"""What every test can rely on: a neutral working folder, a cache of its own, and a Ctrl-C that arrives."""
 
 import os
 import signal
@@ -18,3 +18,9 @@ def _neutral_folder(tmp_path_factory):
     os.chdir(tmp_path_factory.mktemp("cwd"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Nothing that another test or the user has computed is found."""
+    monkeypatch.setenv("EDGECAL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))

@@ -1,6 +1,7 @@
-"""What `import edgecal` offers: fit, plan, capture, evaluate, compare. Where the stages meet; no mathematics, no llama.cpp.
+"""What `import edgecal` offers: fit, plan, capture, evaluate, compare. Where the stages meet.
 
-Shows nothing to people; the command line is a thin face on it. Importing it is light.
+Knows no mathematics and no llama.cpp, and shows nothing to people; the command line is a thin face on it. Importing it
+is light.
 """
 
 from edgecal.api.capture import capture

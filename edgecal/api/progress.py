@@ -21,10 +21,10 @@ class Progress:
     ----------
     stage: "load", "run" (prompts through a model), "permute" (prompts with permuted options), "generate"
         (stated confidence), "effects" (other prompts on a sample), "digest" (of a model's files, for the cache),
-        "hash", "fit", "look" (a temperature on the way), "judge" or "write".
+        "hash", "fit", "look" (a temperature on the way), "judge", "write" or "compare" (of two files).
     model: "base", "chat", "model" or None.
     done, total: prompts for the stages that run a model and for "look", percent for "load", bytes for "digest",
-        "hash" and "write", steps for "judge", else 0.
+        "hash", "write" and "compare", steps for "judge", else 0.
     n_tokens_done, n_tokens_total: tokens that are computed in the stages that run a model (what prompts share counts
         once), else 0.
     look: the temperature on the way, for "look".

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgecal.cli.options import ANY_PATH, run_options
+from edgecal.cli.options import ANY_PATH, llama_options
 
 __all__ = ["ask_command"]
 
@@ -48,7 +48,7 @@ _LEAST_MASS = 0.5  # below, as in a fit's warnings, the model was about to say s
     metavar="X",
     help="Abstain where the confidence is below X.",
 )
-@run_options
+@llama_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", "-q", is_flag=True, help="No warnings on stderr.")
 def ask_command(model: str, question: str, choices: tuple[str, ...], **values: Any) -> None:

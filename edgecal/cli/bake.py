@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgecal.cli.options import ANY_PATH, run_options
+from edgecal.cli.options import ANY_PATH, llama_options
 
 __all__ = ["bake_command", "unbake_command"]
 
@@ -35,7 +35,7 @@ def _check_target(output: str | None, in_place: bool) -> None:
     help="Run both files in llama.cpp and compare their logits before anything is written.",
 )
 @click.option("--verify", is_flag=True, help="Compare all other tensor data with FILE's, byte by byte.")
-@run_options
+@llama_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def bake_command(
     file: str,
@@ -66,7 +66,7 @@ def bake_command(
         force=force,
         check=check,
         verify=verify,
-        settings=gather_settings(values["threads"], values["ubatch_size"]),
+        settings=gather_settings(values),
         timeout_s=values["timeout"],
     )
     with printing(f"; {result.output} is complete"):

@@ -17,6 +17,7 @@ __all__ = ["cli", "run_command"]
 _COMMANDS = {
     "ask": ("ask", "Ask a model one question and see how sure it is."),
     "bake": ("bake", "Divide a model's logits by its temperature, in its own weights."),
+    "cache": ("cache", "Show or clear what is kept of earlier runs."),
     "compare": ("compare", "Compare all methods on a pair of models and questions with answers."),
     "diff": ("diff", "Show the keys and tensors that differ between two GGUF files."),
     "eval": ("eval", "Judge a model's confidence on questions with answers."),

@@ -62,7 +62,7 @@ def compare_command(base: str, chat: str, **values: Any) -> None:
     the verdict and the pictures are about.
     """
     import edgecal
-    from edgecal.cli.options import gather_questions, gather_settings
+    from edgecal.cli.options import gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.showing import show_result, show_warnings
 
@@ -84,8 +84,7 @@ def compare_command(base: str, chat: str, **values: Any) -> None:
             verbalized=values["verbalized"],
             n_bootstrap=values["bootstrap"],
             effect_sample=values["effect_sample"],
-            settings=gather_settings(values["threads"], values["ubatch_size"]),
-            timeout_s=values["timeout"],
+            **gather_run(values),
             on_progress=on_progress,
             **gather_questions(values),
         )

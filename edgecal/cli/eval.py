@@ -39,7 +39,7 @@ def eval_command(model: str, **values: Any) -> None:
     and by subject.
     """
     import edgecal
-    from edgecal.cli.options import gather_questions, gather_settings
+    from edgecal.cli.options import gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.showing import show_result, show_warnings
 
@@ -52,8 +52,7 @@ def eval_command(model: str, **values: Any) -> None:
             temperature=values["temperature"],
             n_bootstrap=values["bootstrap"],
             effect_sample=values["effect_sample"],
-            settings=gather_settings(values["threads"], values["ubatch_size"]),
-            timeout_s=values["timeout"],
+            **gather_run(values),
             on_progress=on_progress,
             **gather_questions(values),
         )

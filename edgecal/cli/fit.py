@@ -35,6 +35,21 @@ __all__ = ["fit_command"]
     help="Output file.  [default: <chat>.calibrated.gguf]",
 )
 @click.option("--in-place", is_flag=True, help="Write the temperature into the chat model's own file.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.05,
+    show_default=True,
+    metavar="X",
+    help="Stop when half of the 95 % interval is at most this share of the temperature.",
+)
+@click.option("--all", "run_all", is_flag=True, help="Run all questions, however narrow the interval is.")
+@click.option(
+    "--plan",
+    "only_plan",
+    is_flag=True,
+    help="Say what running all questions would take, and do not run them.",
+)
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option("--force", is_flag=True, help="Overwrite an existing output.")
 @click.option(
@@ -51,6 +66,9 @@ def fit_command(
     data: tuple[str, ...],
     output: str | None,
     in_place: bool,
+    tolerance: float,
+    run_all: bool,
+    only_plan: bool,
     dry_run: bool,
     force: bool,
     force_baked: bool,
@@ -66,13 +84,16 @@ def fit_command(
     temperature.
     """
     import edgecal
-    from edgecal.cli.options import gather_questions, gather_settings
+    from edgecal.cli.options import gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.showing import show_warnings
     from edgecal.cli.streams import printing
     from edgecal.cli.tables import print_fit
     from edgecal.gguf import default_output, find_shards
 
+    if only_plan:
+        _show_plan(base, chat, data, as_json=as_json, quiet=quiet, values=values)
+        return
     if in_place and output is not None:
         raise click.UsageError("--in-place and --output exclude each other")
     if dry_run and in_place:
@@ -92,8 +113,8 @@ def fit_command(
                 combine=values["combine"],
                 lam=values["lam"],
                 n_bootstrap=values["bootstrap"],
-                settings=gather_settings(values["threads"], values["ubatch_size"]),
-                timeout_s=values["timeout"],
+                tolerance=None if run_all else tolerance,
+                **gather_run(values),
                 **gather_questions(values),
                 output=target,
                 in_place=in_place,
@@ -111,3 +132,33 @@ def fit_command(
             click.echo(json.dumps(result.to_dict(), allow_nan=False))
         else:
             print_fit(result, sampling_key=not no_sampling_key)
+
+
+def _show_plan(
+    base: str, chat: str, data: tuple[str, ...], *, as_json: bool, quiet: bool, values: dict[str, Any]
+) -> None:
+    import edgecal
+    from edgecal.calibration import Method
+    from edgecal.cli.options import gather_questions, gather_run
+    from edgecal.cli.progress import show_progress
+    from edgecal.cli.showing import show_warnings
+    from edgecal.cli.streams import printing
+    from edgecal.cli.tables import print_plan
+
+    chosen = Method(*(values[name] for name in ("method", "ise", "tau_scope", "combine", "lam")))
+    with show_progress(quiet=quiet) as on_progress:
+        plan = edgecal.plan(
+            base,
+            chat,
+            list(data) if data else None,
+            layers=chosen.needs_layers,
+            **gather_questions(values),
+            **gather_run(values),
+            on_progress=on_progress,
+        )
+    show_warnings(plan.warnings, quiet=quiet)
+    with printing():
+        if as_json:
+            click.echo(json.dumps(plan.to_dict(), allow_nan=False))
+        else:
+            print_plan(plan)

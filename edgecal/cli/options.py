@@ -19,8 +19,10 @@ __all__ = [
     "bootstrap_option",
     "effect_option",
     "gather_questions",
+    "gather_run",
     "gather_settings",
     "labelled_data_options",
+    "llama_options",
     "method_options",
     "question_options",
     "run_options",
@@ -138,7 +140,7 @@ effect_option = click.option(
     help="Questions on which each part of the prompting is tried alone, for its effect on the choice mass.",
 )
 
-run_options = _all(
+llama_options = _all(
     click.option(
         "--threads",
         "-t",
@@ -149,9 +151,9 @@ run_options = _all(
     click.option(
         "--ubatch-size",
         "-ub",
-        type=click.IntRange(min=1),
+        type=click.IntRange(min=16),
         metavar="N",
-        help="Tokens that llama.cpp computes at once.  [default: 512]",
+        help="Tokens that llama.cpp computes at once, a multiple of 4.  [default: 512]",
     ),
     click.option(
         "--timeout",
@@ -160,6 +162,20 @@ run_options = _all(
         show_default=True,
         metavar="S",
         help="Seconds without a sign of life after which llama.cpp counts as hung.",
+    ),
+)
+
+run_options = _all(
+    llama_options,
+    click.option(
+        "--fast",
+        is_flag=True,
+        help="Use llama.cpp's flash attention, with which the last bits of a prompt's numbers depend on its company.",
+    ),
+    click.option(
+        "--no-cache",
+        is_flag=True,
+        help="Neither use nor keep what models say about prompts (see edgecal cache).",
     ),
 )
 
@@ -214,13 +230,22 @@ def gather_questions(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def gather_settings(threads: int | None, ubatch_size: int | None) -> CaptureSettings:
-    """What `run_options` says about llama.cpp."""
+def gather_settings(values: Mapping[str, Any]) -> CaptureSettings:
+    """What `llama_options` say about llama.cpp, and `run_options` where the command has them."""
     from edgecal.llama.settings import CaptureSettings
 
-    settings = CaptureSettings()
-    if threads is not None:
-        settings = replace(settings, n_threads=threads)
-    if ubatch_size is not None:
-        settings = replace(settings, n_ubatch=ubatch_size, n_batch=max(settings.n_batch, ubatch_size))
+    settings = CaptureSettings(flash_attn=values.get("fast", False))
+    if values["threads"] is not None:
+        settings = replace(settings, n_threads=values["threads"])
+    if (n_ubatch := values["ubatch_size"]) is not None:
+        settings = replace(settings, n_ubatch=n_ubatch, n_batch=max(settings.n_batch, n_ubatch))
     return settings
+
+
+def gather_run(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What `run_options` gave, as `edgecal.fit` and its siblings take it."""
+    return {
+        "settings": gather_settings(values),
+        "timeout_s": values["timeout"],
+        "cache": not values["no_cache"],
+    }

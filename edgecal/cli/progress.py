@@ -24,7 +24,7 @@ _STAGES = {
     "write": "writing the file",
     "compare": "comparing tensor data",
 }
-_BYTES = ("hash", "write", "compare")  # stages that count bytes
+_BYTES = ("digest", "hash", "write", "compare")  # stages that count bytes
 _RUNS = {
     "run": "running the {} model",
     "permute": "running the {} model on permuted options",
@@ -62,9 +62,22 @@ def show_bytes(stage: str, n_bytes: int, *, quiet: bool) -> Iterator[Callable[[i
 def _describe(progress: Progress) -> str:
     if progress.stage == "load":
         return _named("loading the {} model", progress)
+    if progress.stage == "digest":
+        return _named("reading the {} model, to find what is kept of it", progress)
     if progress.stage in _RUNS:
         return _named(_RUNS[progress.stage], progress)
     return _STAGES[progress.stage]
+
+
+def _look_text(progress: Progress) -> str:
+    """A temperature on the way; what later looks say is not known yet, so its interval is no result."""
+    look = progress.look
+    assert look is not None
+    so_far = f"after {progress.done:.0f} of {progress.total:.0f} questions"
+    if look.temperature is None or look.interval is None:
+        return f"{so_far}: the temperature is not determined yet"
+    low, high = look.interval
+    return f"{so_far}: temperature {look.temperature:.4g} ({low:.4g} to {high:.4g}, ±{look.tolerance:.1%})"
 
 
 def _named(text: str, progress: Progress) -> str:
@@ -79,6 +92,10 @@ class _Lines:
         self._started_s = self._said_s = 0.0
 
     def show(self, progress: Progress) -> None:
+        if progress.look is not None:
+            say(_look_text(progress))
+            self._stage = ""  # the next run is another one
+            return
         now = time.monotonic()
         stage = _describe(progress)
         new = stage != self._stage
@@ -119,6 +136,12 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         tasks: dict[str, tuple[TaskID, float]] = {}
 
         def show(progress: Progress) -> None:
+            if progress.look is not None:
+                bars.console.print(_look_text(progress), highlight=False, markup=False)
+                for task, _ in tasks.values():
+                    bars.remove_task(task)
+                tasks.clear()
+                return
             stage = _describe(progress)
             now = time.monotonic()
             if stage not in tasks:

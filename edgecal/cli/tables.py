@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecal.cli.streams import printable
-from edgecal.result import FitResult
+from edgecal.result import FitResult, PlanResult
 
-__all__ = ["print_fit", "print_plain", "terminal_width", "two_columns"]
+__all__ = ["print_fit", "print_plain", "print_plan", "terminal_width", "two_columns"]
 
 _UNWRAPPED = 100_000
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -26,6 +26,8 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
     )
     variant = ", ".join(f"{name} {value}" for name, value in result.variant.items() if value is not None)
     table.add_row("method", result.method + (f" ({variant})" if variant else ""))
+    if result.adaptive is not None:
+        table.add_row("stopped", _why_stopped(result))
     table.add_row(
         "prompts",
         f"{result.n_prompts}: both models choose alike on {result.n_agreement} ({result.agreement_rate:.1%}), "
@@ -53,7 +55,7 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
         )
     table.add_row(
         "memory",
-        "one model at a time; peak "
+        "peak "
         + " and ".join(
             f"{_megabytes(result.models[role]['peak_memory_bytes'])} ({role})" for role in ("base", "chat")
         ),
@@ -65,6 +67,55 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
     if result.output is not None:
         print_plain("")
         print_plain(sampling_sentence(result.temperature) if sampling_key else _KEYS_ONLY)
+
+
+def print_plan(plan: PlanResult) -> None:
+    """Prints what a fit would cost, model by model."""
+    table = two_columns()
+    table.add_row("questions", f"{plan.n_questions}")
+    for role, model in plan.models.items():
+        name = f"{role} model"
+        kept = f", {model['n_kept']} of them kept from earlier runs" if model["n_kept"] else ""
+        table.add_row(name, f"{printable(model['path'])}: {model['n_prompts']} prompts{kept}")
+        table.add_row(
+            "",
+            f"{model['n_tokens']:,} tokens to run, {model['n_distinct']:,} of them distinct; "
+            f"{model['n_computed']:,} will be computed in {model['n_decodes']:,} decodes",
+        )
+        table.add_row(
+            "",
+            f"{model['tokens_per_s']:,.0f} tokens/s with {model['n_threads']} threads: about "
+            f"{_duration(model['seconds'])}",
+        )
+        table.add_row(
+            "",
+            f"memory: file {_megabytes(model['file_bytes'])} (mapped), repacked weights "
+            f"{model['buffer_bytes'] / 1e6:.0f} MB, caches of {model['n_sequences']} sequences "
+            f"{model['cache_bytes'] / 1e6:.0f} MB; free are {_megabytes(model['available_bytes'])}",
+        )
+    table.add_row(
+        "in all", f"about {_duration(plan.seconds)} for every question; a fit stops earlier where it can"
+    )
+    print_plain(table)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _why_stopped(result: FitResult) -> str:
+    found = result.adaptive
+    assert found is not None
+    n_looks = sum(look["counts"] for look in found["looks"])
+    looks = "" if n_looks == 1 else f", {n_looks} looks taken into account"
+    if result.n_prompts == found["n_available"]:
+        return f"after all {found['n_available']} questions; interval ±{found['reached']:.1%}{looks}"
+    return (
+        f"after {result.n_prompts} of {found['n_available']} questions: interval ±{found['reached']:.1%}, "
+        f"±{found['tolerance']:.1%} was asked for{looks}"
+    )
 
 
 _KEYS_ONLY = (

@@ -88,6 +88,11 @@ class CaptureSettings:
         if self.n_ubatch > self.n_batch:
             raise InputError(f"n_ubatch must be at most n_batch, {self.n_batch}, got {self.n_ubatch}")
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether a prompt's numbers depend, bit for bit, on nothing but the model and its tokens."""
+        return not (self.flash_attn or self.kv_unified)
+
     def describe(self) -> dict[str, Any]:
         """The settings as plain values, to be recorded with what they made."""
         return asdict(self)

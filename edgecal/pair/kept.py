@@ -23,6 +23,9 @@ __all__ = ["ANSWER_REVISION", "AnswerCache"]
 # To be raised whenever the same model and tokens would get other numbers than before.
 ANSWER_REVISION = 1
 
+# What changes no bit in the default mode.
+_FREE_SETTINGS = ("n_threads", "n_batch", "n_ubatch", "n_seq_max", "share")
+
 _DIGEST = f"content/{CONTENT_REVISION}"
 _LAYER_ARRAYS = ("layer_logits", "lens_error")
 
@@ -100,13 +103,11 @@ def _key(item: ResolvedPrompt) -> bytes:
 
 
 def _context(request: ObserveRequest, digest: str) -> dict[str, Any]:
-    """Everything beside the tokens that may influence an answer. In the default mode neither threads nor the sizes
-    of batches do, but they are cheap to be strict about where they might."""
+    """Everything beside the tokens that may influence an answer."""
     from edgecal.llama.library import describe_llama_cpp, system_info
 
     settings = request.settings.describe()
-    exact = not (request.settings.flash_attn or request.settings.kv_unified)
-    loose = ("n_threads", "n_batch", "n_ubatch", "n_seq_max", "share") if exact else ()
+    loose = _FREE_SETTINGS if request.settings.is_exact else ()
     return {
         "model": Path(request.path).name,
         "content_sha256": digest,

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["observe_model"]
 
+_NOT_EXACT = (
+    "run with --fast: the last bits of the numbers depend on which prompts were run together, so that a longer list "
+    "or another order may change the temperature's last digits"
+)
+
 Report = Callable[[ObserveProgress], None]
 
 
@@ -131,7 +136,7 @@ def _gather(
         llama_cpp=describe_llama_cpp(),
         system_info=system_info(),
         peak_memory_bytes=_peak_memory_bytes(),
-        warnings=cache.warnings,
+        warnings=(*cache.warnings, *(() if request.settings.is_exact else (_NOT_EXACT,))),
     )
 
 

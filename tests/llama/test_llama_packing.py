@@ -1,57 +1,207 @@
-"""Sharing prompts out among decodes."""
+"""What is run in which order: a replay of each plan's memory, and what plans cost."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgecal.errors import InputError
-from edgecal.llama.packing import decode_cuts, pack_prompts
+from edgecal.llama.packing import (
+    CACHE_STEP,
+    LEAST_ROWS,
+    ROW_STEP,
+    CapturePlan,
+    PromptStep,
+    SharedStep,
+    cache_size,
+    count_outputs,
+    decode_cuts,
+    plan_capture,
+)
 from edgecal.llama.settings import CaptureSettings, count_physical_cores
 
+Tokens = NDArray[np.int32]
 
-@pytest.mark.parametrize("pack", [False, True])
-@pytest.mark.parametrize("seed", range(20))
-def test_every_prompt_is_run_once_and_fits(seed: int, pack: bool) -> None:
+
+def random_prompts(rng: np.random.Generator, n: int, longest: int) -> list[Tokens]:
+    """Prompts that go on from anywhere in each other, also from the very end; some equal, some of a few tokens."""
+    prompts: list[Tokens] = []
+    while len(prompts) < n:
+        old = prompts[int(rng.integers(len(prompts)))] if prompts else rng.integers(0, 9, longest // 2)
+        kept = old[: int(rng.choice([0, len(old), rng.integers(len(old) + 1)]))]
+        more = rng.integers(0, 9, int(rng.choice([0, 1, 2, 3, 4, 5, 8, 9, 30, 100])))
+        prompt = np.concatenate([kept, more]).astype(np.int32)[:longest]
+        if len(prompt):
+            prompts.append(prompt)
+    return prompts
+
+
+def replay(plan: CapturePlan, prompts: Sequence[Tokens], settings: CaptureSettings, n_ctx_train: int) -> None:
+    """Runs the plan on sequences that are tuples of tokens. Each prompt must come out behind exactly its tokens."""
+    said: list[int] = []
+    for context in plan.contexts:
+        assert context.n_seq_max <= settings.n_seq_max
+        kept: dict[int, tuple[int, ...]] = {-1: ()}
+        for step in context.steps:
+            state = kept[step.depth - 1 if isinstance(step, SharedStep) else step.depth]
+            assert len(state) == step.start and step.start % ROW_STEP == 0
+            if isinstance(step, SharedStep):
+                assert 0 <= step.depth < context.n_shared
+                own = prompts[step.prompt]
+                assert tuple(own[: step.start].tolist()) == state and step.stop < len(own)
+                kept[step.depth] = tuple(own[: step.stop].tolist())
+                # What was kept deeper goes on from a state that is gone.
+                kept = {depth: tokens for depth, tokens in kept.items() if depth <= step.depth}
+                assert step.n_rows % ROW_STEP == 0 and step.n_rows >= LEAST_ROWS
+                continue
+            said.extend(step.prompts)
+            assert 1 <= len(step.prompts) <= context.n_together
+            assert step.start + step.length <= min(context.n_ctx_seq, n_ctx_train)
+            for index in step.prompts:
+                own = prompts[index]
+                assert tuple(own[: step.start].tolist()) == state
+                assert step.start < len(own) <= step.start + step.length
+                assert context.n_ctx_seq == cache_size(max(len(own), LEAST_ROWS))
+            is_filled = step.length % ROW_STEP == 0 and step.length >= LEAST_ROWS
+            if is_filled:
+                assert len(step.prompts) == 1 or step.n_rows <= settings.n_ubatch
+            else:  # whole and alone: the model has no room for more
+                assert len(step.prompts) == 1 and step.start == 0
+                assert max(LEAST_ROWS, -(-step.length // ROW_STEP) * ROW_STEP) > n_ctx_train
+    assert sorted(said) == list(range(len(prompts)))
+    assert plan.n_tokens == sum(map(len, prompts))
+    assert plan.n_rows == sum(step.n_rows for context in plan.contexts for step in context.steps)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_prompt_sees_its_own_tokens(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    lengths = [
-        int(n) for n in rng.choice([1, 2, 7, 7, 30, 255, 256, 257, 600, 5000], int(rng.integers(1, 80)))
-    ]
-    settings = CaptureSettings(n_seq_max=int(rng.integers(1, 20)), n_ubatch=64, n_batch=128, pack=pack)
-    contexts = pack_prompts(lengths, settings)
-    groups = [group for context in contexts for group in context.groups]
-    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
-    for context in contexts:
-        for group in context.groups:
-            assert len(group) <= context.n_seq_max <= settings.n_seq_max
-            assert len({lengths[index] for index in group}) == 1
-            assert all(lengths[index] <= context.n_ctx_seq for index in group)
-            assert len(group) == 1 or len(group) * lengths[group[0]] <= settings.n_ubatch
-    assert pack or all(len(group) == 1 for group in groups)
+    longest = int(rng.choice([6, 30, 255, 510, 700, 2050]))
+    prompts = random_prompts(rng, int(rng.integers(1, 120)), longest)
+    n_ubatch = int(rng.choice([16, 20, 64, 512]))
+    n_seq_max = int(rng.choice([2, 3, 4, 7, 12, 14, 40]))
+    settings = CaptureSettings(n_ubatch=n_ubatch, n_seq_max=n_seq_max, share=bool(rng.random() < 0.8))
+    limit = None if rng.random() < 0.5 else int(rng.integers(1, 100_000))
+    plan = plan_capture(prompts, settings, n_ctx_train=longest, sequence_bytes=1000, cache_bytes=limit)
+    replay(plan, prompts, settings, longest)
+    for context in plan.contexts:
+        taken = context.n_seq_max * 1000 * context.n_ctx_seq // CACHE_STEP
+        assert limit is None or taken <= limit or context.n_seq_max <= 2
+    if not settings.share:
+        assert all(isinstance(s, PromptStep) and len(s.prompts) == 1 for c in plan.contexts for s in c.steps)
+        assert all(context.n_seq_max == 1 for context in plan.contexts)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_memory_is_used(seed: int) -> None:
+    """More memory makes fewer decodes of hardly more rows, and enough of it makes many sequences."""
+    prompts = random_prompts(np.random.default_rng([seed, 1]), 100, 200)
+    settings = CaptureSettings()
+
+    def cost(cache_bytes: int | None) -> tuple[int, int]:
+        plan = plan_capture(prompts, settings, n_ctx_train=2048, sequence_bytes=1000, cache_bytes=cache_bytes)
+        (context,) = plan.contexts
+        return plan.n_rows + 10 * len(context.steps), context.n_seq_max
+
+    few, some, many, free = (cost(limit) for limit in (2000, 6000, 14_000, None))
+    assert few[0] > some[0] > many[0] and free == many
+    assert few[1] == 2 and some[1] <= 6 and 6 < many[1] <= 14
+
+
+def few_shot(rng: np.random.Generator, n: int) -> list[Tokens]:
+    """An instruction and five worked examples of 60 tokens each, then questions of 60 to 140."""
+    worked = rng.integers(0, 999, 320)
+    return [np.concatenate([worked, rng.integers(0, 999, int(rng.integers(60, 140)))]) for _ in range(n)]
+
+
+def permuted(rng: np.random.Generator, n: int) -> list[Tokens]:
+    """An instruction of 20 tokens, questions of 30 to 60, each with its four options of 12 in four orders."""
+    instruction = rng.integers(0, 999, 20)
+    prompts = []
+    for _ in range(n // 4):
+        question = rng.integers(0, 999, int(rng.integers(30, 60)))
+        options = rng.integers(0, 999, (4, 12))
+        turns = [np.roll(options, turn, axis=0).ravel() for turn in range(4)]
+        prompts.extend(np.concatenate([instruction, question, turned]) for turned in turns)
+    return prompts
+
+
+def plain(rng: np.random.Generator, n: int) -> list[Tokens]:
+    """Questions of 60 to 140 tokens after an instruction of 20."""
+    instruction = rng.integers(0, 999, 20)
+    return [np.concatenate([instruction, rng.integers(0, 999, int(rng.integers(60, 140)))]) for _ in range(n)]
+
+
+@pytest.mark.parametrize(("kind", "most"), [(few_shot, 1.05), (permuted, 1.10), (plain, 1.05)])
+@pytest.mark.parametrize("n", [40, 400])
+def test_hardly_more_rows_than_distinct_tokens(kind, most: float, n: int) -> None:
+    prompts = [np.asarray(prompt, dtype=np.int32) for prompt in kind(np.random.default_rng(n), n)]
+    plan = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048)
+    replay(plan, prompts, CaptureSettings(), 2048)
+    assert plan.n_distinct <= plan.n_rows < most * plan.n_distinct
+    assert plan.n_rows < 0.95 * plan.n_tokens
+    apart = plan_capture(prompts, CaptureSettings(share=False), n_ctx_train=2048)
+    assert plan.n_tokens <= apart.n_rows < 1.05 * plan.n_tokens and apart.n_distinct == plan.n_distinct
+
+
+def test_what_is_run_does_not_depend_on_the_order_given() -> None:
+    rng = np.random.default_rng(3)
+    prompts = random_prompts(rng, 80, 600)
+    turned = [prompts[index] for index in rng.permutation(len(prompts))]
+    one, two = (plan_capture(given, CaptureSettings(), n_ctx_train=2048) for given in (prompts, turned))
+    assert (one.n_rows, one.n_distinct) == (two.n_rows, two.n_distinct)
+    for a, b in zip(one.contexts, two.contexts, strict=True):
+        assert (a.n_ctx_seq, a.n_shared, a.n_together) == (b.n_ctx_seq, b.n_shared, b.n_together)
+        assert [(type(s), s.depth, s.start, s.n_rows) for s in a.steps] == [
+            (type(s), s.depth, s.start, s.n_rows) for s in b.steps
+        ]
+
+
+def test_thousands_of_prompts_inside_each_other() -> None:
+    longest = np.arange(8000, dtype=np.int32)
+    prompts = [longest[: 8 * (at + 1)] for at in range(1000)]
+    plan = plan_capture(prompts, CaptureSettings(), n_ctx_train=8192)
+    replay(plan, prompts, CaptureSettings(), 8192)
 
 
 def test_a_cache_depends_on_its_own_prompt_only() -> None:
-    settings = CaptureSettings()
-    sizes = {}
-    for context in pack_prompts([3, 256, 257, 512, 513, 4000], settings):
-        sizes.update({index: context.n_ctx_seq for group in context.groups for index in group})
+    """Neither company nor what is shared changes the size of the cache that a prompt is run in."""
+    prompts = [np.zeros(n, dtype=np.int32) for n in (3, 256, 257, 512, 513, 4000)]
+    plan = plan_capture(prompts, CaptureSettings(), n_ctx_train=4096)
+    sizes = {
+        index: context.n_ctx_seq
+        for context in plan.contexts
+        for step in context.steps
+        if isinstance(step, PromptStep)
+        for index in step.prompts
+    }
     assert sizes == {0: 256, 1: 256, 2: 512, 3: 512, 4: 1024, 5: 4096}
-    assert [context.n_ctx_seq for context in pack_prompts([3], settings)] == [256]
 
 
-@pytest.mark.parametrize("n_ubatch", [1, 3, 8, 9, 16, 18, 64])
+def test_output_rows() -> None:
+    assert [count_outputs(n) for n in (1, 4, 8, 9, 12, 13)] == [8, 8, 8, 12, 12, 16]
+
+
+def test_nothing_to_run() -> None:
+    plan = plan_capture([], CaptureSettings(), n_ctx_train=512)
+    assert (plan.contexts, plan.n_tokens, plan.n_distinct, plan.n_rows) == ((), 0, 0, 0)
+
+
+@pytest.mark.parametrize("n_ubatch", [16, 20, 36, 64])
 @pytest.mark.parametrize("n_batch", [64, 100, 128])
 def test_cuts(n_ubatch: int, n_batch: int) -> None:
     for n_tokens in range(1, 300):
         edges = [0, *decode_cuts(n_tokens, n_batch, n_ubatch), n_tokens]
         assert all(0 < b - a <= n_batch for a, b in itertools.pairwise(edges))
         assert all(edge % n_ubatch == 0 for edge in edges[1:-2])
-        if n_tokens >= 8 and n_ubatch >= 16:
+        assert all(edge % ROW_STEP == 0 for edge in edges[:-1])
+        if n_tokens >= LEAST_ROWS:
             sizes = [b - a for a, b in itertools.pairwise(edges)]
-            assert all(size % n_ubatch == 0 or size % n_ubatch >= 8 for size in sizes)
-            assert n_ubatch % 4 or all(edge % 4 == 0 for edge in edges[:-1])
+            assert all(size % n_ubatch == 0 or size % n_ubatch >= LEAST_ROWS for size in sizes)
 
 
 def test_settings_are_checked_and_described() -> None:
@@ -60,8 +210,13 @@ def test_settings_are_checked_and_described() -> None:
             CaptureSettings(**{name: 0})
     with pytest.raises(InputError, match="at most 256"):
         CaptureSettings(n_seq_max=257)
+    with pytest.raises(InputError, match="n_seq_max must be at least 2, got 1"):
+        CaptureSettings(n_seq_max=1)
+    for n_ubatch in (8, 12, 17, 30):
+        with pytest.raises(InputError, match=f"multiple of 4 and at least 16, got {n_ubatch}"):
+            CaptureSettings(n_ubatch=n_ubatch)
     with pytest.raises(InputError, match="n_ubatch must be at most n_batch"):
-        CaptureSettings(n_batch=64, n_ubatch=65)
+        CaptureSettings(n_batch=64, n_ubatch=68)
     described = CaptureSettings(n_threads=3).describe()
-    assert described["n_threads"] == 3 and described["kv_unified"] is False
+    assert described["n_threads"] == 3 and described["kv_unified"] is False and described["share"] is True
     assert CaptureSettings().n_threads == count_physical_cores() >= 1

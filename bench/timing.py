@@ -171,7 +171,9 @@ def say_machine(n_threads: int) -> None:
     """One line on the machine, and a warning where it has other work to do."""
     load = os.getloadavg()[0]
     busy = "; BUSY: take no figure from this run" if load > _BUSY * (os.cpu_count() or 1) else ""
-    print(f"{describe_processor()}, {n_threads} threads, load average {load:.1f}{busy}", flush=True)
+    waiting = os.environ.get("OMP_WAIT_POLICY", "")
+    said = f", OMP_WAIT_POLICY={waiting}" if waiting else ""
+    print(f"{describe_processor()}, {n_threads} threads{said}, load average {load:.1f}{busy}", flush=True)
 
 
 def describe_processor() -> str:
@@ -190,6 +192,7 @@ def finish(
     record = {
         "machine": describe_processor(),
         "load_average": os.getloadavg()[0],
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         **facts,
         "ratios": [ratio.to_dict() for ratio in ratios],
         "times_s": {name: [run.time_s for run in runs] for name, runs in times.items()},

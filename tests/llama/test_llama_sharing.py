@@ -1,0 +1,319 @@
+"""Shared beginnings and decodes against llama.cpp: not one bit of any prompt's numbers may differ from running it
+alone, whatever its company, its order, the micro-batches, the number of sequences and of threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.tiny_archs import ARCHS, tiny_arch
+from support.tiny_models import llama_tensors, tiny_folder, write_gguf
+from support.tiny_run import run
+
+from edgecal.llama import packing, running
+from edgecal.llama.capture import capture, plan_for
+from edgecal.llama.context import Context
+from edgecal.llama.model import Model
+from edgecal.llama.packing import PromptStep, SharedStep
+from edgecal.llama.settings import CaptureSettings
+
+Array = NDArray[np.float32]
+Tokens = NDArray[np.int32]
+
+SHARED = CaptureSettings(n_threads=1)
+ALONE = replace(SHARED, share=False)
+
+# Micro-batches that cut the longer prompts, few sequences and many, decodes of several micro-batches and of one.
+WAYS = [
+    SHARED,
+    replace(SHARED, n_ubatch=16, n_batch=16, n_seq_max=2),
+    replace(SHARED, n_ubatch=36, n_batch=100, n_seq_max=5),
+    replace(SHARED, n_ubatch=64, n_seq_max=40),
+]
+
+WEIGHTS = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K".split()
+# IQ2_S passes too, but ggml takes seconds to prepare its quantizer; its kernel is that of IQ3_S.
+WEIGHTS += "IQ4_NL IQ4_XS IQ3_S MXFP4 TQ1_0 TQ2_0".split()
+
+# Has several residual streams, which the hook refuses; its logits are compared.
+NO_HIDDEN = "gemma3n"
+
+
+@cache
+def family() -> tuple[Tokens, ...]:
+    """27 prompts, the longer than any sliding window: beginnings inside beginnings, whole prompts that others go
+    on from, two that are equal, and 1 to 9 tokens."""
+    rng = np.random.default_rng(23)
+    stem = rng.integers(3, 250, 70)
+    prompts = [stem[:n] for n in (*range(1, 10), 69, 70)]
+    for length in (18, 41):
+        branch = np.concatenate([stem, rng.integers(3, 250, length)])
+        prompts.extend([branch, branch[:-1], branch])
+        for more in (1, 3, 26):
+            twig = np.concatenate([branch, rng.integers(3, 250, more)])
+            prompts.extend(
+                [twig, np.concatenate([twig[:-1], rng.integers(3, 250, 9)])][: 2 if more > 1 else 1]
+            )
+    return tuple(prompt.astype(np.int32) for prompt in prompts)
+
+
+def run_all(
+    model: Model, prompts: Sequence[Tokens], settings: CaptureSettings, *, hidden: bool = True
+) -> list[tuple[bytes, bytes]]:
+    """The bytes of each prompt's logits and hidden states."""
+    found: list[tuple[bytes, bytes] | None] = [None] * len(prompts)
+    for chunk in capture(model, prompts, settings, hidden=hidden):
+        for row, index in enumerate(chunk.indices.tolist()):
+            assert found[index] is None
+            states = b"" if chunk.hidden is None else chunk.hidden[row].tobytes()
+            found[index] = chunk.logits[row].tobytes(), states
+    return [each for each in found if each is not None]
+
+
+def differing(
+    path: Path, prompts: Sequence[Tokens], ways: Sequence[CaptureSettings], *, hidden: bool = True
+) -> list[str]:
+    """The prompts (by length) whose bits depend on how they were run; each way gets another order and company."""
+    rng = np.random.default_rng(0)
+    wrong = []
+    with Model(path) as model:
+        expected = run_all(model, prompts, ALONE, hidden=hidden)
+        for number, settings in enumerate(ways):
+            taken = rng.permutation(len(prompts))[
+                : len(prompts) if number % 2 == 0 else 2 * len(prompts) // 3
+            ]
+            found = run_all(model, [prompts[index] for index in taken], settings, hidden=hidden)
+            wrong += [
+                f"{settings}: {len(prompts[index])} tokens"
+                for index, got in zip(taken, found, strict=True)
+                if got != expected[index]
+            ]
+    return wrong
+
+
+N_EXPERT = 8
+
+
+@cache
+def tiny_llama(quantization: str, *, n_ctx_train: int = 2048, experts: bool = False) -> Path:
+    """2 blocks, 256 wide, 256 tokens without text; with `experts` 2 of 8 feed-forward parts for each token."""
+    tensors = llama_tensors(
+        6, n_layer=2, n_embd=256, n_head=4, n_head_kv=2, n_ff=256, n_vocab=256, tied=False, logit_spread=3.0
+    )
+    keys = {
+        "context_length": n_ctx_train, "embedding_length": 256, "block_count": 2, "feed_forward_length": 256,
+        "attention.head_count": 4, "attention.head_count_kv": 2, "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.dimension_count": 64, "vocab_size": 256,
+    }  # fmt: skip
+    if experts:
+        keys |= {"expert_count": N_EXPERT, "expert_used_count": 2}
+        rng = np.random.default_rng(1)
+        for il in range(2):
+            tensors[f"blk.{il}.ffn_gate_inp.weight"] = rng.normal(size=(N_EXPERT, 256)).astype(np.float32) / 8
+            for kind in ("gate", "up", "down"):
+                one = tensors.pop(f"blk.{il}.ffn_{kind}.weight")
+                tensors[f"blk.{il}.ffn_{kind}_exps.weight"] = np.stack(
+                    [np.roll(one, expert, axis=1) for expert in range(N_EXPERT)]
+                )
+    types = {name: quantization for name, data in tensors.items() if data.ndim > 1 and "gate_inp" not in name}
+    return write_gguf(
+        tiny_folder() / f"sharing-{quantization}-{n_ctx_train}-{experts}.gguf",
+        "llama",
+        {**{f"llama.{key}": value for key, value in keys.items()}, "tokenizer.ggml.model": "none"},
+        tensors,
+        types=types,
+    )
+
+
+def test_the_family_shares_all_that_can_be_shared() -> None:
+    """So that the tests below mean something: states inside states, and prompts that end together."""
+    with Model(tiny_llama("F32")) as model:
+        plan = plan_for(model, family(), SHARED)
+        steps = [step for context in plan.contexts for step in context.steps]
+        assert max(step.depth for step in steps if isinstance(step, SharedStep)) >= 1
+        assert any(isinstance(s, PromptStep) and s.depth >= 1 and len(s.prompts) > 1 for s in steps)
+        assert plan.n_rows < 0.5 * plan_for(model, family(), ALONE).n_rows
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_weights(weights: str) -> None:
+    assert differing(tiny_llama(weights), family(), WAYS) == []
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_architectures(name: str) -> None:
+    assert differing(tiny_arch(name), family(), WAYS[2:3], hidden=name != NO_HIDDEN) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["mixtral", "qwen3moe", "gpt-oss", "granitehybrid", "jamba", "gemma2", "deepseek2"]
+)
+@pytest.mark.parametrize("weights", ["Q8_0", "Q4_0", "F16"])
+def test_quantized_architectures(name: str, weights: str) -> None:
+    assert differing(tiny_arch(name, weights), family(), WAYS[1:3]) == []
+
+
+@pytest.mark.parametrize("weights", ["F32", "Q4_K"])
+def test_two_threads(weights: str) -> None:
+    assert differing(tiny_llama(weights), family()[::4], [replace(SHARED, n_threads=2, n_ubatch=36)]) == []
+
+
+def test_a_longer_list_changes_nothing_that_was_there() -> None:
+    with Model(tiny_llama("Q4_K")) as model:
+        whole = run_all(model, family(), SHARED)
+        for n in (1, 2, 12, 25):
+            assert run_all(model, family()[:n], SHARED) == whole[:n]
+
+
+class TestTheRules:
+    """Without any one of the rules some bits differ: the tests above can fail, and no rule is idle."""
+
+    def test_rows_are_filled_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(packing, "ROW_STEP", 1)
+        monkeypatch.setattr(packing, "LEAST_ROWS", 1)
+        assert differing(tiny_llama("F32"), family(), WAYS[:1])
+
+    def test_output_rows_are_filled_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(running, "count_outputs", lambda n_together: n_together)
+        assert differing(tiny_llama("F32"), family(), WAYS[:1])
+
+    def test_few_rows(self) -> None:
+        """What llama.cpp is told for experts it reads once in a process, so this has one of its own."""
+        of_experts, of_four_rows = in_child("differing_with_few_rows", GGML_CPU_TILED_MM_FORCE="0")
+        assert of_experts and of_four_rows
+
+
+def differing_with_few_rows() -> list[list[str]]:
+    of_experts = differing_experts()
+    packing.LEAST_ROWS = 4
+    return [of_experts, differing(tiny_llama("Q6_K"), family(), WAYS[:1])]
+
+
+def differing_experts() -> list[str]:
+    names = ("Q6_K", "Q4_K", "Q4_0", "BF16")
+    return [
+        wrong for name in names for wrong in differing(tiny_llama(name, experts=True), family(), WAYS[:2])
+    ]
+
+
+def test_quantized_experts() -> None:
+    """With some weight types llama.cpp would take another kernel where few rows come to an expert."""
+    assert in_child("differing_experts") == []
+
+
+class TestFullContexts:
+    """Prompts as long as the model can hold, where there may be no room to fill rows up to four or eight."""
+
+    @pytest.mark.parametrize("n_ctx_train", [5, 11, 61, 64, 511])
+    @pytest.mark.parametrize("weights", ["F32", "Q4_K"])
+    def test_up_to_the_last_token(self, weights: str, n_ctx_train: int) -> None:
+        rng = np.random.default_rng(n_ctx_train)
+        stem = rng.integers(3, 250, n_ctx_train).astype(np.int32)
+        prompts = [stem[: max(1, n_ctx_train - short)] for short in (0, 1, 2, 3, 4, 5, 9)]
+        for prompt in prompts[:5]:
+            turned = prompt.copy()
+            turned[-1] += 1
+            prompts.append(turned)
+        path = tiny_llama(weights, n_ctx_train=n_ctx_train)
+        assert differing(path, prompts, WAYS) == []
+        with Model(path) as model:
+            plan = plan_for(model, prompts, SHARED)
+            steps = [step for context in plan.contexts for step in context.steps]
+            assert (
+                max(step.start + step.length for step in steps if isinstance(step, PromptStep)) == n_ctx_train
+            )
+
+    def test_learned_positions(self) -> None:
+        """A position that the model has no vector for would end the process: run in one of its own."""
+        assert in_child("full_context_of_learned_positions") == []
+
+
+def full_context_of_learned_positions() -> list[str]:
+    wrong = []
+    for n_ctx_train in (7, 58, 255):
+        source = gguf.GGUFReader(tiny_arch("gpt2"))
+        fields = {
+            name: field.contents()
+            for name, field in source.fields.items()
+            if "." in name and "GGUF." not in name
+        }
+        tensors = {
+            tensor.name: np.array(tensor.data)[:n_ctx_train]
+            if tensor.name == "position_embd.weight"
+            else tensor.data
+            for tensor in source.tensors
+        }
+        path = write_gguf(
+            tiny_folder() / f"gpt2-{n_ctx_train}.gguf", "gpt2",
+            {**fields, "gpt2.context_length": n_ctx_train, "general.architecture": None}, tensors,
+        )  # fmt: skip
+        stem = np.random.default_rng(3).integers(3, 250, n_ctx_train).astype(np.int32)
+        prompts = [stem[: n_ctx_train - short] for short in range(6)]
+        prompts += [np.append(prompt[:-1], np.int32(9)) for prompt in prompts]
+        wrong += differing(path, prompts, WAYS)
+        with Model(path) as model:
+            chunks = list(capture(model, prompts, SHARED, hidden=False))
+        expected = run(path, [prompt.tolist() for prompt in prompts]).logits
+        for chunk in chunks:
+            if np.abs(chunk.logits - expected[chunk.indices]).max() > 0.02 * expected.std():
+                wrong.append(f"{path}: not what a plain run gives")
+    return wrong
+
+
+def in_child(function: str, **environment: str) -> Any:
+    """What a function of this module returns in a process of its own."""
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    code = (
+        f"import sys, json; sys.path[:0] = {folders!r}\n"
+        f"import {Path(__file__).stem} as module; print(json.dumps(module.{function}()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class TestMemory:
+    """Attention can forget what is behind a state; a recurrent state has to be copied again."""
+
+    @pytest.mark.parametrize(
+        ("name", "rewinds"), [("llama", True), ("gemma2", True), ("mamba", False), ("jamba", False)]
+    )
+    def test_states_are_gone_back_to_or_copied(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, rewinds: bool
+    ) -> None:
+        calls: Counter[str] = Counter()
+        fork, rewind = Context.fork, Context.rewind
+
+        def counted_fork(context: Context, source: int, target: int) -> None:
+            calls["fork"] += 1
+            fork(context, source, target)
+
+        def counted_rewind(context: Context, sequence: int, n_tokens: int) -> bool:
+            done = rewind(context, sequence, n_tokens)
+            calls["rewound" if done else "refused"] += 1
+            return done
+
+        monkeypatch.setattr(Context, "fork", counted_fork)
+        monkeypatch.setattr(Context, "rewind", counted_rewind)
+        with Model(tiny_arch(name)) as model:
+            run_all(model, family(), SHARED)
+        assert calls["fork"] > 0
+        assert (calls["rewound"] > 0) is rewinds and (calls["refused"] > 0) is not rewinds

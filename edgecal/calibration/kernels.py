@@ -50,6 +50,8 @@ _NORMAL_LEAST = 2.2250738585072014e-308
 _ROOT_HALF_BITS = np.int64(0x3FE6A09E667F3BCD)
 _BIAS, _MANTISSA = np.int64(1023), np.int64(52)
 
+_BLOCK_ROWS = 64  # rows that share scratch memory
+
 
 @inner
 def _exp_row(x: FloatArray, scratch: FloatArray) -> None:
@@ -433,40 +435,44 @@ def add_confidence_rows(
     targets [n, k_max] float64 distributions (one-hot: the negative log-likelihood), logits [n, k_max] float,
     losses and slopes [n, n_beta]. In beta it is convex, with derivative E_softmax[z] - E_target[z].
     """
-    n = logits.shape[0]
+    n, k_max = logits.shape
     n_beta = betas.shape[0]
-    for i in prange(n):
-        k = n_choices[i]
-        scratch = np.empty((5, n_beta))
-        power, total, mean, logs, spare = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-        top = np.float64(logits[i, 0])
-        for j in range(1, k):
-            if logits[i, j] > top:
-                top = np.float64(logits[i, j])
-        negentropy = 0.0
-        wanted = 0.0
-        for t in range(n_beta):
-            total[t] = 0.0
-            mean[t] = 0.0
-        for j in range(k):
-            d = logits[i, j] - top
-            if targets[i, j] != 0.0:
-                negentropy += targets[i, j] * math.log(targets[i, j])
-                wanted += targets[i, j] * d
+    for block in prange((n + _BLOCK_ROWS - 1) // _BLOCK_ROWS):
+        powers, spares = np.empty(k_max * n_beta), np.empty(k_max * n_beta)
+        scratch = np.empty((4, n_beta))
+        total, mean, logs, spare = scratch[0], scratch[1], scratch[2], scratch[3]
+        for i in range(block * _BLOCK_ROWS, min((block + 1) * _BLOCK_ROWS, n)):
+            k = n_choices[i]
+            top = np.float64(logits[i, 0])
+            for j in range(1, k):
+                if logits[i, j] > top:
+                    top = np.float64(logits[i, j])
+            negentropy = 0.0
+            wanted = 0.0
+            for j in range(k):
+                d = logits[i, j] - top
+                if targets[i, j] != 0.0:
+                    negentropy += targets[i, j] * math.log(targets[i, j])
+                    wanted += targets[i, j] * d
+                for t in range(n_beta):
+                    powers[j * n_beta + t] = betas[t] * d
+            _exp_row(powers[: k * n_beta], spares[: k * n_beta])
             for t in range(n_beta):
-                power[t] = betas[t] * d
-            _exp_row(power, spare)
+                total[t] = 0.0
+                mean[t] = 0.0
+            for j in range(k):
+                d = logits[i, j] - top
+                for t in range(n_beta):
+                    total[t] += powers[j * n_beta + t]
+                    mean[t] += powers[j * n_beta + t] * d
+            _log_row(total, logs, spare)
+            weight = weights[i]
+            loss_row = losses[i]
+            slope_row = slopes[i]
             for t in range(n_beta):
-                total[t] += power[t]
-                mean[t] += power[t] * d
-        _log_row(total, logs, spare)
-        weight = weights[i]
-        loss_row = losses[i]
-        slope_row = slopes[i]
-        for t in range(n_beta):
-            loss = negentropy + logs[t] - betas[t] * wanted
-            loss_row[t] += weight * (0.0 if loss < 0.0 else loss)
-            slope_row[t] -= betas[t] * weight * (mean[t] / total[t] - wanted)
+                loss = negentropy + logs[t] - betas[t] * wanted
+                loss_row[t] += weight * (0.0 if loss < 0.0 else loss)
+                slope_row[t] -= betas[t] * weight * (mean[t] / total[t] - wanted)
 
 
 @kernel()

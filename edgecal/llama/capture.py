@@ -19,10 +19,10 @@ from edgecal.llama.memory import settle_cache_bytes
 from edgecal.llama.model import Model
 from edgecal.llama.packing import (
     CACHE_STEP,
+    OUTPUT_ROWS,
     CapturePlan,
     PromptStep,
     Step,
-    count_outputs,
     plan_capture,
 )
 from edgecal.llama.running import StepRunner
@@ -122,7 +122,7 @@ def _run(
             settings,
             n_ctx_seq=part.n_ctx_seq,
             n_seq_max=part.n_seq_max,
-            n_outputs_max=count_outputs(part.n_together),
+            n_outputs_max=OUTPUT_ROWS,
             hidden=hidden,
         ) as context:
             runner = StepRunner(context, part, prompts)

@@ -6,7 +6,7 @@ gets never depends on its company, and that rests on three rules, found by measu
 - llama.cpp's kernels take rows in fours, and use another kernel for the rest and, with some weight types, for
   fewer than 8 rows. So each sequence's rows of a decode are a multiple of 4 and at least 8. What is missing is
   filled with tokens behind the last, which a causal model cannot see from there.
-- The last block and the head compute the output rows only, so that these are a multiple of 4 and at least 8 too.
+- The last block and the head compute the output rows only, so that each decode that ends prompts has 4 of them.
 - Each sequence has a stream of the cache for itself, whose size depends on its own length only (a few models
   scale positions by it).
 """
@@ -25,6 +25,7 @@ from edgecal.llama.trie import Node, build_tree, count_distinct
 __all__ = [
     "CACHE_STEP",
     "LEAST_ROWS",
+    "OUTPUT_ROWS",
     "ROW_STEP",
     "CapturePlan",
     "ContextPlan",
@@ -32,22 +33,19 @@ __all__ = [
     "SharedStep",
     "Step",
     "cache_size",
-    "count_outputs",
     "decode_cuts",
     "plan_capture",
 ]
 
 ROW_STEP = 4
 LEAST_ROWS = 8
+OUTPUT_ROWS = 4
 
 # llama.cpp rounds a sequence's cache up to a multiple of this.
 CACHE_STEP = 256
 
-# Prompts that finish in one decode: more fill no output row that is not filled already.
-_MOST_TOGETHER = 8
-
-# What a decode that ends prompts costs beside its rows, in rows: 8 output rows, and its start.
-_DECODE_COST = 10
+# What a decode that ends prompts costs beside its rows, in rows: its output rows, and its start.
+_DECODE_COST = 6
 
 # Beginnings that are kept in memory, one inside the other.
 _MOST_NESTED = 6
@@ -178,11 +176,6 @@ def plan_capture(
     return CapturePlan(tuple(contexts), sum(map(len, prompts)), count_distinct(prompts))
 
 
-def count_outputs(n_together: int) -> int:
-    """Output rows of a decode that ends so many prompts."""
-    return max(LEAST_ROWS, -(-n_together // ROW_STEP) * ROW_STEP)
-
-
 def cache_size(length: int) -> int:
     """Tokens of the cache for a sequence of `length`: the smallest power of two times 256 that holds it."""
     size = CACHE_STEP
@@ -229,7 +222,7 @@ def _plan_context(
     else:
         tree = Node(0, 0, sorted(range(len(members)), key=lambda at: (rows[members[at]], members[at])))
     n_nested = min(_MOST_NESTED, n_seq_max // 2)
-    most_together = min(_MOST_TOGETHER, n_seq_max - n_nested) if settings.share else 1
+    most_together = min(OUTPUT_ROWS, n_seq_max - n_nested) if settings.share else 1
     steps = tuple(_steps(tree, members, rows, n_nested, most_together, settings.n_ubatch))
     n_shared = max((step.depth + 1 for step in steps if isinstance(step, SharedStep)), default=0)
     n_together = max(len(step.prompts) for step in steps if isinstance(step, PromptStep))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.llama.context import Context, TokenBatch
-from edgecal.llama.packing import ContextPlan, PromptStep, SharedStep, Step, count_outputs, decode_cuts
+from edgecal.llama.packing import OUTPUT_ROWS, ContextPlan, PromptStep, SharedStep, Step, decode_cuts
 
 __all__ = ["StepRunner"]
 
@@ -79,7 +79,7 @@ class StepRunner:
         batch = TokenBatch(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
         batch.outputs[batch.wanted >= 0] = True
         # From the end, so that they lie in one micro-batch with the wanted row of a long prompt.
-        missing = count_outputs(len(step.prompts)) - len(step.prompts)
+        missing = max(0, OUTPUT_ROWS - len(step.prompts))
         batch.outputs[np.flatnonzero(~batch.outputs)[::-1][:missing]] = True
         return batch
 

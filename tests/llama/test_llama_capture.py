@@ -183,8 +183,9 @@ def test_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             return [len(chunk.indices) for chunk in capture(model, prompts, settings, hidden=True)]
 
         assert sizes(4) == [4, 4, 1]  # decodes of two prompts
-        assert sizes(14) == [8, 1]  # of eight, which are not cut
-        monkeypatch.setattr(capture_module, "_CHUNK_BYTES", 1)
+        assert sizes(14) == [4, 4, 1]  # of four
+        monkeypatch.setattr(capture_module, "_CHUNK_BYTES", 1)  # a decode is not cut
+        assert sizes(14) == [4, 4, 1]
         assert sizes(4) == [2, 2, 2, 2, 1]
         assert sizes(2) == [1] * 9
 

@@ -1,11 +1,11 @@
 """Options for `llama_cpp.Llama`: edgecal's own defaults, and which ones a calibrated model cannot have.
 
 The defaults are those of `edgecal eval`, so that the same prompt gives the same logits, to rounding: `edgecal eval`
-fills a prompt's rows up to fours and computes at least eight logits of each decode, and llama.cpp has other kernels
-for other numbers of rows. Measured over whole vocabularies of tiny models, rms of the difference over the logits'
+fills a prompt's rows up to fours and computes the logits of four rows, and llama.cpp has other kernels for other
+numbers of rows. Measured over whole vocabularies of tiny models, rms of the difference over the logits'
 spread: not one bit with Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, MXFP4, TQ1_0 and TQ2_0; else mostly 2e-7, and where
-such a last bit tips over a rounding further on, up to 7e-6 with F32, 1e-3 with F16 and BF16, and 8e-3 with K-quants,
-which round what they multiply to 8 bits. Loads nothing.
+such a last bit tips over a rounding further on, up to 7e-6 with F32, 1e-3 with F16 and BF16, and 8e-3 with Q2_K and
+Q4_K, which round what they multiply to 8 bits. Loads nothing.
 """
 
 from __future__ import annotations

@@ -158,6 +158,7 @@ def _rewritten(source: Header, file: int, patch: Patch) -> bool:
         if not alone:
             return False
         _check_identity(source, file)
+        before = os.fstat(file)
         with journaled(source.path, file, patch) as journal:
             try:
                 carry_out(file, patch)
@@ -167,6 +168,9 @@ def _rewritten(source: Header, file: int, patch: Patch) -> bool:
                 _put_back(source.path, file, patch, error)
                 journal.remove()
                 if isinstance(error, OSError) and error.errno in UNSUPPORTED:
+                    # Nothing has changed, but some kernels set the time of a file before they refuse to shift it.
+                    with contextlib.suppress(OSError):
+                        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
                     return False
                 raise
             journal.remove()

@@ -416,3 +416,19 @@ def test_another_users_file(tmp_path):
     assert FILLER_KEY not in header
     assert path.read_bytes()[header.data_start :] == raw[-280_000:]
     shutil.rmtree(folder)
+
+
+def test_a_file_whose_header_ends_it(folder):
+    """There is nothing that could be shifted; Linux 6.18 sets the file's time before it says so."""
+    for infos in ([], [bare_tensor("w", [0])]):
+        path = write_bytes(folder / "m.gguf", raw_gguf([key("long", Value.string("x" * 300))], infos, b""))
+        for size in (200, 5, 28, 51, 300, 5000, 70_000, 3):
+            edit(path, {"long": Value.string("x" * size)})
+            assert read_header(path).get("long") == "x" * size
+            edit(path, {f"k{size}": Value.of(ValueType.INT64, size)})
+            assert read_header(path).get(f"k{size}") == size
+        assert names(folder) == ["m.gguf"]
+    filler = key(FILLER_KEY, Value.array(ValueType.UINT8, [0] * 378))
+    path = write_bytes(folder / "m.gguf", raw_gguf([filler, key("later", Value.string("x" * 13))]))
+    edit(path, {"k15": Value.of(ValueType.INT64, -1)})
+    assert read_header(path).get("k15") == -1

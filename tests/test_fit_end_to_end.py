@@ -88,7 +88,8 @@ def test_temperature_equals_the_reference(quantization, method, tolerance):
 
 @pytest.mark.parametrize("quantization", ["F32", "Q8_0"])
 def test_final_logits_are_llama_cpps_own(quantization):
-    """The same prompt through the plain bindings, alone in a fresh context, gives the same bits."""
+    """The same prompt through the plain bindings, alone in a fresh context: the same bits with Q8_0, and with F32 but
+    for the last ones, because a prompt's rows are filled up and llama.cpp's kernels round single rows differently."""
     _, chat, _, _, captured = captured_pair(quantization)
     llama = llama_cpp.Llama(
         str(chat), n_ctx=256, n_threads=1, n_threads_batch=1, flash_attn=False, verbose=False
@@ -98,7 +99,8 @@ def test_final_logits_are_llama_cpps_own(quantization):
         llama.reset()
         llama.eval(prompt.tokens)
         logits = np.ctypeslib.as_array(llama._ctx.get_logits_ith(-1), (llama.n_vocab(),))
-        assert logits[list(prompt.choice_tokens)].tobytes() == captured.logits.chat_final[index].tobytes()
+        own, seen = logits[list(prompt.choice_tokens)], captured.logits.chat_final[index]
+        assert np.abs(own - seen).max() <= (0.0 if quantization == "Q8_0" else 1e-5 * logits.std())
     llama.close()
 
 

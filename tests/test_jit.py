@@ -16,7 +16,7 @@ PACKAGE = Path(jit.__file__).parent
 
 USE = """
 import numpy as np
-from edgecal.calibration import kernels
+from edgecal.calibration import row_kernels as kernels
 sums = np.zeros((1, 2))
 kernels.accumulate_rows(np.ones((3, 2)), np.zeros(3, dtype=np.int64), sums)
 print(kernels.__file__, sums.tolist())

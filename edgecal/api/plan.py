@@ -24,7 +24,7 @@ def plan(
     chat: PathLike,
     prompts: PromptSource | None = None,
     *,
-    layers: bool = True,
+    method: str = "dual-align",
     template: str | PromptTemplate | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -41,16 +41,18 @@ def plan(
 ) -> PlanResult:
     """Tokens, time and memory that running all questions would take; each model is loaded and probed for a moment.
 
-    Parameters are as in `fit`; `layers` says whether the method needs them.
+    Parameters are as in `fit`.
 
     Raises
     ------
     InputError, ModelError: as `fit`.
     """
+    from edgecal.calibration import Method
     from edgecal.gguf import find_shards
     from edgecal.pair.check import check_pair
     from edgecal.pair.run import plan_model
 
+    layers = Method(method).needs_layers
     options = settle_run(settings, timeout_s, cache)
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
     warnings = check_pair(base_shards, chat_shards, layers=layers)

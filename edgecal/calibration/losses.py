@@ -72,7 +72,7 @@ class Loss:
         `every_second` (two float32 [m, (n_tau + 1) // 2]) receives each row's values and slopes at
         tau[0], tau[2], ...
         """
-        from edgecal.calibration.kernels import accumulate_rows
+        from edgecal.calibration.row_kernels import accumulate_rows
 
         betas = 1.0 / np.ascontiguousarray(tau, dtype=np.float64)
         sums = np.zeros((2, self.factors.size, betas.size))
@@ -94,7 +94,8 @@ class Loss:
 
     def _add(self, rows: slice, betas: FloatArray, losses: FloatArray, slopes: FloatArray) -> None:
         """Add the two losses of some rows, each kernel seeing only the rows that it has a weight for."""
-        from edgecal.calibration.kernels import add_confidence_rows, add_process_rows, stability_entropy
+        from edgecal.calibration.kernels import add_confidence_rows, stability_entropy
+        from edgecal.calibration.row_kernels import add_process_rows
 
         some = np.flatnonzero(self.conf_weights[rows])
         if some.size == rows.stop - rows.start:  # all of them: nothing to pick out
@@ -128,7 +129,8 @@ def compute_divergence(logits: ChoiceLogits) -> tuple[FloatArray, IntArray]:
 
     Raises InputError without layer logits or with fewer than 2 layers.
     """
-    from edgecal.calibration.kernels import divergence_profile, peak_divergence_layers
+    from edgecal.calibration.kernels import divergence_profile
+    from edgecal.calibration.row_kernels import peak_divergence_layers
 
     if logits.base_layers is None or logits.chat_layers is None:
         raise InputError("the process loss needs the logits of every layer and got none; use --method daca")
@@ -145,7 +147,8 @@ def build_loss(
 
     Raises InputError for `vanilla` (it has no loss), for layers or labels that are needed and missing.
     """
-    from edgecal.calibration.kernels import softmax_rows, stability_entropy
+    from edgecal.calibration.kernels import stability_entropy
+    from edgecal.calibration.row_kernels import softmax_rows
 
     if method.name == "vanilla":
         raise InputError("method vanilla has no loss: its temperature is 1")

@@ -138,20 +138,18 @@ def _show_plan(
     base: str, chat: str, data: tuple[str, ...], *, as_json: bool, quiet: bool, values: dict[str, Any]
 ) -> None:
     import edgecal
-    from edgecal.calibration import Method
     from edgecal.cli.options import gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.showing import show_warnings
     from edgecal.cli.streams import printing
     from edgecal.cli.tables import print_plan
 
-    chosen = Method(*(values[name] for name in ("method", "ise", "tau_scope", "combine", "lam")))
     with show_progress(quiet=quiet) as on_progress:
         plan = edgecal.plan(
             base,
             chat,
             list(data) if data else None,
-            layers=chosen.needs_layers,
+            method=values["method"],
             **gather_questions(values),
             **gather_run(values),
             on_progress=on_progress,

@@ -42,7 +42,7 @@ def ran():
     runs = []
     result = compare(
         on_progress=lambda p: (
-            runs.append((p.stage, p.model, p.total)) if p.stage == "run" and p.done == 0 else None
+            runs.append((p.stage, p.model, p.total)) if p.stage == "run" and p.n_tokens_done == 0 else None
         )
     )
     return result, runs

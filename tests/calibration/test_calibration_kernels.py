@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgecal.calibration import kernels
+from edgecal.calibration import kernels, row_kernels
 
 BETAS = np.geomspace(0.02, 20.0, 17)
 
@@ -55,7 +55,7 @@ SHAPES = [(7, 4, 2, 2), (9, 5, 2, 26), (5, 2, 26, 26), (6, 1, 3, 5), (0, 3, 4, 4
 @pytest.mark.parametrize("spread", [0.01, 3.0, 1e4])
 def test_softmax_and_divergence(n, n_layer, low, high, spread):
     base, chat, n_choices = ragged(n, n_layer, low, high, seed=high, spread=spread)
-    probs = kernels.softmax_rows(base[:, -1], n_choices)
+    probs = row_kernels.softmax_rows(base[:, -1], n_choices)
     profile = kernels.divergence_profile(base, chat, n_choices)
     assert probs.shape == (n, high)
     assert profile.shape == (n, n_layer)
@@ -104,9 +104,9 @@ def test_peak_divergence_layer():
             [0.5, 0.4, 0.3, 0.0],  # downwards
         ]
     )
-    assert kernels.peak_divergence_layers(profile).tolist() == [3, 2, 2, 4]
-    assert kernels.peak_divergence_layers(np.array([[0.2, 0.9]])).tolist() == [2]
-    assert kernels.peak_divergence_layers(np.zeros((0, 5))).shape == (0,)
+    assert row_kernels.peak_divergence_layers(profile).tolist() == [3, 2, 2, 4]
+    assert row_kernels.peak_divergence_layers(np.array([[0.2, 0.9]])).tolist() == [2]
+    assert row_kernels.peak_divergence_layers(np.zeros((0, 5))).shape == (0,)
 
 
 @pytest.mark.parametrize(("n", "n_layer", "low", "high"), SHAPES)
@@ -136,7 +136,7 @@ def test_stability_entropy(n, n_layer, low, high, mixture, all_layers, spread):
 @pytest.mark.parametrize("spread", [0.01, 3.0, 1e4])
 def test_confidence_rows(n, low, high, spread):
     base, chat, n_choices = ragged(n, 1, low, high, seed=5, spread=spread)
-    targets = kernels.softmax_rows(base[:, 0], n_choices)
+    targets = row_kernels.softmax_rows(base[:, 0], n_choices)
     weights = np.linspace(0.5, 1.0, n)
 
     def rows(betas):
@@ -169,7 +169,7 @@ def test_process_rows():
     entropies, slopes = rng.uniform(size=(2, 5, 3))
     reference, weights = rng.uniform(size=(2, 5))
     losses, loss_slopes = np.ones((5, 3)), np.ones((5, 3))
-    kernels.add_process_rows(entropies, slopes, reference, weights, losses, loss_slopes)
+    row_kernels.add_process_rows(entropies, slopes, reference, weights, losses, loss_slopes)
     gap = entropies - reference[:, None]
     np.testing.assert_allclose(losses, 1 + weights[:, None] * gap**2, rtol=1e-14)
     np.testing.assert_allclose(loss_slopes, 1 + weights[:, None] * 2 * gap * slopes, rtol=1e-14)
@@ -179,9 +179,9 @@ def test_accumulated_rows_do_not_depend_on_the_cut():
     rng = np.random.default_rng(6)
     rows, groups = rng.normal(size=(101, 7)), rng.integers(0, 2, size=101)
     whole, pieces = np.zeros((2, 7)), np.zeros((2, 7))
-    kernels.accumulate_rows(rows, groups, whole)
+    row_kernels.accumulate_rows(rows, groups, whole)
     for start in range(0, 101, 13):
-        kernels.accumulate_rows(rows[start : start + 13], groups[start : start + 13], pieces)
+        row_kernels.accumulate_rows(rows[start : start + 13], groups[start : start + 13], pieces)
     np.testing.assert_array_equal(whole, pieces)
     np.testing.assert_allclose(whole, [rows[groups == g].sum(axis=0) for g in (0, 1)], atol=1e-12)
 
@@ -193,7 +193,7 @@ def test_nan_and_infinity_stay_in_their_prompt(bad, place):
     clean = base.copy()
     base[1, 1, place] = bad
     first = np.zeros(3, dtype=np.int64)
-    assert np.all(np.isnan(kernels.softmax_rows(base[:, 1], n_choices)[1]))
+    assert np.all(np.isnan(row_kernels.softmax_rows(base[:, 1], n_choices)[1]))
     assert np.all(np.isnan(twin_softmax(base[1, 1])))
     profile = kernels.divergence_profile(base, chat, n_choices)
     assert np.isnan(profile[1, 1])
@@ -225,7 +225,7 @@ def test_a_choice_that_the_model_rules_out_counts_nothing():
 
 def test_ties_give_the_uniform_distribution():
     z = np.full((1, 2, 4), 5.0, dtype=np.float32)
-    assert kernels.softmax_rows(z[:, 0], np.array([4])).tolist() == [[0.25] * 4]
+    assert row_kernels.softmax_rows(z[:, 0], np.array([4])).tolist() == [[0.25] * 4]
     for mixture in (True, False):
         entropy, slope = kernels.stability_entropy(z, np.array([4]), np.array([0]), mixture, True, BETAS)
         np.testing.assert_allclose(entropy, np.log(4), rtol=1e-15)

@@ -20,7 +20,15 @@ def _neutral_folder(tmp_path_factory):
     os.chdir(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _session_cache(tmp_path_factory):
+    """What the user has computed is not found, nor is anything left in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGECAL_CACHE_DIR", str(tmp_path_factory.mktemp("session-cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    """Nothing that another test or the user has computed is found."""
+def _own_cache(_session_cache, tmp_path_factory, monkeypatch):
+    """Nothing that another test has computed is found."""
     monkeypatch.setenv("EDGECAL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))

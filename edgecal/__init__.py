@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgecal.result import CompareResult, EvalResult, FitResult, PlanResult
     from edgecal.runtime.load import load
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "CompareResult",

@@ -74,13 +74,6 @@ def plan(
             str(shards.path), role, given, layers=layers, options=options, on_progress=on_observe(on_progress)
         )
         models[role] = {"path": str(shards.path), **asdict(found)}
-        needed = found.file_bytes + found.buffer_bytes + found.cache_bytes
-        if needed > found.available_bytes:
-            warnings.append(
-                f"the {role} model takes about {needed / 1e9:.1f} GB of memory and "
-                f"{found.available_bytes / 1e9:.1f} GB are free: parts of it will be read from disk again and again; "
-                "use a smaller quantization"
-            )
     return PlanResult(
         n_questions=len(loaded.pairs),
         models=models,

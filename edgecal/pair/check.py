@@ -1,6 +1,6 @@
 """Whether two model files are a pair, judged from their headers alone, before anything runs.
 
-Does not load a model, and does not know what the pair is used for beyond "with layers" or "without".
+Looks at how much memory is free. Does not load a model, and does not know what the pair is used for beyond "with layers" or "without".
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from edgecal.errors import InputError
 from edgecal.gguf import Header, ShardSet, check_model, compare_vocabularies
+from edgecal.llama.memory import available_bytes
 
-__all__ = ["check_pair", "count_blocks"]
+__all__ = ["check_pair", "count_blocks", "warn_of_memory"]
 
 _CHAT_NAME = re.compile(
     r"(?:^|[-_ .])(?:instruct|chat|it|rlhf|dpo|sft|assistant)(?:$|[-_ .0-9])", re.IGNORECASE
@@ -37,7 +38,7 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
     """
     for shards in (base, chat):
         check_model(shards.header)
-    warnings: list[str] = []
+    warnings = warn_of_memory(base, chat)
     unlike = _differences(base.header, chat.header)
     if unlike and layers:
         raise InputError(
@@ -62,6 +63,17 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
             "a post-trained reference is overconfident itself"
         )
     return warnings
+
+
+def warn_of_memory(*models: ShardSet) -> list[str]:
+    """One warning for each model that does not fit into the memory that is free."""
+    free = available_bytes()
+    return [
+        f"{shards.path.name} has {shards.n_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free: parts of it will be "
+        "read from disk again and again; free some, or use a smaller quantization"
+        for shards in models
+        if shards.n_bytes > free
+    ]
 
 
 def count_blocks(header: Header) -> int:

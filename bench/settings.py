@@ -121,6 +121,10 @@ def make_changes(n_threads: int) -> list[Change]:
         Change("rows not filled, flash_attn", _FLASH, _UNFILLED),
         Change("rows not filled, flash_attn kv_unified", _FLASH | _UNIFIED, _UNFILLED),
         Change("OMP_WAIT_POLICY active", environment={"OMP_WAIT_POLICY": "active"}),
+        *(
+            Change(f"GOMP_SPINCOUNT {n}", environment={"GOMP_SPINCOUNT": str(n)})
+            for n in (1_000, 10_000, 100_000)
+        ),
         Change("GGML_CPU_TILED_MM_FORCE 1", environment={"GGML_CPU_TILED_MM_FORCE": "1"}),
     ]
 

@@ -1,6 +1,7 @@
 """Whether two model files are a pair, judged from their headers alone, before anything runs.
 
-Looks at how much memory is free. Does not load a model, and does not know what the pair is used for beyond "with layers" or "without".
+Looks at how much memory is free. Does not load a model, and does not know what the pair is used for beyond "with
+layers" or "without".
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def warn_of_memory(*models: ShardSet) -> list[str]:
     """One warning for each model that does not fit into the memory that is free."""
     free = available_bytes()
     return [
-        f"{shards.path.name} has {shards.n_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free: parts of it will be "
-        "read from disk again and again; free some, or use a smaller quantization"
+        f"{shards.path.name} has {shards.n_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free: parts of it "
+        "will be read from disk again and again; free some, or use a smaller quantization"
         for shards in models
         if shards.n_bytes > free
     ]

@@ -1,0 +1,271 @@
+"""`edgecal.fit` with a tolerance, on real models: it stops early, and what it says is a plain fit's."""
+
+import copy
+import json
+import math
+from functools import cache
+
+import pytest
+from support.prompts import random_token_prompts
+from support.tiny_models import tiny_folder, write_tiny_pair
+
+import edgecal
+from edgecal import InputError, NotIdentifiedError
+from edgecal.api.adaptive import fit_adaptively, fit_all
+from edgecal.api.questions import QuestionOptions, load_questions
+from edgecal.calibration import AdaptivePlan, Method, draw_order, fit_temperature
+from edgecal.gguf import read_header
+from edgecal.llama.settings import CaptureSettings
+from edgecal.pair.capture import PairRunner
+from edgecal.pair.run import RunOptions
+
+ONE_THREAD = CaptureSettings(n_threads=1)
+RECORDS = random_token_prompts(400, seed=3, answers=True)
+# With daca 346 of these 400 prompts suffice, which the plan finds by a pilot of 100 and one more stage.
+TOLERANCE = 0.07
+
+
+@cache
+def pair():
+    folder = tiny_folder() / "adaptive"
+    folder.mkdir()
+    return write_tiny_pair(
+        folder / "base.gguf", folder / "chat.gguf", seed=5, n_layer=2, n_embd=32, perturbation=0.2
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cache(tmp_path_factory):
+    """What these tests run is run once; that a cache changes nothing is tested by itself."""
+    return tmp_path_factory.mktemp("adaptive-cache")
+
+
+@pytest.fixture(autouse=True)
+def use_one_cache(one_cache, _own_cache, monkeypatch):
+    monkeypatch.setenv("EDGECAL_CACHE_DIR", str(one_cache))
+
+
+def fit(records=RECORDS, **options):
+    common = {"settings": ONE_THREAD, "n_bootstrap": 100, "method": "daca", "tolerance": TOLERANCE}
+    return edgecal.fit(*pair(), records, **(common | options))
+
+
+def as_bytes(result):
+    values = copy.deepcopy(result.to_dict())
+    for model in values["models"].values():
+        del model["peak_memory_bytes"]  # differs from run to run
+    return json.dumps(values)
+
+
+@pytest.fixture(scope="module")
+def run(one_cache):
+    """The first run, from an empty cache, and its progress."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGECAL_CACHE_DIR", str(one_cache))
+        return fit(on_progress=seen.append), seen
+
+
+@pytest.fixture(scope="module")
+def result(run):
+    return run[0]
+
+
+@pytest.fixture(scope="module")
+def whole(run, one_cache):
+    """All questions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGECAL_CACHE_DIR", str(one_cache))
+        return fit(tolerance=None)
+
+
+@cache
+def both_ways(method_name, tolerance):
+    """A run with a tolerance, and one over exactly the questions that it used, at its last look's level."""
+    method = Method(method_name)
+    base, chat = pair()
+    loaded = load_questions(RECORDS, QuestionOptions(), chat_header=None)
+
+    def runner():
+        return PairRunner(
+            str(base), str(chat), layers=method.needs_layers, options=RunOptions(ONE_THREAD), model_bytes=0
+        )
+
+    common = {"n_bootstrap": 100, "seed": 0, "on_fit": lambda: None}
+    told = []
+    plan = AdaptivePlan(tolerance)
+    with runner() as running:
+        found = fit_adaptively(
+            running, loaded, method, plan, on_look=lambda *look: told.append(look), **common
+        )
+    with runner() as running:
+        plain = fit_all(running, found.loaded, method, level=found.looks[-1].level, **common)
+    return found, plain, told, loaded
+
+
+def test_stops_early_and_says_how(result):
+    adaptive = result.adaptive
+    assert 100 <= result.n_prompts < len(RECORDS) == adaptive["n_available"]
+    assert adaptive["tolerance"] == TOLERANCE and adaptive["reached"] <= TOLERANCE
+    first, last = adaptive["looks"][0], adaptive["looks"][-1]
+    assert (first["n_prompts"], first["counts"]) == (100, False)
+    assert last["counts"] and last["n_prompts"] == result.n_prompts
+    assert last["temperature"] == result.temperature and last["interval"] == list(result.interval)
+    low, high = result.interval
+    assert adaptive["reached"] == (high - low) / 2 / result.temperature
+    for look in adaptive["looks"]:
+        assert look.keys() == {"n_prompts", "counts", "level", "temperature", "interval"}
+    assert [look["n_prompts"] for look in adaptive["looks"]] == sorted(
+        look["n_prompts"] for look in adaptive["looks"]
+    )
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["adaptive"] == adaptive
+
+
+@pytest.mark.parametrize(("method", "tolerance"), [("daca", TOLERANCE), ("dual-align", 0.1)])
+def test_the_result_is_a_plain_fits_on_the_questions_that_were_used(method, tolerance):
+    found, plain, told, loaded = both_ways(method, tolerance)
+    assert sum(look.counts for look in found.looks) == 1 and found.fitted.n_prompts < len(RECORDS)
+    assert found.fitted.temperature == plain.fitted.temperature
+    assert found.fitted.interval == plain.fitted.interval
+    assert found.fitted == plain.fitted  # and every other figure
+    assert found.captured.logits.base_final.tobytes() == plain.captured.logits.base_final.tobytes()
+    assert [prompt.tokens for prompt in found.captured.prompts] == [
+        prompt.tokens for prompt in plain.captured.prompts
+    ]
+    used = sorted(draw_order(len(RECORDS), 0).tolist()[: found.fitted.n_prompts])
+    assert [pair.base for pair in found.loaded.pairs] == [loaded.pairs[index].base for index in used]
+    assert [look for look, _ in told] == list(found.looks)
+    assert [is_result for _, is_result in told] == [False] * (len(told) - 1) + [True]
+
+
+def test_the_temperature_is_that_of_all_on_the_same_questions():
+    found, *_ = both_ways("daca", TOLERANCE)
+    used = {pair.base.tokens for pair in found.loaded.pairs}
+    mine = [record for record in RECORDS if tuple(record["tokens"]) in used]
+    plain = fit(mine, tolerance=None)
+    assert plain.adaptive is None and plain.n_prompts == len(mine) == found.fitted.n_prompts
+    assert plain.temperature == found.fitted.temperature
+    # The level of one counted look among possible others is above 95 %, so its interval holds the plain one.
+    assert found.looks[-1].level > 0.95
+    assert found.fitted.interval[0] <= plain.interval[0] < plain.interval[1] <= found.fitted.interval[1]
+
+
+def test_looks_on_the_way_are_plain_fits_too():
+    found, *_ = both_ways("daca", TOLERANCE)
+    order = draw_order(len(RECORDS), 0).tolist()
+    used = sorted(order[: found.fitted.n_prompts])
+    for look in found.looks:
+        rows = [used.index(index) for index in sorted(order[: look.n_prompts])]
+        plain = fit_temperature(
+            found.captured.logits.take(rows), Method("daca"), n_bootstrap=100, seed=0, level=look.level
+        )
+        assert (look.temperature, look.interval) == (plain.temperature, plain.interval)
+
+
+def test_neither_the_order_of_the_questions_nor_a_full_cache_changes_a_byte(result):
+    assert as_bytes(fit(RECORDS[::-1])) == as_bytes(result)
+
+
+def test_neither_no_cache_nor_a_half_filled_one_changes_a_byte(result, tmp_path, monkeypatch):
+    assert as_bytes(fit(cache=False)) == as_bytes(result)
+    monkeypatch.setenv("EDGECAL_CACHE_DIR", str(tmp_path))
+    prompts = edgecal.load_prompts(RECORDS[::2])
+    edgecal.capture(*pair(), prompts, layers=False, settings=ONE_THREAD)
+    assert as_bytes(fit()) == as_bytes(result)
+
+
+def test_another_seed_draws_others_and_the_file_is_told_what_was_used(result, tmp_path):
+    output = tmp_path / "out.gguf"
+    other = fit(seed=2, tolerance=0.12, output=output)
+    assert other.n_prompts < len(RECORDS) and other.prompts_sha256 != result.prompts_sha256
+    assert other.adaptive["looks"][0]["temperature"] != result.adaptive["looks"][0]["temperature"]
+    header = read_header(output)
+    assert header.get("edgecal.prompts.count") == other.n_prompts
+    assert header.get("edgecal.prompts.sha256") == other.prompts_sha256
+
+
+def test_without_a_tolerance_all_are_run(result, whole):
+    assert whole.adaptive is None and whole.n_prompts == len(RECORDS)
+    assert whole.bootstrap["level"] == 0.95 and whole.prompts_sha256 != result.prompts_sha256
+
+
+def test_a_tolerance_that_cannot_be_reached_runs_all(whole):
+    found = fit(tolerance=0.001)
+    looks = found.adaptive["looks"]
+    assert found.n_prompts == len(RECORDS) and found.adaptive["reached"] > 0.001
+    assert looks[-1]["n_prompts"] == len(RECORDS)
+    assert [look["counts"] for look in looks] == [False] * (len(looks) - 1) + [True]
+    # The only look that counts spends all that there is: it is the plain fit's.
+    assert looks[-1]["level"] == pytest.approx(0.95, abs=1e-12)
+    assert found.temperature == whole.temperature
+    assert found.interval == pytest.approx(whole.interval, rel=1e-9)
+
+
+def test_fewer_questions_than_the_pilot_are_all_run():
+    found = fit(RECORDS[:60], tolerance=0.5)
+    assert found.n_prompts == 60
+    assert [(look["n_prompts"], look["counts"]) for look in found.adaptive["looks"]] == [(60, True)]
+
+
+def test_vanilla_has_no_interval_to_wait_for():
+    found = fit(RECORDS[:20], method="vanilla")
+    assert found.adaptive is None and found.n_prompts == 20 and found.temperature == 1.0
+
+
+@pytest.mark.parametrize("tolerance", [TOLERANCE, None])
+def test_too_few_questions_are_refused_as_ever(tolerance):
+    with pytest.raises(
+        NotIdentifiedError, match=r"^5 prompts cannot determine a temperature by daca"
+    ) as caught:
+        fit(RECORDS[:5], tolerance=tolerance)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_no_number_of_questions_determines_is_said_after_all_of_them_with_the_warnings():
+    """The answers are random: no temperature fits them better than the next, up to the bound."""
+    seen = []
+    with pytest.raises(NotIdentifiedError) as caught:
+        fit(method="ts", on_progress=seen.append)
+    assert "\n" not in str(caught.value) and any("choice tokens" in text for text in caught.value.warnings)
+    assert "of 400 prompts" in " ".join(caught.value.warnings)
+    looks = [progress.look for progress in seen if progress.look is not None]
+    assert looks and all(look.temperature is None and look.tolerance == math.inf for look in looks)
+
+
+@pytest.mark.parametrize("tolerance", [0, 0.0, -0.05, math.nan, math.inf, -math.inf])
+def test_a_tolerance_that_is_none_is_refused_before_anything_is_read(tolerance):
+    with pytest.raises(InputError, match=r"^the plan's tolerance is .*, expected a number above 0$"):
+        edgecal.fit("/no/such/base.gguf", "/no/such/chat.gguf", RECORDS, tolerance=tolerance)
+
+
+def test_progress_shows_each_look(run):
+    result, seen = run
+    looks = [progress for progress in seen if progress.stage == "look"]
+    assert [
+        {
+            "n_prompts": progress.look.n_prompts,
+            "counts": progress.look.counts,
+            "level": progress.look.level,
+            "temperature": progress.look.temperature,
+            "interval": list(progress.look.interval),
+        }
+        for progress in looks
+    ] == result.adaptive["looks"]
+    assert all((at.done, at.total) == (at.look.n_prompts, len(RECORDS)) for at in looks)
+    stages = [progress.stage for progress in seen]
+    assert stages.count("fit") == len(looks)
+    assert all(stages[at - 1] == "fit" for at, stage in enumerate(stages) if stage == "look")
+
+
+def test_a_model_is_loaded_once_however_many_looks(run):
+    result, seen = run
+    assert len(result.adaptive["looks"]) > 2
+    runs = [(progress.stage, progress.model) for progress in seen if progress.stage in ("load", "run")]
+    begun = runs.index(("run", "chat"))
+    assert {("load", "base"), ("load", "chat"), ("run", "base")} <= set(runs[:begun])
+    assert set(runs[begun:]) == {("run", "base"), ("run", "chat")}
+    n_run = {"base": 0, "chat": 0}
+    for progress in seen:
+        if progress.stage == "run" and progress.done == progress.total:
+            n_run[progress.model] += progress.total
+    assert n_run == {"base": result.n_prompts, "chat": result.n_prompts}  # none twice

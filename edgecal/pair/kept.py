@@ -52,7 +52,10 @@ class AnswerCache:
         with DigestMemo(request.cache_folder) as memo:
             digest = memo.recall(shards.paths, [_DIGEST], compute)[_DIGEST]
             self._memo_warning = memo.warning
-        self._cache = CaptureCache(request.cache_folder, _context(request, digest))
+        # Not the file's name: a copy under another one, with a temperature in it or without, says the same.
+        name = shards.header.get("general.name")
+        label = f"{name if isinstance(name, str) and name else 'unnamed'} ({digest[:8]})"
+        self._cache = CaptureCache(request.cache_folder, _context(request, label, digest))
 
     def __enter__(self) -> AnswerCache:
         return self
@@ -102,14 +105,14 @@ def _key(item: ResolvedPrompt) -> bytes:
     return answer_key(item.tokens, item.choice_tokens)
 
 
-def _context(request: ObserveRequest, digest: str) -> dict[str, Any]:
+def _context(request: ObserveRequest, label: str, digest: str) -> dict[str, Any]:
     """Everything beside the tokens that may influence an answer."""
     from edgecal.llama.library import describe_llama_cpp, system_info
 
     settings = request.settings.describe()
     loose = _FREE_SETTINGS if request.settings.is_exact else ()
     return {
-        "model": Path(request.path).name,
+        "model": label,
         "content_sha256": digest,
         "revision": ANSWER_REVISION,
         "llama_cpp": describe_llama_cpp(),

@@ -47,12 +47,14 @@ class Model:
         path: str | Path,
         *,
         vocab_only: bool = False,
+        repack: bool = True,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         """Loads the file; `on_progress` is called with the share that is loaded, 0 to 1.
 
         With `vocab_only` neither weights nor sizes are loaded: quick, and enough to tokenize; `vocab`,
-        `n_vocab` and `architecture` are right, everything else is not to be used.
+        `n_vocab` and `architecture` are right, everything else is not to be used. `repack` lets llama.cpp keep
+        weights in the order that its kernels like.
 
         Raises
         ------
@@ -65,14 +67,16 @@ class Model:
             raise InputError(f"{self.path}: no such model file; give the path of a GGUF file")
         library: Any = load_library()
         with ExitStack() as stack:
-            self.handle: int | None = self._load(library, vocab_only, on_progress)
+            self.handle: int | None = self._load(library, vocab_only, repack, on_progress)
             stack.callback(library.llama_model_free, self.handle)
             self._read(library)
             if not vocab_only:
                 self._check(library)
             self._stack = stack.pop_all()
 
-    def _load(self, library: Any, vocab_only: bool, on_progress: Callable[[float], None] | None) -> int:
+    def _load(
+        self, library: Any, vocab_only: bool, repack: bool, on_progress: Callable[[float], None] | None
+    ) -> int:
         failure: list[BaseException] = []
 
         def report(share: float, _user: object) -> bool:
@@ -87,6 +91,7 @@ class Model:
         params = library.llama_model_default_params()
         params.n_gpu_layers = 0
         params.vocab_only = vocab_only
+        params.use_extra_bufts = repack
         # Kept in a name: llama.cpp calls it until the load is over.
         callback = library.llama_progress_callback(report)
         params.progress_callback = callback

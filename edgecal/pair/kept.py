@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecal.cache import CaptureCache, DigestMemo, identify_files
 from edgecal.gguf import CONTENT_REVISION, content_sha256, find_shards
+from edgecal.pair.loaded import wants_repacking
 from edgecal.pair.observation import ObserveProgress, ObserveRequest
 
 if TYPE_CHECKING:
@@ -117,5 +118,6 @@ def _context(request: ObserveRequest, label: str, digest: str) -> dict[str, Any]
         "revision": ANSWER_REVISION,
         "llama_cpp": describe_llama_cpp(),
         "system_info": system_info(),
+        "repack": wants_repacking(request.path),
         **{f"settings.{name}": value for name, value in settings.items() if name not in loose},
     }

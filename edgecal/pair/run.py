@@ -101,10 +101,11 @@ def check(
     *,
     options: RunOptions,
     on_progress: RoleProgress | None = None,
+    worker: Worker | None = None,
 ) -> None:
     """Checks that prompts fit a model, from its vocabulary alone; raises as `observe` would."""
     request = _request(path, role, prompts, options)
-    _run("edgecal.pair.resolve:check_prompts", request, role, options, on_progress)
+    _run("edgecal.pair.resolve:check_prompts", request, role, options, on_progress, worker)
 
 
 def find_misfits(

@@ -271,11 +271,12 @@ def test_importing_the_settings_loads_no_llama_cpp() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [({}, "passive"), ({"GOMP_SPINCOUNT": "7"}, "None")])
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "passive 1000"), ({"GOMP_SPINCOUNT": "7"}, "None 7")])
 def test_waiting_threads_sleep_unless_told_otherwise(chosen: dict[str, str], expected: str) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     environment = {key: value for key, value in os.environ.items() if key not in names} | chosen
-    code = "import os, edgecal.llama.library as l; l.load_library(); print(os.environ.get('OMP_WAIT_POLICY'))"
+    code = "import os, edgecal.llama.library as l; l.load_library(); get = os.environ.get; "
+    code += "print(get('OMP_WAIT_POLICY'), get('GOMP_SPINCOUNT'))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
     )

@@ -26,6 +26,7 @@ if sys.platform == "linux":
 
 __all__ = ["claimed", "leased", "wait_for_lock"]
 
+_PAUSES_S = (0.001, 0.002, 0.004, 0.008)
 WAIT_S = 60.0  # for another edgecal that is editing the file
 
 
@@ -43,7 +44,7 @@ def leased(descriptor: int) -> Iterator[bool]:
     try:
         # Who waits is announced by a signal. SIGIO would end the process; SIGURG is ignored unless asked for.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        _take_lease(descriptor)
     except OSError:
         yield False
         return
@@ -51,6 +52,18 @@ def leased(descriptor: int) -> Iterator[bool]:
         yield True
     finally:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def _take_lease(descriptor: int) -> None:
+    """OSError if somebody else has the file open for longer than a moment, for which the kernel itself may hold it."""
+    for pause_s in _PAUSES_S:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except BlockingIOError:
+            time.sleep(pause_s)
+        else:
+            return
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 
 
 @contextlib.contextmanager

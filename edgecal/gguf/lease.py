@@ -57,12 +57,10 @@ def leased(descriptor: int) -> Iterator[bool]:
 def _take_lease(descriptor: int) -> None:
     """OSError if somebody else has the file open for longer than a moment, for which the kernel itself may hold it."""
     for pause_s in _PAUSES_S:
-        try:
+        with contextlib.suppress(BlockingIOError):
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        except BlockingIOError:
-            time.sleep(pause_s)
-        else:
             return
+        time.sleep(pause_s)
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecal.llama.settings import CaptureSettings
 from edgecal.prompts.model import Prompt
 
-__all__ = ["Observation", "ObserveProgress", "ObserveRequest"]
+__all__ = ["Observation", "ObserveProgress", "ObserveRequest", "widen"]
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,12 @@ class Observation:
         k_max = max(self.final_logits.shape[1], other.final_logits.shape[1])
         layers = lens = None
         if self.layer_logits is not None and other.layer_logits is not None:
-            layers = np.concatenate([_widen(self.layer_logits, k_max), _widen(other.layer_logits, k_max)])
+            layers = np.concatenate([widen(self.layer_logits, k_max), widen(other.layer_logits, k_max)])
         if self.lens_errors is not None and other.lens_errors is not None:
             lens = np.concatenate([self.lens_errors, other.lens_errors])
         return replace(
             self,
-            final_logits=np.concatenate(
-                [_widen(self.final_logits, k_max), _widen(other.final_logits, k_max)]
-            ),
+            final_logits=np.concatenate([widen(self.final_logits, k_max), widen(other.final_logits, k_max)]),
             layer_logits=layers,
             choice_mass=np.concatenate([self.choice_mass, other.choice_mass]),
             outside=self.outside + other.outside,
@@ -140,7 +138,8 @@ class Observation:
         )
 
 
-def _widen(logits: NDArray[np.float32], k_max: int) -> NDArray[np.float32]:
+def widen(logits: NDArray[np.float32], k_max: int) -> NDArray[np.float32]:
+    """Logits with their last axis filled up to k_max choices, by minus infinity."""
     missing = k_max - logits.shape[-1]
     widths = [(0, 0)] * (logits.ndim - 1) + [(0, missing)]
     return np.pad(logits, widths, constant_values=-np.inf) if missing else logits

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecal.pair.kept import AnswerCache
 from edgecal.pair.loaded import LOADED
-from edgecal.pair.observation import Observation, ObserveProgress, ObserveRequest
+from edgecal.pair.observation import Observation, ObserveProgress, ObserveRequest, widen
 from edgecal.pair.resolve import read_vocabulary, resolve_prompts
 
 if TYPE_CHECKING:
@@ -114,10 +113,10 @@ def _gather(
     complete = [answer for answer in answers if answer is not None]
     assert len(complete) == len(answers)
     k_max = max(len(answer["final_logits"]) for answer in complete)
-    final = np.stack([_widen(answer["final_logits"], k_max) for answer in complete])
+    final = np.stack([widen(answer["final_logits"], k_max) for answer in complete])
     layers = lens = None
     if request.layers:
-        layers = np.stack([_widen(answer["layer_logits"], k_max) for answer in complete])
+        layers = np.stack([widen(answer["layer_logits"], k_max) for answer in complete])
         lens = np.array([float(answer["lens_error"]) for answer in complete])
 
     def outside(answer: Answer, item: ResolvedPrompt) -> str | None:
@@ -138,11 +137,6 @@ def _gather(
         peak_memory_bytes=_peak_memory_bytes(),
         warnings=(*cache.warnings, *(() if request.settings.is_exact else (_NOT_EXACT,))),
     )
-
-
-def _widen(logits: NDArray[np.float32], k_max: int) -> NDArray[np.float32]:
-    widths = [(0, 0)] * (logits.ndim - 1) + [(0, k_max - logits.shape[-1])]
-    return np.pad(logits, widths, constant_values=-np.inf)
 
 
 def _peak_memory_bytes() -> int:

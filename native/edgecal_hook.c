@@ -4,13 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NOT_A_BLOCK = -1 };
+enum { NOT_A_BLOCK = -1, MAX_NAME_BYTES = 31 };
 
 struct edgecal_capture {
     edgecal_getters getters;
     int32_t n_layer;
-    int32_t n_embd;
-    size_t row_bytes;
+    char name[MAX_NAME_BYTES + 1]; /* with the hyphen */
+    size_t name_bytes;
+    int64_t n_streams;
+    bool by_stream;
+    size_t row_bytes; /* of one stream of one token */
 
     float *destination;
     uint8_t *captured;
@@ -32,14 +35,13 @@ struct edgecal_capture {
 
 int32_t edgecal_hook_abi(void) { return EDGECAL_HOOK_ABI; }
 
-/* The number in `l_out-<number>`, NOT_A_BLOCK for any other name. Digits only, no leading zero, so that
+/* The number in `<name>-<number>`, NOT_A_BLOCK for any other name. Digits only, no leading zero, so that
  * names that merely begin alike ("l_out-0 (view)") are others. Numbers too large for a block become INT32_MAX. */
-static int32_t block_of(const char *name) {
-    static const char prefix[] = "l_out-";
-    if (name == NULL || strncmp(name, prefix, sizeof prefix - 1) != 0) {
+static int32_t block_of(const edgecal_capture *capture, const char *name) {
+    if (name == NULL || strncmp(name, capture->name, capture->name_bytes) != 0) {
         return NOT_A_BLOCK;
     }
-    const char *digit = name + sizeof prefix - 1;
+    const char *digit = name + capture->name_bytes;
     if (*digit == '\0' || (digit[0] == '0' && digit[1] != '\0')) {
         return NOT_A_BLOCK;
     }
@@ -87,8 +89,8 @@ static void record(edgecal_capture *capture, int32_t code, int32_t block, const 
         report.got_element_bytes = (int64_t)capture->getters.element_size(tensor);
     }
     if (capture->microbatch < capture->n_microbatches) {
-        report.expected_rows = capture->microbatches[capture->microbatch].n_tokens;
-        report.expected_outputs = capture->microbatches[capture->microbatch].n_outputs;
+        report.expected_rows = capture->n_streams * capture->microbatches[capture->microbatch].n_tokens;
+        report.expected_outputs = capture->n_streams * capture->microbatches[capture->microbatch].n_outputs;
     }
     capture->report = report;
 }
@@ -106,12 +108,18 @@ static void forget_plan(edgecal_capture *capture) {
     capture->pending_block = NOT_A_BLOCK;
 }
 
-edgecal_capture *edgecal_capture_new(const edgecal_getters *getters, int32_t n_layer, int32_t n_embd) {
+edgecal_capture *edgecal_capture_new(const edgecal_getters *getters, int32_t n_layer,
+                                     const edgecal_residual *residual) {
     if (getters == NULL || getters->get_name == NULL || getters->nrows == NULL || getters->nbytes == NULL ||
         getters->element_size == NULL || getters->is_contiguous == NULL || getters->tensor_get == NULL) {
         return NULL;
     }
-    if (n_layer <= 0 || n_embd <= 0) {
+    if (n_layer <= 0 || residual == NULL || residual->n_embd <= 0 || residual->n_streams <= 0 ||
+        residual->name == NULL) {
+        return NULL;
+    }
+    const size_t name_bytes = strlen(residual->name);
+    if (name_bytes == 0 || name_bytes >= MAX_NAME_BYTES) {
         return NULL;
     }
     edgecal_capture *capture = calloc(1, sizeof *capture);
@@ -120,8 +128,12 @@ edgecal_capture *edgecal_capture_new(const edgecal_getters *getters, int32_t n_l
     }
     capture->getters = *getters;
     capture->n_layer = n_layer;
-    capture->n_embd = n_embd;
-    capture->row_bytes = (size_t)n_embd * sizeof(float);
+    memcpy(capture->name, residual->name, name_bytes);
+    capture->name[name_bytes] = '-';
+    capture->name_bytes = name_bytes + 1;
+    capture->n_streams = residual->n_streams;
+    capture->by_stream = residual->by_stream;
+    capture->row_bytes = (size_t)residual->n_embd * sizeof(float);
     capture->report = empty_report();
     forget_plan(capture);
     return capture;
@@ -209,8 +221,8 @@ static bool check_tensor(edgecal_capture *capture, int32_t block, const struct g
     const size_t n_bytes = capture->getters.nbytes(tensor);
     const bool is_last = block == capture->n_layer - 1;
 
-    *outputs_only = n_rows != part->n_tokens;
-    if (n_rows != part->n_tokens && !(is_last && n_rows == part->n_outputs)) {
+    *outputs_only = n_rows != capture->n_streams * part->n_tokens;
+    if (*outputs_only && !(is_last && n_rows == capture->n_streams * part->n_outputs)) {
         record(capture, EDGECAL_ROW_COUNT, block, tensor);
         return false;
     }
@@ -254,6 +266,10 @@ static void copy_rows(edgecal_capture *capture, const struct ggml_tensor *tensor
     const edgecal_microbatch *part = &capture->microbatches[capture->pending_microbatch];
     const size_t block = (size_t)capture->pending_block;
     const size_t n_layer = (size_t)capture->n_layer;
+    const size_t n_streams = (size_t)capture->n_streams;
+    const size_t n_rows = (size_t)(capture->pending_outputs_only ? part->n_outputs : part->n_tokens);
+    const size_t n_pieces = capture->by_stream ? n_streams : 1;
+    const size_t piece_bytes = capture->row_bytes * n_streams / n_pieces;
     for (int32_t r = part->row_begin; r < part->row_end; ++r) {
         const edgecal_row *row = &capture->rows[r];
         const int32_t source = capture->pending_outputs_only ? row->output_row : row->token_row;
@@ -262,8 +278,11 @@ static void copy_rows(edgecal_capture *capture, const struct ggml_tensor *tensor
             return;
         }
         const size_t slot = (size_t)row->prompt * n_layer + block;
-        capture->getters.tensor_get(tensor, capture->destination + slot * (size_t)capture->n_embd,
-                                    (size_t)source * capture->row_bytes, capture->row_bytes);
+        char *target = (char *)capture->destination + slot * n_streams * capture->row_bytes;
+        for (size_t piece = 0; piece < n_pieces; ++piece) {
+            capture->getters.tensor_get(tensor, target + piece * piece_bytes,
+                                        (piece * n_rows + (size_t)source) * piece_bytes, piece_bytes);
+        }
         capture->captured[slot] = 1;
     }
 }
@@ -273,7 +292,7 @@ bool edgecal_capture_eval(struct ggml_tensor *tensor, bool ask, void *user) {
     if (capture->report.code != EDGECAL_OK) {
         return !ask;
     }
-    const int32_t block = block_of(capture->getters.get_name(tensor));
+    const int32_t block = block_of(capture, capture->getters.get_name(tensor));
     if (ask) {
         return block != NOT_A_BLOCK && want(capture, block, tensor);
     }

@@ -1,8 +1,8 @@
 /* The residual stream of chosen token rows, copied out of llama.cpp while it computes.
  *
- * Job: an eval callback for llama.cpp that recognises the tensors named `l_out-<il>` (the residual stream
- * after block il), checks them, and copies the wanted rows into a float32 array [n_prompts, n_layer, n_embd]
- * that the caller owns.
+ * Job: an eval callback for llama.cpp that recognises the tensors named `<name>-<il>` (the residual stream
+ * after block il; most models call it `l_out`), checks them, and copies the wanted tokens into a float32 array
+ * [n_prompts, n_layer, n_streams * n_embd] that the caller owns.
  *
  * What it does not know: ggml's and llama.cpp's headers and struct layouts (tensors are opaque; everything is
  * asked through functions whose addresses the caller hands over), models, tokens, splitting rules, Python.
@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature, a struct or a code below changes; the loader compares it. */
-#define EDGECAL_HOOK_ABI 1
+#define EDGECAL_HOOK_ABI 2
 
 struct ggml_tensor; /* opaque, and never defined here */
 
@@ -48,11 +48,20 @@ typedef struct edgecal_getters {
     void (*tensor_get)(const struct ggml_tensor *tensor, void *data, size_t offset, size_t size);
 } edgecal_getters;
 
+/* How a model lays out the residual stream after a block. A token has n_streams rows of n_embd floats; they are
+ * neighbours, or, with `by_stream`, all tokens of one stream come before those of the next. */
+typedef struct edgecal_residual {
+    const char *name; /* in front of the hyphen and the block's number; copied */
+    int32_t n_embd;
+    int32_t n_streams;
+    bool by_stream;
+} edgecal_residual;
+
 /* One token whose residual stream is wanted. */
 typedef struct edgecal_row {
     int32_t token_row;  /* its row among all tokens of its micro-batch */
     int32_t output_row; /* its row among the tokens whose logits were asked for, or -1 if it is none of them */
-    int32_t prompt;     /* which [n_layer, n_embd] of the destination it fills */
+    int32_t prompt;     /* which [n_layer, n_streams * n_embd] of the destination it fills */
 } edgecal_row;
 
 /* One micro-batch, in the order of computation. Its wanted rows are rows[row_begin .. row_end). */
@@ -85,23 +94,23 @@ typedef struct edgecal_report {
     int64_t got_rows;
     int64_t got_bytes;
     int64_t got_element_bytes;
-    int64_t expected_rows;     /* tokens of the micro-batch */
-    int64_t expected_outputs;  /* outputs of the micro-batch */
+    int64_t expected_rows;     /* tokens of the micro-batch, times n_streams */
+    int64_t expected_outputs;  /* outputs of the micro-batch, times n_streams */
     int64_t expected_row_bytes;
 } edgecal_report;
 
 EDGECAL_API int32_t edgecal_hook_abi(void);
 
-/* A capture object for a model of n_layer blocks and a residual stream of n_embd floats.
- * NULL if a size is not positive, a getter is missing or memory is short. */
+/* A capture object for a model of n_layer blocks. NULL if a size is not positive, the name is empty or longer
+ * than 31 bytes, a getter is missing or memory is short. */
 EDGECAL_API edgecal_capture *edgecal_capture_new(const edgecal_getters *getters, int32_t n_layer,
-                                                 int32_t n_embd);
+                                                 const edgecal_residual *residual);
 
 /* Frees the object; NULL is allowed. */
 EDGECAL_API void edgecal_capture_free(edgecal_capture *capture);
 
-/* Prepares one decode and forgets the previous one. `destination` is float32 [n_prompts, n_layer, n_embd] and
- * `captured` uint8 [n_prompts, n_layer]; both stay the caller's and must live until the decode is over. The
+/* Prepares one decode and forgets the previous one. `destination` is float32 [n_prompts, n_layer,
+ * n_streams * n_embd] and `captured` uint8 [n_prompts, n_layer]; both stay the caller's and must live until the decode is over. The
  * other arrays are copied. A flag in `captured` is set to 1 once its row has been copied, and never cleared.
  * False, with nothing planned, if the plan contradicts itself or memory is short. */
 EDGECAL_API bool edgecal_capture_plan(edgecal_capture *capture, float *destination, uint8_t *captured,

@@ -43,6 +43,7 @@ static void tensor_get(const struct ggml_tensor *tensor, void *data, size_t offs
     memcpy(data, (const char *)tensor->data + offset, size);
 }
 
+static const edgecal_residual RESIDUAL = {"l_out", N_EMBD, 1, false};
 static const edgecal_getters GETTERS = {get_name, nrows, nbytes, element_size, is_contiguous, tensor_get};
 
 /* Two micro-batches of 5 and 2 tokens. Prompts 2 and 0 end in the first, 1 in the second. */
@@ -57,7 +58,7 @@ typedef struct {
 
 static fixture set_up(const edgecal_microbatch *parts, int32_t n_parts, const edgecal_row *rows, int32_t n_rows) {
     fixture f;
-    f.capture = edgecal_capture_new(&GETTERS, N_LAYER, N_EMBD);
+    f.capture = edgecal_capture_new(&GETTERS, N_LAYER, &RESIDUAL);
     f.destination = malloc(sizeof(float) * N_PROMPTS * N_LAYER * N_EMBD);
     f.captured = calloc(N_PROMPTS * N_LAYER, 1);
     if (f.capture == NULL || f.destination == NULL || f.captured == NULL) {
@@ -137,6 +138,50 @@ static void test_rows_are_copied(void) {
             CHECK(f.captured[i] == 1);
         }
         CHECK(tear_down(f).code == EDGECAL_OK);
+    }
+}
+
+/* Two streams of 2 floats under another name, their rows side by side or one stream after the other. */
+static void test_streams(void) {
+    enum { WIDTH = N_EMBD / 2, N_TOKENS = 5, N_OUTPUTS = 2 };
+    for (int by_stream = 0; by_stream <= 1; ++by_stream) {
+        const edgecal_residual residual = {"l_last", WIDTH, 2, by_stream == 1};
+        fixture f = set_up(PARTS, 1, ROWS, 2);
+        edgecal_capture_free(f.capture);
+        f.capture = edgecal_capture_new(&GETTERS, N_LAYER, &residual);
+        CHECK(edgecal_capture_plan(f.capture, f.destination, f.captured, N_PROMPTS, PARTS, 1, ROWS, 2));
+        for (int il = 0; il < N_LAYER; ++il) {
+            const int n_rows = il == N_LAYER - 1 ? N_OUTPUTS : N_TOKENS;
+            float data[2 * N_TOKENS * WIDTH]; /* 100 * token + 10 * stream + place */
+            for (int i = 0; i < 2 * n_rows; ++i) {
+                const int token = by_stream ? i % n_rows : i / 2;
+                const int stream = by_stream ? i / n_rows : i % 2;
+                for (int j = 0; j < WIDTH; ++j) {
+                    data[i * WIDTH + j] = (float)(100 * token + 10 * stream + j);
+                }
+            }
+            char name[32];
+            snprintf(name, sizeof name, "l_last-%d", il);
+            struct ggml_tensor tensor = {name, 2 * n_rows, sizeof(float) * 2 * (size_t)n_rows * WIDTH, 4, true, data};
+            CHECK(edgecal_capture_eval(&tensor, true, f.capture));
+            CHECK(edgecal_capture_eval(&tensor, false, f.capture));
+            for (int j = 0; j < N_EMBD; ++j) {
+                const int place = 10 * (j / WIDTH) + j % WIDTH;
+                CHECK(value(f, 2, il, j) == (float)(100 * (n_rows == N_OUTPUTS ? 0 : 1) + place));
+                CHECK(value(f, 0, il, j) == (float)(100 * (n_rows == N_OUTPUTS ? 1 : 4) + place));
+            }
+        }
+        CHECK(tear_down(f).code == EDGECAL_OK);
+
+        f = set_up(PARTS, 1, ROWS, 2);
+        edgecal_capture_free(f.capture);
+        f.capture = edgecal_capture_new(&GETTERS, N_LAYER, &residual);
+        CHECK(edgecal_capture_plan(f.capture, f.destination, f.captured, N_PROMPTS, PARTS, 1, ROWS, 2));
+        struct ggml_tensor one_stream = {"l_last-0", N_TOKENS, sizeof(float) * N_TOKENS * WIDTH, 4, true, NULL};
+        CHECK(!edgecal_capture_eval(&one_stream, true, f.capture));
+        const edgecal_report report = tear_down(f);
+        CHECK(report.code == EDGECAL_ROW_COUNT && report.got_rows == 5 && report.expected_rows == 10);
+        CHECK(report.expected_outputs == 4);
     }
 }
 
@@ -272,7 +317,7 @@ static void test_wanted_token_without_output(void) {
 static bool plans(edgecal_microbatch part, edgecal_row row) {
     float destination[N_PROMPTS * N_LAYER * N_EMBD];
     uint8_t captured[N_PROMPTS * N_LAYER];
-    edgecal_capture *capture = edgecal_capture_new(&GETTERS, N_LAYER, N_EMBD);
+    edgecal_capture *capture = edgecal_capture_new(&GETTERS, N_LAYER, &RESIDUAL);
     const bool planned = edgecal_capture_plan(capture, destination, captured, N_PROMPTS, &part, 1, &row, 1);
     edgecal_capture_free(capture);
     return planned;
@@ -293,10 +338,17 @@ static void test_unsound_plans_are_refused(void) {
     }
     edgecal_getters getters = GETTERS;
     getters.nbytes = NULL;
-    CHECK(edgecal_capture_new(&getters, N_LAYER, N_EMBD) == NULL);
-    CHECK(edgecal_capture_new(NULL, N_LAYER, N_EMBD) == NULL);
-    CHECK(edgecal_capture_new(&GETTERS, 0, N_EMBD) == NULL);
-    CHECK(edgecal_capture_new(&GETTERS, N_LAYER, -1) == NULL);
+    CHECK(edgecal_capture_new(&getters, N_LAYER, &RESIDUAL) == NULL);
+    CHECK(edgecal_capture_new(NULL, N_LAYER, &RESIDUAL) == NULL);
+    CHECK(edgecal_capture_new(&GETTERS, 0, &RESIDUAL) == NULL);
+    CHECK(edgecal_capture_new(&GETTERS, N_LAYER, NULL) == NULL);
+    const edgecal_residual bad[] = {
+        {"l_out", -1, 1, false}, {"l_out", N_EMBD, 0, false}, {NULL, N_EMBD, 1, false},
+        {"", N_EMBD, 1, false},  {"a name of thirty-one characters", N_EMBD, 1, false},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
+        CHECK(edgecal_capture_new(&GETTERS, N_LAYER, &bad[i]) == NULL);
+    }
     edgecal_capture_free(NULL);
 }
 
@@ -315,6 +367,7 @@ static void test_two_captures_do_not_meet(void) {
 int main(void) {
     CHECK(edgecal_hook_abi() == EDGECAL_HOOK_ABI);
     test_rows_are_copied();
+    test_streams();
     test_nothing_is_asked_for_where_no_row_is_wanted();
     test_names_match_exactly();
     test_unfit_tensors();

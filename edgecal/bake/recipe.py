@@ -1,7 +1,6 @@
 """What has to be divided so that all logits of a model are divided: facts by architecture, tensors by name.
 
-Facts of llama.cpp as of the release that edgecal is pinned to (its `src/models/*.cpp`), beside those of
-`edgecal.lens.transforms`. Two ways, the exacter one first:
+The facts are those of `edgecal.architectures`, the table that the lens follows too. Two ways, the exacter one first:
 
 - the model's own logit scale, a key: Cohere multiplies by it, Granite and MiniCPM divide. Only where the file
   has that key: a runtime that knows the model reads what its files have, not what they could have.
@@ -19,51 +18,22 @@ from typing import Any
 
 import numpy as np
 
+from edgecal.architectures import family_of, refusal_of, transform_of
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.split import ShardSet
 from edgecal.gguf.tensors import TensorInfo
 from edgecal.gguf.values import Value, ValueType
-from edgecal.lens.transforms import logit_keys, reads_head_bias, transform_of
 
 __all__ = ["Recipe", "divided", "find_recipe", "is_known", "why_check"]
 
-# Every architecture whose graph was read: one norm, one head, at most a scale and a cap behind it.
-_KNOWN = frozenset(
-    """
-    afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet bloom chameleon chatglm
-    codeshell cogvlm cohere2 cohere2moe command-r dbrx deci deepseek deepseek2 deepseek2-ocr deepseek32 deepseek4
-    dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe exaone4 falcon falcon-h1 gemma gemma2 gemma3 gemma4
-    glm-dsa glm4 glm4moe glm5-next gpt-oss gpt2 gptneox granite granite_swa granitehybrid granitemoe graniteswitch
-    grok grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3 hy_v4 internlm2 jais jais2 jamba kimi-k3 kimi-linear
-    laguna lfm2 lfm2moe llama llama4 maincoder mamba mamba2 maple mellum mimo2 minicpm minicpm3 minimax-01
-    minimax-m2 minimax-m3 mistral3 mistral4 mpt muse-glimmer nanbeige nemotron nemotron_h nemotron_h_moe olmo2
-    olmoe openelm orion paddleocr pangu-embedded phi2 phi3 phimoe plamo plamo2 plamo3 plm qwen qwen2 qwen2moe
-    qwen2vl qwen3 qwen35 qwen35moe qwen3moe qwen3next qwen3vl qwen3vlmoe refact rwkv6 rwkv6qwen2 rwkv7 seed_oss
-    smallthinker smollm3 spark2_5 stablelm starcoder starcoder2 step35 talkie xverse
-    """.split()
-)
-
 _NO_NORM_WEIGHT = "its final norm has no weight and its logits no scale, so there is nothing small to divide"
-_NOT_CAUSAL = "it does not predict one next token from the tokens before it"
-_DRAFTS = "it only drafts for another model, whose logits count"
-_AUDIO = "its output is audio, not text"
 _REFUSED = {
     "olmo": _NO_NORM_WEIGHT,
     "hrm_text": _NO_NORM_WEIGHT,
     "qwen4exp": "its streams are mixed after the final norm, so that no weight divides all logits",
     "gemma3n": "its soft cap of 30 is fixed in llama.cpp, which ignores the key, so it cannot be divided",
-    **dict.fromkeys(("dflash", "eagle3", "gemma4-assistant"), _DRAFTS),
-    **dict.fromkeys(("pockettts", "qwen3tts", "wavtokenizer-dec"), _AUDIO),
-    **dict.fromkeys(
-        "bert clip dream eurobert gemma-embedding jina-bert-v2 jina-bert-v3 llada llada-moe llama-embed "
-        "modern-bert neo-bert nomic-bert nomic-bert-moe rnd1 t5 t5encoder".split(),
-        _NOT_CAUSAL,
-    ),
 }
-
-# LFM2's final norm bears the name that elsewhere is the embedding's.
-_NORM_IS_CALLED_TOKEN_EMBD_NORM = frozenset({"lfm2", "lfm2moe"})
 
 # Largest allowed difference between baked logits times tau and the original's: rms over the spread of logits.
 KEY_BOUND = 1e-6
@@ -95,7 +65,7 @@ class Recipe:
 
 def is_known(architecture: str) -> bool:
     """Whether the architecture's graph was read; one that was not is baked only if the check proves it right."""
-    return architecture in _KNOWN
+    return family_of(architecture).is_known
 
 
 def why_check(architecture: str, recipe: Recipe) -> str | None:
@@ -132,20 +102,21 @@ def find_recipe(shards: ShardSet, tau: float) -> Recipe:
         )
     n_embd, head_type = (head[1].ne or (1,))[0], head[1].type_name
     transform = transform_of(architecture, n_embd, header.get, header.path)
-    names = logit_keys(architecture)
+    family = family_of(architecture)
+    has_scale_key = family.scale in ("multiplies", "divides")
     keys: dict[str, Value] = {}
     tensors: tuple[str, ...] = ()
     scale_key = f"{architecture}.logit_scale"
-    scale = _float_key(header, scale_key) if names.scale else None
+    scale = _float_key(header, scale_key) if has_scale_key else None
     if scale:
         keys[scale_key] = _float32(
-            header, scale_key, scale * tau if names.scale == "divides" else scale / tau
+            header, scale_key, scale * tau if family.scale == "divides" else scale / tau
         )
     else:
         tensors = _tensors_in_front_of_the_logits(shards, architecture)
     if transform.soft_cap is not None:
         cap_key = f"{architecture}.final_logit_softcapping"
-        if names.soft_cap == "fixed":
+        if family.soft_cap == "fixed":
             raise _refusal(header, architecture, "its soft cap is fixed in llama.cpp and cannot be divided")
         _float_key(header, cap_key)
         keys[cap_key] = _float32(header, cap_key, transform.soft_cap / tau)
@@ -169,7 +140,7 @@ def divided(data: bytes, tau: float, where: str) -> bytes:
 
 def _check_bakeable(shards: ShardSet, architecture: str) -> None:
     header = shards.header
-    reason = _REFUSED.get(architecture)
+    reason = refusal_of(architecture) or _REFUSED.get(architecture)
     if reason is not None:
         raise _refusal(header, architecture, reason)
     kind = header.get("general.type")
@@ -189,13 +160,11 @@ def _check_bakeable(shards: ShardSet, architecture: str) -> None:
 
 
 def _tensors_in_front_of_the_logits(shards: ShardSet, architecture: str) -> tuple[str, ...]:
-    norm = "output_norm"
-    if architecture in _NORM_IS_CALLED_TOKEN_EMBD_NORM and shards.find_tensor("output_norm.weight") is None:
-        norm = "token_embd_norm"
-    if shards.find_tensor(f"{norm}.weight") is None:
+    norm = family_of(architecture).norm_tensor
+    if norm is None or shards.find_tensor(f"{norm}.weight") is None:
         raise _refusal(shards.header, architecture, _NO_NORM_WEIGHT)
     wanted = [f"{norm}.weight", f"{norm}.bias"]
-    if reads_head_bias(architecture):
+    if family_of(architecture).head_bias:
         wanted.append("output.bias")
     found = [item for item in map(shards.find_tensor, wanted) if item is not None]
     for path, info in found:

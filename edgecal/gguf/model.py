@@ -5,6 +5,7 @@ Knows what makes llama.cpp abort or fail with an unhelpful message. Does not com
 
 from __future__ import annotations
 
+from edgecal.architectures import refusal_of
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.split import COUNT_KEY, TENSORS_KEY
@@ -18,7 +19,7 @@ MAX_BLOCKS = 512  # llama.cpp aborts the process on more
 def check_model(header: Header) -> None:
     """InputError, one line, unless the file (of a split model the first) can be loaded as a model.
 
-    Refused: no tensors, no architecture, an adapter or projector, a block count that is missing, not a
+    Refused: no tensors, no architecture or one that predicts no next token, an adapter or projector, a block count that is missing, not a
     whole number, zero, or more than llama.cpp can take, no word on the tokenizer (`no_vocab` is one).
     """
     path = header.path
@@ -29,6 +30,11 @@ def check_model(header: Header) -> None:
     if not architecture:
         raise InputError(
             f"{path}: general.architecture is missing; this is not a model that llama.cpp can run"
+        )
+    if (reason := refusal_of(architecture)) is not None:
+        raise InputError(
+            f"{path}: a model of the architecture {architecture} cannot be used: {reason}; "
+            "edgecal needs a causal language model"
         )
     if not header.has_tensors and not _has_tensors_elsewhere(header):
         raise InputError(f"{path}: holds no tensors (a vocabulary or an empty model); give the model itself")

@@ -1,11 +1,13 @@
 """The end of a model, read from its GGUF: final norm, head rows for the wanted tokens, logit transforms.
 
 Finds the tensors and puts them together. Bytes are read in `rows`, facts on architectures are in
-`transforms`, numbers are crunched in `project`; whether the result is right is found out in `check`.
+`edgecal.architectures`, numbers are crunched in `project` and `merge`; whether the result is right is found out in
+`check`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecal.architectures import family_of, norm_of, stream_of, transform_of
+from edgecal.architectures.ending import RMS_NORM_EPS
 from edgecal.errors import ModelError
 from edgecal.gguf import Header, ShardSet, TensorInfo
+from edgecal.lens.merge import MERGE_TENSORS, Merger
 from edgecal.lens.rows import n_rows_of, read_rows, read_vector
-from edgecal.lens.transforms import norm_of, reads_head_bias, transform_of
 
 __all__ = ["Head", "read_head"]
 
-# LFM2's converter gave the final norm the name of the embedding norm. BLOOM has both, so this comes second.
-_NORM_NAMES = ("output_norm", "token_embd_norm")
+MIX_EPS = "hyper_connection.epsilon"
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What turns a residual stream into the logits of r tokens: `transform(rows . norm(h) + row_bias)`.
+    """What turns a residual stream into the logits of r tokens: `transform(rows . norm(merge(h)) + row_bias)`.
 
     Attributes
     ----------
@@ -37,6 +40,8 @@ class Head:
     rows: float32 [r, n_embd], dequantized; row_bias: float32 [r], zeros where there is none.
     logit_scale: multiplies the logits; soft_cap: c in c * tanh(x / c) after that, or None.
     n_vocab: rows of the whole head; type_name: how it is stored (Q6_K, ...); tied: it is the embedding.
+    normalized: false where no norm stands before the head (the merge has one).
+    merge: makes one stream of several; None where there is but one.
     """
 
     architecture: str
@@ -52,11 +57,18 @@ class Head:
     n_vocab: int
     type_name: str
     tied: bool
+    normalized: bool = True
+    merge: Merger | None = None
 
     @property
     def n_embd(self) -> int:
-        """Width of the residual stream."""
+        """Width of one residual stream."""
         return int(self.rows.shape[1])
+
+    @property
+    def width(self) -> int:
+        """Floats of a hidden state: n_embd for each of its streams."""
+        return self.n_embd * (1 if self.merge is None else self.merge.n_streams)
 
 
 def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer]) -> Head:
@@ -64,7 +76,8 @@ def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer]) -> Head
 
     `source` is what `find_shards` gives, or the header of a model's only file. Only those rows' bytes are
     read, whatever the size of the model. The head is `output.weight`, else the tied `token_embd.weight`; its
-    bias `output.bias`; the norm `output_norm.weight` and `.bias`, either of which may be missing.
+    bias `output.bias`; the norm's weight and bias, either of which may be missing, have the name that the table of
+    architectures gives.
 
     Raises
     ------
@@ -92,13 +105,12 @@ def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer]) -> Head
         )
     norm = norm_of(architecture, found.get, found.where)
     transform = transform_of(architecture, n_embd, found.get, found.where)
+    family = family_of(architecture)
     weight = bias = None
-    for name in _NORM_NAMES:
-        weight = found.vector(f"{name}.weight", n_embd)
-        bias = found.vector(f"{name}.bias", n_embd)
-        if weight is not None or bias is not None:
-            break
-    row_bias = found.vector("output.bias", n_vocab) if reads_head_bias(architecture) else None
+    if family.norm_tensor is not None:
+        weight = found.vector(f"{family.norm_tensor}.weight", n_embd)
+        bias = found.vector(f"{family.norm_tensor}.bias", n_embd)
+    row_bias = found.vector("output.bias", n_vocab) if family.head_bias else None
     row_scale = found.vector("output.scale", 1) if info.type_name == "NVFP4" else None
     rows = read_rows(path, info, ids)
     return Head(
@@ -115,7 +127,35 @@ def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer]) -> Head
         n_vocab=n_vocab,
         type_name=info.type_name,
         tied=tied,
+        normalized=family.norm is not None,
+        merge=None if family.merge is None else _read_merger(found, n_embd),
     )
+
+
+def _read_merger(found: _Finder, n_embd: int) -> Merger:
+    """The merge of an architecture that has one."""
+    kind = family_of(found.architecture).merge
+    assert kind is not None
+    n_streams = stream_of(found.architecture, found.get, found.where).n_streams
+    width = n_streams * n_embd
+    # Sizes in numpy's order; None: any.
+    shapes: dict[str, tuple[tuple[int | None, int | None], ...]] = {
+        "sigmoid": ((n_streams, width), (1, 1), (1, n_streams)),
+        "mean": (),
+        "gated": ((None, None), (None, width), (width, None)),
+        "altup": (((n_streams - 1) * n_embd, n_embd),),
+    }
+    tensors = tuple(
+        found.matrix(name, shape) for name, shape in zip(MERGE_TENSORS[kind], shapes[kind], strict=True)
+    )
+    if kind == "gated" and (tensors[0].size != width or tensors[1].shape[0] != tensors[2].shape[1]):
+        raise ModelError(
+            f"{found.where}: {', '.join(MERGE_TENSORS[kind])} have sizes that do not fit {n_streams} streams of {n_embd}; "
+            "the file is damaged"
+        )
+    mix_eps = found.number(f"{found.architecture}.{MIX_EPS}") if kind == "sigmoid" else 0.0
+    norm_eps = 0.0 if kind in ("mean", "altup") else found.number(f"{found.architecture}.{RMS_NORM_EPS}")
+    return Merger(kind, n_streams, n_embd, norm_eps, mix_eps, tensors)
 
 
 class _Finder:
@@ -134,6 +174,28 @@ class _Finder:
 
     def tensor(self, name: str) -> tuple[Path, TensorInfo] | None:
         return self._shards.find_tensor(name)
+
+    def number(self, key: str) -> float:
+        value = self.get(key)
+        if not isinstance(value, float) or not math.isfinite(value):
+            raise ModelError(f"{self.where}: {key} is {value!r}, expected a number; the file is damaged")
+        return value
+
+    def matrix(self, name: str, shape: tuple[int | None, int | None]) -> NDArray[np.float32]:
+        """A whole tensor as float32 [n_rows, ne[0]]; `shape` is what it must be, None any size."""
+        place = self.tensor(name)
+        if place is None:
+            raise ModelError(
+                f"{self.where}: {name} is missing, which {self.architecture} needs; the file is damaged"
+            )
+        path, info = place
+        found = (n_rows_of(info), info.ne[0])
+        if any(wanted not in (None, size) for wanted, size in zip(shape, found, strict=True)):
+            raise ModelError(
+                f"{path}: {name} has {found[0]} rows of {found[1]}, expected {shape[0]} of {shape[1]}; "
+                "the file is damaged"
+            )
+        return read_rows(path, info, np.arange(found[0]))
 
     def vector(self, name: str, n: int) -> NDArray[np.float32] | None:
         place = self.tensor(name)

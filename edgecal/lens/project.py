@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgecal.jit import inner, kernel
 from edgecal.lens.head import Head
+from edgecal.lens.linear import dot
 
 __all__ = ["project"]
 
@@ -21,15 +22,16 @@ __all__ = ["project"]
 def project(hidden: NDArray[np.float32], head: Head, row_index: NDArray[np.int32]) -> NDArray[np.float32]:
     """Logits of chosen head rows for every prompt and block: the logit lens.
 
-    `z = transform(rows[j] . (norm(h) * weight + bias) + row_bias[j])` with
+    `z = transform(rows[j] . (norm(merge(h)) * weight + bias) + row_bias[j])` with
     RMSNorm `h / sqrt(mean(h^2) + eps)` (arXiv 1910.07467) or
     LayerNorm `(h - mean(h)) / sqrt(var(h) + eps)` (arXiv 1607.06450), and
-    `transform(x) = c * tanh(scale * x / c)` with a soft cap c, else `scale * x`.
+    `transform(x) = c * tanh(scale * x / c)` with a soft cap c, else `scale * x`; where blocks hand out several
+    streams, `merge` (`edgecal.lens.merge`) makes them one.
 
     Parameters
     ----------
-    hidden: float32 [n, n_layer, n_embd], the residual stream after each block.
-    head: as `read_head` gives it; `n_embd` must be the same.
+    hidden: float32 [n, n_layer, width], the residual stream after each block.
+    head: as `read_head` gives it; `width` must be the same.
     row_index: int32 [n, k_max], for each prompt the rows of `head.rows`; -1 is padding.
 
     Returns
@@ -41,21 +43,23 @@ def project(hidden: NDArray[np.float32], head: Head, row_index: NDArray[np.int32
     ------
     ValueError: shapes that do not fit each other, or a row that the head does not have.
     """
-    if hidden.ndim != 3 or hidden.shape[2] != head.n_embd:
-        raise ValueError(f"hidden has shape {hidden.shape}, expected [n, n_layer, {head.n_embd}]")
+    if hidden.ndim != 3 or hidden.shape[2] != head.width:
+        raise ValueError(f"hidden has shape {hidden.shape}, expected [n, n_layer, {head.width}]")
     if row_index.ndim != 2 or len(row_index) != len(hidden):
         raise ValueError(f"row_index has shape {row_index.shape}, expected [{len(hidden)}, k_max]")
     if row_index.size and not -1 <= row_index.min() <= row_index.max() < len(head.rows):
         raise ValueError(
             f"row_index holds {row_index.min()} to {row_index.max()}, expected -1 to {len(head.rows) - 1}"
         )
+    merged = hidden if head.merge is None else head.merge(hidden)
     return _project(
-        np.ascontiguousarray(hidden, np.float32),
+        np.ascontiguousarray(merged, np.float32),
         np.ascontiguousarray(row_index, np.int32),
         head.rows,
         head.row_bias,
         head.norm_weight,
         head.norm_bias,
+        head.normalized,
         head.centered,
         head.eps,
         head.logit_scale,
@@ -68,11 +72,16 @@ def _normalize(
     h: NDArray[np.float32],
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
+    normalized: bool,
     centered: bool,
     eps: float,
     out: NDArray[np.float64],
 ) -> None:
     n = h.shape[0]
+    if not normalized:
+        for e in range(n):
+            out[e] = np.float64(h[e])
+        return
     mean = 0.0
     if centered:
         for e in range(n):
@@ -87,27 +96,6 @@ def _normalize(
         out[e] = (np.float64(h[e]) - mean) * scale * np.float64(weight[e]) + np.float64(bias[e])
 
 
-@inner
-def _dot(x: NDArray[np.float64], row: NDArray[np.float32]) -> float:
-    """Eight running sums, added up in one fixed order: several times faster than one, and as repeatable."""
-    n = x.shape[0]
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = n - n % 8
-    for e in range(0, whole, 8):
-        s0 += x[e] * np.float64(row[e])
-        s1 += x[e + 1] * np.float64(row[e + 1])
-        s2 += x[e + 2] * np.float64(row[e + 2])
-        s3 += x[e + 3] * np.float64(row[e + 3])
-        s4 += x[e + 4] * np.float64(row[e + 4])
-        s5 += x[e + 5] * np.float64(row[e + 5])
-        s6 += x[e + 6] * np.float64(row[e + 6])
-        s7 += x[e + 7] * np.float64(row[e + 7])
-    total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
-    for e in range(whole, n):
-        total += x[e] * np.float64(row[e])
-    return total
-
-
 @kernel(parallel=True)
 def _project(
     hidden: NDArray[np.float32],
@@ -116,6 +104,7 @@ def _project(
     row_bias: NDArray[np.float32],
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
+    normalized: bool,
     centered: bool,
     eps: float,
     logit_scale: float,
@@ -128,13 +117,13 @@ def _project(
         i = task // n_layer
         il = task % n_layer
         x = np.empty(n_embd, np.float64)
-        _normalize(hidden[i, il], weight, bias, centered, eps, x)
+        _normalize(hidden[i, il], weight, bias, normalized, centered, eps, x)
         for k in range(k_max):
             j = row_index[i, k]
             if j < 0:
                 out[i, il, k] = -np.inf
                 continue
-            z = (_dot(x, rows[j]) + np.float64(row_bias[j])) * logit_scale
+            z = (dot(x, rows[j]) + np.float64(row_bias[j])) * logit_scale
             if soft_cap != 0.0:
                 z = soft_cap * math.tanh(z / soft_cap)
             out[i, il, k] = np.float32(z)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecal.architectures import PLAIN_STREAM, ResidualStream
 from edgecal.errors import InputError, ModelError
 from edgecal.llama.context import Context
 from edgecal.llama.library import steady_experts
@@ -42,7 +43,7 @@ class CapturedChunk:
     Attributes
     ----------
     indices: int64 [m], which prompts these are.
-    hidden: float32 [m, n_layer, n_embd], the residual stream after each block; None if not asked for.
+    hidden: float32 [m, n_layer, n_streams * n_embd], the residual stream after each block; None if not asked for.
     logits: float32 [m, n_vocab], llama.cpp's own.
     """
 
@@ -57,6 +58,7 @@ def capture(
     settings: CaptureSettings,
     *,
     hidden: bool,
+    stream: ResidualStream = PLAIN_STREAM,
     progress: Callable[[int, int], None] | None = None,
     plan: CapturePlan | None = None,
 ) -> Iterator[CapturedChunk]:
@@ -72,6 +74,7 @@ def capture(
     settings: how llama.cpp is run.
     hidden: also capture hidden states. Without, the native hook is neither loaded nor installed, so that
         models whose blocks cannot be read still give their logits.
+    stream: where the hidden states are found in this model's graph.
     progress: called with (prompts done, rows run of `plan.n_rows`) after each decode.
     plan: what `plan_for` gave for these very arguments, where the caller wanted to see it; None: made here.
 
@@ -88,7 +91,7 @@ def capture(
         model,
         prompts,
         settings,
-        hidden,
+        stream if hidden else None,
         progress,
         plan_for(model, prompts, settings) if plan is None else plan,
     )
@@ -110,11 +113,12 @@ def _run(
     model: Model,
     prompts: Sequence[NDArray[np.int32]],
     settings: CaptureSettings,
-    hidden: bool,
+    stream: ResidualStream | None,
     progress: Callable[[int, int], None] | None,
     plan: CapturePlan,
 ) -> Iterator[CapturedChunk]:
-    bytes_each = 4 * (model.n_vocab + (model.n_layer * model.n_embd if hidden else 0))
+    width = 0 if stream is None else stream.n_streams * model.n_embd
+    bytes_each = 4 * (model.n_vocab + model.n_layer * width)
     n_prompts_done = n_rows_done = 0
     for part in plan.contexts:
         with Context(
@@ -123,11 +127,12 @@ def _run(
             n_ctx_seq=part.n_ctx_seq,
             n_seq_max=part.n_seq_max,
             n_outputs_max=OUTPUT_ROWS,
-            hidden=hidden,
+            hidden=stream is not None,
+            stream=stream or PLAIN_STREAM,
         ) as context:
             runner = StepRunner(context, part, prompts)
             for steps in _chunks(part.steps, bytes_each):
-                slots = _Slots(model, [index for step in steps for index in _ends(step)], hidden)
+                slots = _Slots(model, [index for step in steps for index in _ends(step)], width)
                 for step in steps:
                     for batch in runner.decodes(step, slots.of_prompt):
                         context.decode(batch, slots.logits, slots.hidden, slots.captured)
@@ -141,14 +146,15 @@ def _run(
 class _Slots:
     """Arrays for the results of some prompts. What nothing was written to stays NaN, and is an error."""
 
-    def __init__(self, model: Model, indices: Sequence[int], hidden: bool) -> None:
+    def __init__(self, model: Model, indices: Sequence[int], width: int) -> None:
+        """`width`: floats of a hidden state; 0 for none."""
         n = len(indices)
         self._path = model.path
         self._indices = np.array(indices, dtype=np.int64)
         self.of_prompt = {index: slot for slot, index in enumerate(indices)}
         self.logits = np.full((n, model.n_vocab), np.nan, dtype=np.float32)
-        self.hidden = np.full((n, model.n_layer, model.n_embd), np.nan, dtype=np.float32) if hidden else None
-        self.captured = np.zeros((n, model.n_layer), dtype=np.uint8) if hidden else None
+        self.hidden = np.full((n, model.n_layer, width), np.nan, dtype=np.float32) if width else None
+        self.captured = np.zeros((n, model.n_layer), dtype=np.uint8) if width else None
 
     def chunk(self) -> CapturedChunk:
         if self.captured is not None and not self.captured.all():

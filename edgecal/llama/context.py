@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecal.architectures import PLAIN_STREAM, ResidualStream
 from edgecal.errors import ModelError
 from edgecal.llama.hook import HiddenCapture, PlannedRow
 from edgecal.llama.library import clear_log, ggml_addresses, last_error_lines, load_library
@@ -49,8 +50,8 @@ class TokenBatch:
 class Context:
     """A context of a loaded model for `n_seq_max` sequences of up to `n_ctx_seq` tokens each.
 
-    With `hidden`, the residual stream after every block is captured for the wanted tokens; without, the native
-    hook is neither loaded nor installed. A context manager; the model must outlive it.
+    With `hidden`, the residual stream after every block is captured for the wanted tokens from where `stream`
+    says; without, the native hook is neither loaded nor installed. A context manager; the model must outlive it.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Context:
         n_seq_max: int,
         n_outputs_max: int,
         hidden: bool,
+        stream: ResidualStream = PLAIN_STREAM,
     ) -> None:
         """Raises ModelError if llama.cpp cannot make the context (no memory, an unknown kind of model).
 
@@ -77,7 +79,7 @@ class Context:
         self.n_ubatch = min(settings.n_ubatch, self.n_batch)
         with ExitStack() as stack:
             self._hook = (
-                stack.enter_context(HiddenCapture(model.n_layer, model.n_embd, ggml_addresses()))
+                stack.enter_context(HiddenCapture(model.n_layer, model.n_embd, ggml_addresses(), stream))
                 if hidden
                 else None
             )

@@ -22,6 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecal.architectures import PLAIN_STREAM, ResidualStream
 from edgecal.errors import ModelError
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
     "load_hook",
 ]
 
-HOOK_ABI: Final = 1
+HOOK_ABI: Final = 2
 ENVIRONMENT_VARIABLE: Final = "EDGECAL_NATIVE_LIBRARY"
 
 _FILE_NAMES = {"win32": "edgecal_hook.dll", "darwin": "libedgecal_hook.dylib"}
@@ -50,6 +51,15 @@ class _Getters(ctypes.Structure):
         ("element_size", ctypes.c_void_p),
         ("is_contiguous", ctypes.c_void_p),
         ("tensor_get", ctypes.c_void_p),
+    )
+
+
+class _Residual(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("n_embd", ctypes.c_int32),
+        ("n_streams", ctypes.c_int32),
+        ("by_stream", ctypes.c_bool),
     )
 
 
@@ -111,7 +121,11 @@ def _open(path: Path, is_override: bool) -> ctypes.CDLL:
         raise ModelError(
             f"edgecal's native library {path} has ABI {abi}, this edgecal needs ABI {HOOK_ABI}; {remedy}"
         )
-    library.edgecal_capture_new.argtypes = [ctypes.POINTER(_Getters), ctypes.c_int32, ctypes.c_int32]
+    library.edgecal_capture_new.argtypes = [
+        ctypes.POINTER(_Getters),
+        ctypes.c_int32,
+        ctypes.POINTER(_Residual),
+    ]
     library.edgecal_capture_new.restype = ctypes.c_void_p
     library.edgecal_capture_free.argtypes = [ctypes.c_void_p]
     library.edgecal_capture_free.restype = None
@@ -135,19 +149,28 @@ class HiddenCapture:
     """Captures the residual stream after every block for wanted tokens of one llama.cpp context.
 
     `n_layer` and `n_embd` are the model's, `getters` the addresses of ggml's functions
-    (`edgecal.llama.library.ggml_addresses()`). `callback` and `user` are the addresses to put into the
+    (`edgecal.llama.library.ggml_addresses()`), `stream` says where the graph has it. `callback` and `user` are the addresses to put into the
     context's `cb_eval` and `cb_eval_user_data`; they are valid until `close()`, so close the context first.
     """
 
-    def __init__(self, n_layer: int, n_embd: int, getters: Sequence[int]) -> None:
+    def __init__(
+        self, n_layer: int, n_embd: int, getters: Sequence[int], stream: ResidualStream = PLAIN_STREAM
+    ) -> None:
         self._library = load_hook()
-        self._handle = self._library.edgecal_capture_new(ctypes.byref(_Getters(*getters)), n_layer, n_embd)
+        self._stream = stream
+        residual = _Residual(
+            self._stream.node.encode(), n_embd, self._stream.n_streams, self._stream.by_stream
+        )
+        self._handle = self._library.edgecal_capture_new(
+            ctypes.byref(_Getters(*getters)), n_layer, ctypes.byref(residual)
+        )
         if not self._handle:
             raise ModelError(
-                f"no capture for {n_layer} blocks of {n_embd} floats: both must be positive; is memory short?"
+                f"no capture for {n_layer} blocks of {self._stream.n_streams} x {n_embd} floats named "
+                f"{self._stream.node!r}: sizes must be positive and the name have 1 to 30 bytes; is memory short?"
             )
         self.n_layer = n_layer
-        self.n_embd = n_embd
+        self.n_embd = n_embd * self._stream.n_streams
         self._buffers: tuple[NDArray[np.float32], NDArray[np.uint8]] | None = None
 
     @property
@@ -168,7 +191,7 @@ class HiddenCapture:
     ) -> None:
         """Prepares the next decode.
 
-        `hidden` float32 [n_prompts, n_layer, n_embd] receives the rows, `captured` uint8 [n_prompts, n_layer]
+        `hidden` float32 [n_prompts, n_layer, n_streams * n_embd] receives the rows, `captured` uint8 [n_prompts, n_layer]
         becomes 1 where one has been written; both are C-contiguous and kept alive until `finish()`.
         `microbatches` are in the order in which llama.cpp computes them.
 
@@ -216,7 +239,7 @@ class HiddenCapture:
         report = _Report()
         self._buffers = None
         if self._library.edgecal_capture_finish(self._handle, ctypes.byref(report)) != 0:
-            raise ModelError(f"{_explain(report)}; {_REMEDY}")
+            raise ModelError(f"{_explain(report, self._stream.node)}; {_REMEDY}")
 
     def close(self) -> None:
         """Frees the capture; again is harmless."""
@@ -233,8 +256,8 @@ class HiddenCapture:
         self.close()
 
 
-def _explain(report: _Report) -> str:
-    where = f"block {report.block} (l_out-{report.block}), micro-batch {report.microbatch + 1}"
+def _explain(report: _Report, node: str) -> str:
+    where = f"block {report.block} ({node}-{report.block}), micro-batch {report.microbatch + 1}"
     where += f" of {report.n_microbatches}"
     rows = f"{report.expected_rows} rows (or {report.expected_outputs} in the last block)"
     got = f"{report.got_rows} rows and {report.got_bytes} bytes"

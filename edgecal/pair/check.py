@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from edgecal.architectures import why_no_layers
 from edgecal.errors import InputError
 from edgecal.gguf import Header, ShardSet, check_model, compare_vocabularies
 from edgecal.llama.memory import available_bytes
@@ -35,10 +36,16 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
 
     Raises
     ------
-    InputError: a file is no model, or `layers` and the two are unlike.
+    InputError: a file is no model that predicts tokens; `layers`, and the two are unlike or have no layers to read.
     """
     for shards in (base, chat):
         check_model(shards.header)
+        reason = why_no_layers(shards.header.architecture or "", shards.header.get)
+        if layers and reason is not None:
+            raise InputError(
+                f"{shards.path}: the layers of the architecture {shards.header.architecture} cannot be used: {reason}; "
+                "use --method daca, which needs only outputs"
+            )
     warnings = warn_of_memory(base, chat)
     unlike = _differences(base.header, chat.header)
     if unlike and layers:

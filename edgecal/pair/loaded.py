@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecal.architectures import ResidualStream, stream_of
 from edgecal.cache import identify_files
 from edgecal.pair.observation import ObserveProgress
 
 if TYPE_CHECKING:
     from edgecal.llama.model import Model
 
-__all__ = ["LOADED", "wants_repacking"]
+__all__ = ["LOADED", "find_stream", "wants_repacking"]
 
 
 def wants_repacking(path: str) -> bool:
@@ -34,6 +35,14 @@ def wants_repacking(path: str) -> bool:
         for tensor in header.tensors.values():
             n_bytes[tensor.type_name] += tensor.n_bytes or 0
     return not (n_bytes["Q4_K"] > n_bytes["Q4_0"] and "AVX512_VNNI = 1" in system_info())
+
+
+def find_stream(path: str) -> ResidualStream:
+    """Where llama.cpp's graph of a model file has the residual stream. ModelError: the file does not say."""
+    from edgecal.gguf import find_shards
+
+    header = find_shards(Path(path)).header
+    return stream_of(header.architecture or "", header.get, path)
 
 
 class _Loaded:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecal.architectures import PLAIN_STREAM
 from edgecal.pair.kept import AnswerCache
-from edgecal.pair.loaded import LOADED
+from edgecal.pair.loaded import LOADED, find_stream
 from edgecal.pair.observation import Observation, ObserveProgress, ObserveRequest, widen
 from edgecal.pair.resolve import read_vocabulary, resolve_prompts
 
@@ -82,13 +83,21 @@ def _run(
     def on_capture(n_prompts_done: int, n_rows_done: int) -> None:
         report(ObserveProgress("run", n_done + n_prompts_done, n_all, n_rows_done, plan.n_rows))
 
+    stream = PLAIN_STREAM
     if request.layers:
+        stream = find_stream(request.path)
         maker = AnswerMaker.with_lens(request.name, model.n_vocab, choices, find_shards(request.path))
     else:
         maker = AnswerMaker(request.name, model.n_vocab, None, np.zeros(0, np.int32))
     unkept: list[int] = []
     for chunk in capture(
-        model, tokens, request.settings, hidden=request.layers, progress=on_capture, plan=plan
+        model,
+        tokens,
+        request.settings,
+        hidden=request.layers,
+        stream=stream,
+        progress=on_capture,
+        plan=plan,
     ):
         for row, at in enumerate(chunk.indices.tolist()):
             hidden = None if chunk.hidden is None else chunk.hidden[row]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecal.architectures import PLAIN_STREAM
+from edgecal.pair.loaded import find_stream
 from edgecal.pair.observation import ObserveProgress, ObserveRequest
 
 if TYPE_CHECKING:
@@ -121,6 +123,7 @@ def _probe(request: ObserveRequest, model: Model) -> float:
         [ids] * (_PROBES + 1),
         alone,
         hidden=request.layers,
+        stream=find_stream(request.path) if request.layers else PLAIN_STREAM,
         progress=lambda n_prompts, n_tokens: ends_s.append(time.monotonic()),
     ):
         pass

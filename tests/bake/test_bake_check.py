@@ -10,7 +10,6 @@ from edgecal.bake.check import BakeCheck, check_baked, compare_logits
 from edgecal.bake.write import bake_model
 from edgecal.errors import InputError, ModelError
 from edgecal.gguf import read_header, write_edited
-from edgecal.lens.transforms import LogitKeys, logit_keys
 
 LOGITS = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32) * 4
 
@@ -151,20 +150,3 @@ def test_where_the_table_is_wrong_the_check_finds_it(tmp_path, monkeypatch, name
     with pytest.raises(ModelError, match=f"architecture {name}"):
         bake_model(tiny_arch(name), tmp_path / "b.gguf", temperature=1.7)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "architecture, expected",
-    [
-        ("llama", LogitKeys(None, None)),
-        ("command-r", LogitKeys("multiplies", None)),
-        ("granite", LogitKeys("divides", None)),
-        ("minicpm3", LogitKeys(None, None)),
-        ("gemma2", LogitKeys(None, "read")),
-        ("gemma3n", LogitKeys(None, "fixed")),
-        ("grok", LogitKeys("multiplies", "read")),
-        ("unheard-of", LogitKeys(None, None)),
-    ],
-)
-def test_which_keys_reach_the_logits(architecture, expected):
-    assert logit_keys(architecture) == expected

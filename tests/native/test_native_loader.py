@@ -64,5 +64,5 @@ def test_another_abi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("n_layer", "n_embd"), [(0, 8), (8, 0), (-1, 8)])
 def test_impossible_sizes(n_layer: int, n_embd: int) -> None:
-    with pytest.raises(ModelError, match="both must be positive"):
+    with pytest.raises(ModelError, match="sizes must be positive"):
         HiddenCapture(n_layer, n_embd, ggml_addresses())

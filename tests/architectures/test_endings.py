@@ -2,8 +2,8 @@
 
 import pytest
 
+from edgecal.architectures import Norm, Transform, family_of, norm_of, transform_of
 from edgecal.errors import ModelError
-from edgecal.lens.transforms import Norm, Transform, norm_of, reads_head_bias, transform_of
 
 RMS, LAYER = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
 
@@ -78,4 +78,5 @@ def test_a_scale_that_is_not_a_number(value):
 
 
 def test_head_biases():
-    assert reads_head_bias("qwen2") and reads_head_bias("unheard-of") and not reads_head_bias("qwen2vl")
+    assert family_of("qwen2").head_bias and family_of("unheard-of").head_bias
+    assert not family_of("qwen2vl").head_bias

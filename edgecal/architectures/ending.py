@@ -1,0 +1,109 @@
+"""What one file makes of its family's row: kind and epsilon of the final norm, logit scale, soft cap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgecal.architectures.table import GetKey, family_of
+from edgecal.errors import ModelError
+
+__all__ = ["Norm", "Transform", "norm_of", "transform_of"]
+
+LAYER_NORM_EPS = "attention.layer_norm_epsilon"
+RMS_NORM_EPS = "attention.layer_norm_rms_epsilon"
+LOGIT_SCALE = "logit_scale"
+SOFT_CAP = "final_logit_softcapping"
+
+_BASE_WIDTH = 256  # the "256" in "256 / width"
+
+
+@dataclass(frozen=True)
+class Norm:
+    """The final norm: RMSNorm, or LayerNorm if `centered` (the mean is subtracted first)."""
+
+    centered: bool
+    eps: float
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Applied to each logit: `scale`, then a soft cap unless `soft_cap` is None."""
+
+    scale: float = 1.0
+    soft_cap: float | None = None
+
+
+def norm_of(architecture: str, get: GetKey, where: object) -> Norm:
+    """The kind of the final norm and its epsilon, from the metadata; `where` names the file in errors.
+
+    Where the table does not say the kind, the epsilon key that a file has tells; RMSNorm if it has both, unless the
+    RMS epsilon is zero. A family without a norm of its own has an epsilon all the same, for its merge.
+
+    Raises
+    ------
+    ModelError: neither key is there, or the epsilon is not a finite number from 0 on.
+    """
+    rms_key, layer_key = (f"{architecture}.{name}" for name in (RMS_NORM_EPS, LAYER_NORM_EPS))
+    rms, layer = get(rms_key), get(layer_key)
+    if rms is None and layer is None:
+        raise ModelError(
+            f"{where}: expected {rms_key} or {layer_key}, found neither, so the final norm is not known; "
+            "use --method daca, which needs no lens"
+        )
+    kind = family_of(architecture).norm
+    centered = kind == "layer" or (kind == "by key" and not rms and layer is not None)
+    key, value = (layer_key, layer) if centered else (rms_key, rms)
+    if value is None:
+        key, value = (rms_key, rms) if centered else (layer_key, layer)
+    return Norm(centered, _number(value, key, where, least=0.0))
+
+
+def transform_of(architecture: str, n_embd: int, get: GetKey, where: object) -> Transform:
+    """Logit scale and soft cap of this file; zero in the file means "none", as llama.cpp has it.
+
+    Raises
+    ------
+    ModelError: a value is not a finite number.
+    """
+    family = family_of(architecture)
+    return Transform(
+        _scale(architecture, n_embd, get, where),
+        None
+        if family.soft_cap is None
+        else _key(
+            architecture, SOFT_CAP, get if family.soft_cap == "read" else None, family.cap_default, where
+        )
+        or None,
+    )
+
+
+def _scale(architecture: str, n_embd: int, get: GetKey, where: object) -> float:
+    family = family_of(architecture)
+    by_width = _BASE_WIDTH / n_embd
+    if family.scale is None:
+        return 1.0
+    if family.scale == "256 / width":
+        return by_width
+    default = by_width if family.scale_default == "256 / width" else family.scale_default
+    factor = _key(architecture, LOGIT_SCALE, get, default, where)
+    if not factor:
+        return 1.0
+    return 1.0 / factor if family.scale == "divides" else factor
+
+
+def _key(
+    architecture: str, name: str, get: GetKey | None, default: float | None, where: object
+) -> float | None:
+    key = f"{architecture}.{name}"
+    value = None if get is None else get(key)
+    return default if value is None else _number(value, key, where)
+
+
+def _number(value: Any, key: str, where: object, least: float = float("-inf")) -> float:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < float("inf")
+    if not good:
+        raise ModelError(
+            f"{where}: {key} is {value!r}, expected a number; the file is damaged, convert the model again"
+        )
+    return float(value)

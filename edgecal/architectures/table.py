@@ -1,0 +1,166 @@
+"""The table: for every family of architectures, how the residual stream becomes logits.
+
+One formula serves all of it, in this order: `x = scale * (head . norm(merge(h)) + bias)`, and with a soft cap c
+`c * tanh(x / c)`. A family is a row; what a row cannot express is a `merge`, a function of its own in
+`edgecal.lens.merge`. llama.cpp's `src/models/<architecture>.cpp` is the reference for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["FAMILIES", "REFUSALS", "Family", "GetKey", "Merge", "family_of", "refusal_of", "why_no_layers"]
+
+# Gives the value of a metadata key, None where it is missing.
+GetKey = Callable[[str], Any]
+
+GetKey = Callable[[str], Any]
+
+Merge = Literal["sigmoid", "mean", "gated", "altup"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the architectures of one family end.
+
+    Attributes
+    ----------
+    norm: kind of the final norm. "by key": RMSNorm if the file has an RMS epsilon that is not zero. None: there is
+        no norm of its own behind the blocks (the merge has it).
+    norm_tensor: name of its weight, without ".weight"; None where it has none.
+    head_bias: whether `output.bias` is added where the file has one.
+    scale: what `<architecture>.logit_scale` does to the logits; "256 / width" is a fixed factor without a key; None:
+        no such key is read.
+    scale_default: the value where the key is missing, a number or "256 / width"; None: no scale.
+    soft_cap: whether `<architecture>.final_logit_softcapping` is read, or a cap is fixed whatever the file says.
+    cap_default: the cap where the key is missing.
+    node: what the graph calls the residual stream after a block.
+    merge: how several streams of a block become one, see `edgecal.lens.merge`.
+    is_known: the graph was read; false for an architecture that the table does not have.
+    """
+
+    norm: Literal["rms", "layer", "by key"] | None = "rms"
+    norm_tensor: str | None = "output_norm"
+    head_bias: bool = True
+    scale: Literal["multiplies", "divides", "256 / width"] | None = None
+    scale_default: float | Literal["256 / width"] | None = None
+    soft_cap: Literal["read", "fixed"] | None = None
+    cap_default: float | None = None
+    node: str = "l_out"
+    merge: Merge | None = None
+    is_known: bool = True
+
+
+def _rows(*rows: tuple[str, Family]) -> dict[str, Family]:
+    return {name: family for names, family in rows for name in names.split()}
+
+
+FAMILIES: dict[str, Family] = _rows(
+    # RMSNorm and a head, nothing else. Some of them name only the norm's weight, some a head bias too.
+    (
+        """
+        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chameleon chatglm cogvlm
+        deci deepseek deepseek2 deepseek2-ocr deepseek32 dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe
+        exaone4 falcon-h1 gemma glm-dsa glm4 glm4moe gpt-oss grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3
+        internlm2 jamba kimi-k3 kimi-linear laguna llama llama4 maincoder mamba mamba2 maple mellum mimo2 minimax-01
+        minimax-m2 minimax-m3 mistral3 mistral4 nanbeige nemotron_h nemotron_h_moe olmo2 olmoe openelm paddleocr
+        pangu-embedded phi3 phimoe plamo plamo3 plm qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe qwen3moe qwen3next
+        qwen3vl qwen3vlmoe refact rwkv6qwen2 seed_oss smallthinker smollm3 spark2_5 step35 xverse
+        """,
+        Family(),
+    ),
+    # The bias is loaded and never added.
+    ("qwen2vl", Family(head_bias=False)),
+    ("plamo2", Family(node="ffn_residual")),
+    # The converter gave the final norm the name that elsewhere is the embedding's.
+    ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm")),
+    ("hrm_text", Family(norm_tensor=None)),
+    ("talkie", Family(norm_tensor=None, scale="multiplies")),
+    # LayerNorm
+    (
+        """
+        bloom codeshell dbrx falcon gpt2 gptneox jais jais2 mpt nemotron orion phi2 rwkv6 rwkv7 stablelm starcoder
+        starcoder2
+        """,
+        Family("layer"),
+    ),
+    ("olmo", Family("layer", norm_tensor=None)),
+    # Logit scale
+    ("command-r cohere2", Family("layer", scale="multiplies")),
+    ("cohere2moe", Family("by key", scale="multiplies")),
+    ("granite granite_swa granitehybrid granitemoe graniteswitch", Family(scale="divides")),
+    ("minicpm", Family(scale="divides", scale_default="256 / width")),
+    ("minicpm3", Family(scale="256 / width")),
+    # Soft cap
+    ("gemma2 gemma4", Family(soft_cap="read", cap_default=30.0)),
+    ("gemma3", Family(soft_cap="read")),
+    ("gemma3n", Family(soft_cap="fixed", cap_default=30.0, merge="altup")),
+    # Both: the cap follows the scale.
+    ("grok", Family(scale="multiplies", scale_default=0.5773502691896257, soft_cap="read")),
+    ("muse-glimmer", Family(scale="multiplies", soft_cap="read", cap_default=30.0)),
+    # Several streams
+    ("deepseek4", Family(node="l_last", merge="sigmoid")),
+    ("hy_v4", Family(merge="sigmoid")),
+    ("glm5-next", Family(merge="mean")),
+    ("qwen4exp", Family(None, None, node="l_last", merge="gated")),
+)
+
+_UNKNOWN = Family("by key", is_known=False)
+
+_NOT_CAUSAL = "it does not predict one next token from the tokens before it"
+_ENCODER = "it is an encoder, which gives embeddings or classes and no next token"
+_EMBEDS = "it is made for embeddings and sees tokens ahead, so it predicts no next token"
+_DIFFUSION = "it fills in masked tokens by diffusion instead of predicting the next one"
+_DRAFTS = "it only drafts for another model, whose logits count"
+_AUDIO = "its output is audio, not text"
+_VISION = "it turns pictures or sound into embeddings for another model"
+
+# Nothing can be done with these: architecture -> why.
+REFUSALS: dict[str, str] = {
+    name: reason
+    for names, reason in (
+        (
+            "bert eurobert jina-bert-v2 jina-bert-v3 modern-bert neo-bert nomic-bert nomic-bert-moe t5encoder",
+            _ENCODER,
+        ),
+        ("gemma-embedding llama-embed", _EMBEDS),
+        ("dream llada llada-moe rnd1", _DIFFUSION),
+        ("t5", f"{_NOT_CAUSAL}: it is an encoder with a decoder"),
+        ("dflash eagle3 gemma4-assistant", _DRAFTS),
+        ("pockettts qwen3tts wavtokenizer-dec", _AUDIO),
+        ("clip", _VISION),
+        ("gptj", "llama.cpp knows the name and cannot run it"),
+    )
+    for name in names.split()
+}
+
+
+def family_of(architecture: str) -> Family:
+    """The row of an architecture (`general.architecture`). One that the table does not have is taken to end in a
+    norm and a head, with `is_known` false."""
+    return FAMILIES.get(architecture, _UNKNOWN)
+
+
+def refusal_of(architecture: str) -> str | None:
+    """Why edgecal can do nothing with an architecture; None where it can."""
+    return REFUSALS.get(architecture)
+
+
+def why_no_layers(architecture: str, get: GetKey) -> str | None:
+    """Why the layers of a file cannot be read, though its logits can; None where nothing is known against it.
+
+    `get` gives the value of a metadata key, None where it is missing.
+    """
+    if architecture == "hrm_text":
+        return (
+            "it runs its blocks several times over two states, and the head reads only one of them, so that most of its "
+            "layers are on no way to the logits"
+        )
+    if architecture == "kimi-k3" and get("kimi-k3.attn_res.block_size") != 0:
+        return (
+            "its logits also read what earlier blocks have put aside, the embedding among it, so that no block's "
+            "output alone becomes logits"
+        )
+    return None

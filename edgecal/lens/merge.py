@@ -1,0 +1,125 @@
+"""How a block's several residual streams become the one that the final norm sees: what no row of the table says.
+
+Each merge is a function of the streams of one token after one block, written after llama.cpp's graphs
+(`src/models/deepseek4.cpp`, `hy-v4.cpp`, `glm5-next.cpp`, `qwen4exp.cpp`, `gemma3n.cpp`). Applied after a block
+before the last it is the lens: what the model would answer if it stopped there. All arithmetic is float64, and a
+row's result depends on that row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecal.architectures import Merge
+from edgecal.lens.linear import multiply_rows
+
+__all__ = ["MERGE_TENSORS", "Merger"]
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+# The tensors that each merge needs.
+MERGE_TENSORS: dict[Merge, tuple[str, ...]] = {
+    "sigmoid": ("output_hc_fn.weight", "output_hc_scale.weight", "output_hc_base.weight"),
+    "mean": (),
+    "gated": ("output_hc_norm.weight", "output_hc_down.weight", "output_hc_up.weight"),
+    "altup": ("altup_unembd_proj.weight",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Merger:
+    """Turns hidden states of several streams into hidden states of one.
+
+    Attributes
+    ----------
+    kind: which merge.
+    n_streams, n_embd: streams of a token and floats of each.
+    norm_eps: epsilon of the model's RMSNorm; mix_eps: what "sigmoid" adds to each weight.
+    tensors: float32 matrices, in the order of `MERGE_TENSORS`.
+    """
+
+    kind: Merge
+    n_streams: int
+    n_embd: int
+    norm_eps: float
+    mix_eps: float
+    tensors: tuple[NDArray[np.float32], ...]
+
+    def __call__(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [..., n_embd] of hidden states float32 [..., n_streams * n_embd].
+
+        Raises
+        ------
+        ValueError: tensors of sizes that do not fit each other.
+        """
+        streams = hidden.reshape(-1, self.n_streams, self.n_embd).astype(np.float64)
+        with np.errstate(all="ignore"):  # what is not finite stays so, and is refused by whoever checks
+            merged = _FUNCTIONS[self.kind](streams, self)
+        return merged.reshape(*hidden.shape[:-1], self.n_embd).astype(np.float32)
+
+
+def _sigmoid(streams: FloatArray, merger: Merger) -> FloatArray:
+    """Weighted sum of the streams; the weights are sigmoids of a projection of all of them, normalized together."""
+    mix, scale, base = merger.tensors
+    flat = streams.reshape(len(streams), -1)
+    mixes = multiply_rows(_rms_norm(flat, merger.norm_eps), mix)
+    weights = _logistic(mixes * float(scale.ravel()[0]) + base.ravel()) + merger.mix_eps
+    return _sum_streams(streams * weights[:, :, None])
+
+
+def _mean(streams: FloatArray, merger: Merger) -> FloatArray:
+    return _sum_streams(streams) / merger.n_streams
+
+
+def _gated(streams: FloatArray, merger: Merger) -> FloatArray:
+    """Mean of the streams, each normalized with a weight of its own, every number gated by all of them."""
+    norm, down, up = merger.tensors
+    normed = _rms_norm(streams, merger.norm_eps) * norm.reshape(merger.n_streams, merger.n_embd)
+    low = multiply_rows(normed.reshape(len(streams), -1), down) / merger.n_streams
+    gate = _logistic(multiply_rows(low * _logistic(low), up)).reshape(normed.shape)
+    return _sum_streams(normed * gate) / merger.n_streams
+
+
+def _altup(streams: FloatArray, merger: Merger) -> FloatArray:
+    """Mean of the first stream and a projection of each other one, scaled to the length of the first."""
+    matrices = merger.tensors[0].reshape(merger.n_streams - 1, merger.n_embd, merger.n_embd)
+    total = streams[:, 0].copy()
+    length = _length(total)
+    for at, matrix in enumerate(matrices, start=1):
+        other = multiply_rows(np.ascontiguousarray(streams[:, at]), matrix)
+        total += other * (length / _length(other))
+    return total / merger.n_streams
+
+
+_FUNCTIONS: dict[Merge, Callable[[FloatArray, Merger], FloatArray]] = {
+    "sigmoid": _sigmoid,
+    "mean": _mean,
+    "gated": _gated,
+    "altup": _altup,
+}
+
+
+def _sum_streams(streams: FloatArray) -> FloatArray:
+    total = streams[:, 0].copy()
+    for at in range(1, streams.shape[1]):
+        total += streams[:, at]
+    return total
+
+
+def _rms_norm(x: FloatArray, eps: float) -> FloatArray:
+    normed: FloatArray = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
+    return normed
+
+
+def _length(x: FloatArray) -> FloatArray:
+    length: FloatArray = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
+    return length
+
+
+def _logistic(x: FloatArray) -> FloatArray:
+    return 1.0 / (1.0 + np.exp(-x))

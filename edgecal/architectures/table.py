@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 __all__ = ["FAMILIES", "REFUSALS", "Family", "GetKey", "Merge", "family_of", "refusal_of", "why_no_layers"]
 
 # Gives the value of a metadata key, None where it is missing.
-GetKey = Callable[[str], Any]
+GetKey: TypeAlias = Callable[[str], Any]
 
-GetKey = Callable[[str], Any]
 
-Merge = Literal["sigmoid", "mean", "gated", "altup"]
+Merge: TypeAlias = Literal["sigmoid", "mean", "gated", "altup"]
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,8 @@ def why_no_layers(architecture: str, get: GetKey) -> str | None:
     """
     if architecture == "hrm_text":
         return (
-            "it runs its blocks several times over two states, and the head reads only one of them, so that most of its "
-            "layers are on no way to the logits"
+            "it runs its blocks several times over two states, and the head reads only one of them, so that most "
+            "of its layers are on no way to the logits"
         )
     if architecture == "kimi-k3" and get("kimi-k3.attn_res.block_size") != 0:
         return (

@@ -19,8 +19,9 @@ MAX_BLOCKS = 512  # llama.cpp aborts the process on more
 def check_model(header: Header) -> None:
     """InputError, one line, unless the file (of a split model the first) can be loaded as a model.
 
-    Refused: no tensors, no architecture or one that predicts no next token, an adapter or projector, a block count that is missing, not a
-    whole number, zero, or more than llama.cpp can take, no word on the tokenizer (`no_vocab` is one).
+    Refused: no tensors, no architecture or one that predicts no next token, an adapter or projector, a block
+    count that is missing, not a whole number, zero, or more than llama.cpp can take, no word on the tokenizer
+    (`no_vocab` is one).
     """
     path = header.path
     kind = header.get("general.type")

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.architectures import Merge
-from edgecal.lens.linear import multiply_rows
 
 __all__ = ["MERGE_TENSORS", "Merger"]
 
@@ -65,6 +64,8 @@ class Merger:
 
 def _sigmoid(streams: FloatArray, merger: Merger) -> FloatArray:
     """Weighted sum of the streams; the weights are sigmoids of a projection of all of them, normalized together."""
+    from edgecal.lens.kernels import multiply_rows
+
     mix, scale, base = merger.tensors
     flat = streams.reshape(len(streams), -1)
     mixes: FloatArray = multiply_rows(_rms_norm(flat, merger.norm_eps), mix)
@@ -78,6 +79,8 @@ def _mean(streams: FloatArray, merger: Merger) -> FloatArray:
 
 def _gated(streams: FloatArray, merger: Merger) -> FloatArray:
     """Mean of the streams, each normalized with a weight of its own, every number gated by all of them."""
+    from edgecal.lens.kernels import multiply_rows
+
     norm, down, up = merger.tensors
     normed = _rms_norm(streams, merger.norm_eps) * norm.reshape(merger.n_streams, merger.n_embd)
     low = multiply_rows(normed.reshape(len(streams), -1), down) / merger.n_streams
@@ -87,6 +90,8 @@ def _gated(streams: FloatArray, merger: Merger) -> FloatArray:
 
 def _altup(streams: FloatArray, merger: Merger) -> FloatArray:
     """Mean of the first stream and a projection of each other one, scaled to the length of the first."""
+    from edgecal.lens.kernels import multiply_rows
+
     matrices = merger.tensors[0].reshape(merger.n_streams - 1, merger.n_embd, merger.n_embd)
     total = streams[:, 0].copy()
     length = _length(total)

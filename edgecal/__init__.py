@@ -20,18 +20,20 @@ from edgecal.errors import EdgecalError, InputError, ModelError, NotIdentifiedEr
 if TYPE_CHECKING:
     from edgecal.api.capture import capture
     from edgecal.api.compare import compare
+    from edgecal.api.doctor import doctor
     from edgecal.api.evaluate import evaluate
     from edgecal.api.fit import fit
     from edgecal.api.plan import plan
     from edgecal.api.progress import Progress
     from edgecal.api.questions import load_prompts
-    from edgecal.result import CompareResult, EvalResult, FitResult, PlanResult
+    from edgecal.result import CompareResult, DoctorResult, EvalResult, FitResult, PlanResult
     from edgecal.runtime.load import load
 
 __version__ = "0.4.0"
 
 __all__ = [
     "CompareResult",
+    "DoctorResult",
     "EdgecalError",
     "EvalResult",
     "FitResult",
@@ -44,6 +46,7 @@ __all__ = [
     "__version__",
     "capture",
     "compare",
+    "doctor",
     "evaluate",
     "fit",
     "load",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CompareResult", "EvalResult", "FitResult", "PlanResult"]
+__all__ = ["CompareResult", "DoctorResult", "EvalResult", "FitResult", "PlanResult"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,58 @@ class PlanResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-ready values; the keys are the attributes' names and are stable."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """What edgecal can do with a model file.
+
+    Attributes
+    ----------
+    path, name, architecture, n_bytes: the file, all shards of a split model together.
+    known: whether the table of architectures has this one.
+    n_layer: blocks that a token goes through; None where the file is no model that can be run.
+    methods: the methods of `edgecal.fit` that work on this file. Without a run: those that should.
+    reason: why not all of them, in one line; None if all do.
+    exit_code: what `edgecal fit` would end with on this file: 0, 2 (unusable) or 3 (llama.cpp cannot run it).
+    head: {"tensor", "type", "n_vocab"}: what the logits are made with; None where the file has no head.
+    ending: how the last block's output becomes logits: kind ("rms", "layer", None) and eps of the final norm,
+        logit_scale, soft_cap, and n_streams of node, the graph's name of the residual stream; None where the header
+        does not say.
+    tokenizer, has_chat_template: `tokenizer.ggml.model`, and whether there is a chat template.
+    bakeable, bake_reason: whether a temperature can be baked into the weights, and if not, why.
+    notes: what else a user should know, one line each.
+    seed: what drew the token ids; None, as the rest, without a run.
+    captured_layers: blocks whose output was captured.
+    lens_rms: error of the re-projected last block over the spread of llama.cpp's logits (0.02 is allowed); None also
+        where no layers were captured.
+    llama_cpp: the version that ran the model.
+    """
+
+    path: str
+    name: Any
+    architecture: str | None
+    n_bytes: int
+    known: bool
+    n_layer: int | None
+    methods: list[str]
+    reason: str | None
+    exit_code: int
+    head: dict[str, Any] | None
+    ending: dict[str, Any] | None
+    tokenizer: str | None
+    has_chat_template: bool
+    bakeable: bool
+    bake_reason: str | None
+    notes: list[str]
+    seed: int | None
+    captured_layers: int | None = None
+    lens_rms: float | None = None
+    llama_cpp: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values; the keys are the attributes' names and are stable."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 

@@ -36,12 +36,14 @@ MAY_IMPORT = {
     "api": {
         "errors",
         "result",
+        "architectures",
         "gguf",
         "prompts",
         "cache",
         "data",
         "calibration",
         "metrics",
+        "lens",
         "llama",
         "worker",
         "pair",
@@ -123,6 +125,7 @@ def test_importing_is_light(statement):
 def test_public_names():
     assert sorted(edgecal.__all__) == [
         "CompareResult",
+        "DoctorResult",
         "EdgecalError",
         "EvalResult",
         "FitResult",
@@ -135,6 +138,7 @@ def test_public_names():
         "__version__",
         "capture",
         "compare",
+        "doctor",
         "evaluate",
         "fit",
         "load",

@@ -1,4 +1,4 @@
-"""What `import edgecal` offers: fit, plan, capture, evaluate, compare. Where the stages meet.
+"""What `import edgecal` offers: fit, plan, capture, evaluate, compare, doctor. Where the stages meet.
 
 Knows no mathematics and no llama.cpp, and shows nothing to people; the command line is a thin face on it. Importing it
 is light.
@@ -6,10 +6,21 @@ is light.
 
 from edgecal.api.capture import capture
 from edgecal.api.compare import compare
+from edgecal.api.doctor import doctor
 from edgecal.api.evaluate import evaluate
 from edgecal.api.fit import fit
 from edgecal.api.plan import plan
 from edgecal.api.progress import Progress
 from edgecal.api.questions import QuestionOptions, load_prompts
 
-__all__ = ["Progress", "QuestionOptions", "capture", "compare", "evaluate", "fit", "load_prompts", "plan"]
+__all__ = [
+    "Progress",
+    "QuestionOptions",
+    "capture",
+    "compare",
+    "doctor",
+    "evaluate",
+    "fit",
+    "load_prompts",
+    "plan",
+]

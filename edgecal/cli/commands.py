@@ -20,6 +20,7 @@ _COMMANDS = {
     "cache": ("cache", "Show or clear what is kept of earlier runs."),
     "compare": ("compare", "Compare all methods on a pair of models and questions with answers."),
     "diff": ("diff", "Show the keys and tensors that differ between two GGUF files."),
+    "doctor": ("doctor", "Tell what edgecal can do with a model file, and why not more."),
     "eval": ("eval", "Judge a model's confidence on questions with answers."),
     "export": ("export", "Print what another program needs to use a calibrated file."),
     "fit": ("fit", "Fit a chat model's temperature against its base model."),

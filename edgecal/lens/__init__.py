@@ -1,7 +1,7 @@
 """The logit lens: what a model would answer if it stopped after block l.
 
 Reads the final norm and the few rows of the output head that are asked for from the GGUF (`head`, `rows`),
-with what the architecture does to its logits afterwards (`transforms`), applies them to hidden states
+as `edgecal.architectures` says that the architecture ends, applies them to hidden states
 (`project`), and checks at run time that all this reproduces llama.cpp's own logits (`check`).
 
 Does not run models and knows nothing of prompts, temperatures or losses.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecal.llama.settings import CaptureSettings
+from edgecal.pair.examine import Examination, ExamineRequest
 from edgecal.pair.generate import GenerateRequest, Generation, GiveUp
 from edgecal.pair.observation import Observation, ObserveProgress, ObserveRequest
 from edgecal.pair.planning import ModelPlan
@@ -19,7 +20,16 @@ from edgecal.prompts.model import Prompt
 from edgecal.worker import Worker
 from edgecal.worker.process import DEFAULT_TIMEOUT_S
 
-__all__ = ["RunOptions", "check", "find_misfits", "generate", "name_model", "observe", "plan_model"]
+__all__ = [
+    "RunOptions",
+    "check",
+    "examine",
+    "find_misfits",
+    "generate",
+    "name_model",
+    "observe",
+    "plan_model",
+]
 
 RoleProgress = Callable[[str, ObserveProgress], None]
 
@@ -115,6 +125,23 @@ def find_misfits(
     request = _request(path, role, prompts, options)
     found = _run("edgecal.pair.resolve:find_misfits", request, role, options, None)
     assert isinstance(found, list)
+    return found
+
+
+def examine(
+    request: ExamineRequest, *, layers: bool, options: RunOptions, on_progress: RoleProgress | None = None
+) -> Examination:
+    """Runs a few random token ids through one model; ModelError as `examine_layers` and `examine_outputs` raise it."""
+    function = f"edgecal.pair.examine:{'examine_layers' if layers else 'examine_outputs'}"
+    with Worker() as process:
+        found = process.call(
+            function,
+            request,
+            what=name_model("model", request.path),
+            on_progress=None if on_progress is None else partial(on_progress, "model"),
+            timeout_s=options.timeout_s,
+        )
+    assert isinstance(found, Examination)
     return found
 
 

@@ -1,0 +1,225 @@
+"""`edgecal.doctor`: what edgecal can do with a model file, and why not more."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecal.api.capture import settle_run
+from edgecal.api.progress import OnProgress, on_observe
+from edgecal.api.questions import PathLike
+from edgecal.errors import EdgecalError, InputError, ModelError
+from edgecal.result import DoctorResult
+
+if TYPE_CHECKING:
+    from edgecal.gguf import Header, ShardSet
+    from edgecal.llama.settings import CaptureSettings
+    from edgecal.pair.examine import Examination
+
+__all__ = ["doctor"]
+
+_ANY_TEMPERATURE = 2.0  # whether a model can be baked does not depend on it
+
+
+def doctor(
+    model: PathLike,
+    *,
+    run: bool = False,
+    seed: int = 0,
+    settings: CaptureSettings | None = None,
+    timeout_s: float | None = None,
+    on_progress: OnProgress | None = None,
+) -> DoctorResult:
+    """Tell what edgecal can do with a model file: from its header alone, or by running it.
+
+    Parameters
+    ----------
+    model: a GGUF file, the first shard where the model is split.
+    run: send a few random token ids through it, in a process of its own, and perform the self-check of the lens.
+        A tokenizer is not needed.
+    seed: draws the token ids.
+    settings, timeout_s, on_progress: as in `fit`.
+
+    Raises
+    ------
+    InputError: there is no such file, or it is no GGUF file. Whatever is wrong with a model is in the result.
+    """
+    from edgecal.gguf import check_model, find_shards
+    from edgecal.pair.check import count_blocks, warn_of_memory
+
+    options = settle_run(settings, timeout_s, False)
+    shards = find_shards(Path(model))
+    header = shards.header
+    facts = _facts(shards)
+    facts["seed"] = seed if run else None
+    try:
+        check_model(header)
+    except InputError as error:
+        return DoctorResult(**facts, n_layer=None, methods=[], reason=str(error), exit_code=error.exit_code)
+    facts["notes"] += warn_of_memory(shards)
+    no_layers = _why_no_layers(shards, run=run)
+    if not run:
+        return DoctorResult(
+            **facts, n_layer=count_blocks(header), methods=_methods(no_layers), reason=no_layers, exit_code=0
+        )
+    try:
+        found, no_layers = _examine(shards, no_layers, options, seed, on_progress)
+    except EdgecalError as error:
+        return DoctorResult(
+            **facts,
+            n_layer=count_blocks(header),
+            captured_layers=0,
+            methods=[],
+            reason=str(error),
+            exit_code=error.exit_code,
+        )
+    rms = found.lens_rms
+    return DoctorResult(
+        **facts,
+        n_layer=found.n_layer,
+        captured_layers=found.captured_layers,
+        lens_rms=None if rms is None or not math.isfinite(rms) else rms,
+        methods=_methods(no_layers),
+        reason=no_layers,
+        exit_code=0,
+        llama_cpp=found.llama_cpp,
+    )
+
+
+def _examine(
+    shards: ShardSet, no_layers: str | None, options: Any, seed: int, on_progress: OnProgress | None
+) -> tuple[Examination, str | None]:
+    """What running found, and why the layers cannot be used, or None.
+
+    Raises
+    ------
+    EdgecalError: not even the outputs can be had.
+    """
+    from edgecal.pair.examine import ExamineRequest
+    from edgecal.pair.run import examine
+
+    path = str(shards.path)
+    request = ExamineRequest(path, options.settings, seed)
+    listen = on_observe(on_progress)
+    if no_layers is None:
+        try:
+            found = examine(request, layers=True, options=options, on_progress=listen)
+            return found, found.refusal
+        except ModelError as error:
+            no_layers = str(error)
+    return examine(request, layers=False, options=options, on_progress=listen), no_layers
+
+
+def _why_no_layers(shards: ShardSet, *, run: bool) -> str | None:
+    """What the header alone says against reading the layers."""
+    import numpy as np
+
+    from edgecal.architectures import family_of, stream_of, why_no_layers
+    from edgecal.lens import read_head
+    from edgecal.pair.check import count_blocks
+
+    header, path = shards.header, shards.path
+    architecture = header.architecture or ""
+    if (reason := why_no_layers(architecture, header.get)) is not None:
+        return f"{path}: the layers of the architecture {architecture} cannot be used: {reason}"
+    if count_blocks(header) < 2:
+        return f"{path}: the model has one block; process alignment needs at least 2, to see where paths part"
+    try:
+        stream_of(architecture, header.get, path)
+        read_head(shards, np.zeros(1, np.int32))
+    except ModelError as error:
+        return str(error)
+    if not run and not family_of(architecture).is_known:
+        return (
+            f"{path}: edgecal does not know the architecture {architecture}; whether its layers can be used is found "
+            "out by running it (--run)"
+        )
+    return None
+
+
+def _methods(no_layers: str | None) -> list[str]:
+    from edgecal.calibration import METHODS, Method
+
+    return [name for name in METHODS if no_layers is None or not Method(name).needs_layers]
+
+
+def _facts(shards: ShardSet) -> dict[str, Any]:
+    """What the header says, whatever can be done with it."""
+    from edgecal.architectures import family_of
+
+    header = shards.header
+    head = shards.find_tensor("output.weight") or shards.find_tensor("token_embd.weight")
+    bake, bake_reason = _bakeable(shards)
+    tokenizer = header.get("tokenizer.ggml.model")
+    return {
+        "path": str(shards.path),
+        "name": header.get("general.name"),
+        "architecture": header.architecture,
+        "known": family_of(header.architecture or "").is_known,
+        "n_bytes": shards.n_bytes,
+        "head": None
+        if head is None
+        else {"tensor": head[1].name, "type": head[1].type_name, "n_vocab": math.prod(head[1].ne[1:])},
+        "ending": _ending(header, head[1].ne[0] if head is not None and head[1].ne else 0),
+        "tokenizer": tokenizer if isinstance(tokenizer, str) else None,
+        "has_chat_template": "tokenizer.chat_template" in header,
+        "bakeable": bake,
+        "bake_reason": bake_reason,
+        "notes": _notes(header, tokenizer),
+    }
+
+
+def _ending(header: Header, n_embd: int) -> dict[str, Any] | None:
+    """How the last block's output becomes logits; None where the header does not say."""
+    from edgecal.architectures import family_of, norm_of, refusal_of, stream_of, transform_of
+
+    architecture = header.architecture or ""
+    if not n_embd or refusal_of(architecture) is not None:
+        return None
+    try:
+        norm = norm_of(architecture, header.get, header.path)
+        transform = transform_of(architecture, n_embd, header.get, header.path)
+        stream = stream_of(architecture, header.get, header.path)
+    except ModelError:
+        return None
+    has_norm = family_of(architecture).norm is not None
+    return {
+        "norm": ("layer" if norm.centered else "rms") if has_norm else None,
+        "eps": norm.eps,
+        "logit_scale": transform.scale,
+        "soft_cap": transform.soft_cap,
+        "node": stream.node,
+        "n_streams": stream.n_streams,
+    }
+
+
+def _bakeable(shards: ShardSet) -> tuple[bool, str | None]:
+    from edgecal.bake.recipe import find_recipe
+    from edgecal.gguf import is_baked
+
+    if is_baked(shards.header):
+        return False, f"{shards.path}: a temperature is baked into it already; edgecal unbake takes it out"
+    try:
+        find_recipe(shards, _ANY_TEMPERATURE)
+    except EdgecalError as error:
+        return False, str(error)
+    return True, None
+
+
+def _notes(header: Header, tokenizer: Any) -> list[str]:
+    from edgecal.gguf import read_calibration
+
+    notes = []
+    if tokenizer in ("none", "no_vocab"):
+        notes.append(
+            'the file holds no tokenizer: prompts must be given as {"tokens": ..., "choice_tokens": ...}'
+        )
+    try:
+        record = read_calibration(header)
+    except InputError as error:
+        notes.append(str(error))
+    else:
+        if record is not None:
+            notes.append(f"the file is calibrated: its temperature is {record.temperature:g}")
+    return notes

@@ -1,0 +1,117 @@
+"""`edgecal doctor`: what edgecal can do with a model file, and why not more.
+
+Prints without rich, whose loading would take longer than reading a header of any size.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from edgecal.cli.options import ANY_PATH, llama_options
+
+__all__ = ["doctor_command"]
+
+
+@click.command("doctor", short_help="Tell what edgecal can do with a model file, and why not more.")
+@click.argument("model", type=ANY_PATH)
+@click.option(
+    "--run",
+    is_flag=True,
+    help="Send a few random token ids through the model, in a process of its own, and check that its last block, "
+    "re-projected, gives llama.cpp's logits.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**64 - 1),
+    default=0,
+    show_default=True,
+    help="Draws the token ids of --run.",
+)
+@llama_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+def doctor_command(model: str, run: bool, seed: int, as_json: bool, quiet: bool, **values: Any) -> int:
+    """Tell what edgecal can do with MODEL: which methods work, which layers it can read, whether it can be baked.
+
+    From the header alone, which takes a second whatever the model's size; with --run from running it, which also
+    works for a file without tokenizer. The exit code is the one that `edgecal fit` would end with on this file: 0, 2 if
+    it is no model that edgecal can use, 3 if llama.cpp cannot run it.
+    """
+    import edgecal
+    from edgecal.cli.options import gather_settings
+    from edgecal.cli.streams import printable, printing
+
+    def examine(on_progress: Any = None) -> edgecal.DoctorResult:
+        return edgecal.doctor(
+            model,
+            run=run,
+            seed=seed,
+            settings=gather_settings(values),
+            timeout_s=values["timeout"],
+            on_progress=on_progress,
+        )
+
+    if run and not quiet:
+        from edgecal.cli.progress import show_progress
+
+        with show_progress(quiet=quiet) as on_progress:
+            result = examine(on_progress)
+    else:
+        result = examine()
+    shown = result.to_dict()
+    with printing():
+        # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
+        print(json.dumps(shown) if as_json else "\n".join(printable(line) for line in _lines(shown)))
+    return result.exit_code
+
+
+def _lines(shown: dict[str, Any]) -> list[str]:
+    where = f"{shown['path']}: "
+    rows = [
+        ("model", f"{shown['path']} ({shown['n_bytes'] / 1e6:,.0f} MB)"),
+        (
+            "architecture",
+            f"{shown['architecture']}" + ("" if shown["known"] else ", which edgecal does not know"),
+        ),
+        ("blocks", "not said" if shown["n_layer"] is None else str(shown["n_layer"])),
+        ("ending", _ending(shown)),
+        ("tokenizer", f"{shown['tokenizer']}" + (", with a chat template" * shown["has_chat_template"])),
+        ("lens check", _check(shown)),
+        ("methods", ", ".join(shown["methods"]) or "none"),
+    ]
+    if shown["reason"] is not None:
+        rows.append(("why not all" if shown["methods"] else "why", shown["reason"].removeprefix(where)))
+    bake = "can be baked" if shown["bakeable"] else (shown["bake_reason"] or "").removeprefix(where)
+    if shown["methods"]:
+        rows.append(("baking", bake))
+    rows += [("note", note.removeprefix(where)) for note in shown["notes"]]
+    first = max(len(name) for name, _ in rows) + 2
+    return [f"{name:{first}}{text}" for name, text in rows]
+
+
+def _ending(shown: dict[str, Any]) -> str:
+    """The last block's way to the logits, in the order in which it is computed."""
+    ending, head = shown["ending"], shown["head"]
+    if ending is None or head is None:
+        return "not known"
+    streams = f"{ending['n_streams']} streams merged" if ending["n_streams"] > 1 else ""
+    norm = {"rms": "RMSNorm", "layer": "LayerNorm", None: ""}[ending["norm"]]
+    tied = "tied " if head["tensor"] == "token_embd.weight" else ""
+    parts = [streams, norm, f"{tied}head of {head['n_vocab']:,} tokens in {head['type']}"]
+    if ending["logit_scale"] != 1:
+        parts.append(f"times {ending['logit_scale']:.6g}")
+    if ending["soft_cap"] is not None:
+        parts.append(f"soft cap {ending['soft_cap']:g}")
+    return ", ".join(part for part in parts if part)
+
+
+def _check(shown: dict[str, Any]) -> str:
+    if shown["captured_layers"] is None:
+        return "not run (--run)"
+    captured = f"{shown['captured_layers']} blocks captured"
+    if shown["lens_rms"] is None:
+        return captured
+    return f"{captured}, {100 * shown['lens_rms']:.2g}% rms of the spread (2% allowed)"

@@ -126,6 +126,7 @@ class DoctorResult:
     captured_layers: blocks whose output was captured.
     lens_rms: error of the re-projected last block over the spread of llama.cpp's logits (0.02 is allowed); None also
         where no layers were captured.
+    logit_spread: standard deviation of the logits over the vocabulary, mean over the prompts that were run.
     llama_cpp: the version that ran the model.
     """
 
@@ -148,6 +149,7 @@ class DoctorResult:
     seed: int | None
     captured_layers: int | None = None
     lens_rms: float | None = None
+    logit_spread: float | None = None
     llama_cpp: str | None = None
 
     def to_dict(self) -> dict[str, Any]:

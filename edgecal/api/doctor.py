@@ -83,6 +83,7 @@ def doctor(
         methods=_methods(no_layers),
         reason=no_layers,
         exit_code=0,
+        logit_spread=found.logit_spread if math.isfinite(found.logit_spread) else None,
         llama_cpp=found.llama_cpp,
     )
 

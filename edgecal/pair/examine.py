@@ -43,6 +43,7 @@ class Examination:
     captured_layers: blocks whose residual stream was captured, for every prompt.
     lens_rms: error of the re-projected last block over the spread of the logits; NaN if it was not finite; None
         where no layers were captured.
+    logit_spread: standard deviation of a prompt's logits over the vocabulary, mean over the prompts.
     refusal: why the lens is refused, or None.
     llama_cpp: the version that ran the model.
     """
@@ -51,6 +52,7 @@ class Examination:
     n_vocab: int
     captured_layers: int
     lens_rms: float | None
+    logit_spread: float
     refusal: str | None
     llama_cpp: str
 
@@ -89,11 +91,12 @@ def examine_layers(request: ExamineRequest, report: Callable[[ObserveProgress], 
             seen.append(chunk.logits[:, ids])
             spread.append(chunk.logits.astype(np.float64).std(axis=1))
         check = check_lens(np.concatenate(projected), np.concatenate(seen), np.concatenate(spread))
+        refusal = None
         try:
             check.raise_if_refused(request.path, head.architecture)
         except ModelError as error:
-            return _found(model, model.n_layer, check.rms, str(error))
-        return _found(model, model.n_layer, check.rms, None)
+            refusal = str(error)
+        return _found(model, model.n_layer, check.rms, np.concatenate(spread), refusal)
 
 
 def examine_outputs(request: ExamineRequest, report: Callable[[ObserveProgress], None]) -> Examination:
@@ -108,15 +111,25 @@ def examine_outputs(request: ExamineRequest, report: Callable[[ObserveProgress],
 
     with LOADED.model(request.path, report) as model:
         prompts = _random_prompts(model, request.seed)
-        for _ in capture(model, prompts, request.settings, hidden=False, progress=_progress(report)):
-            pass
-        return _found(model, 0, None, None)
+        chunks = capture(model, prompts, request.settings, hidden=False, progress=_progress(report))
+        spread = np.concatenate([chunk.logits.astype(np.float64).std(axis=1) for chunk in chunks])
+        return _found(model, 0, None, spread, None)
 
 
-def _found(model: Model, captured_layers: int, rms: float | None, refusal: str | None) -> Examination:
+def _found(
+    model: Model, captured_layers: int, rms: float | None, spread: NDArray[np.float64], refusal: str | None
+) -> Examination:
     from edgecal.llama.library import describe_llama_cpp
 
-    return Examination(model.n_layer, model.n_vocab, captured_layers, rms, refusal, describe_llama_cpp())
+    return Examination(
+        model.n_layer,
+        model.n_vocab,
+        captured_layers,
+        rms,
+        float(spread.mean()),
+        refusal,
+        describe_llama_cpp(),
+    )
 
 
 def _random_prompts(model: Model, seed: int) -> list[NDArray[np.int32]]:

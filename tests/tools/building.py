@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+ZOO = "test-llama-archs"
 PROGRAMS = ("llama-completion", "llama-server")
 
 # Neither web page nor HTTPS: both would be fetched or need libraries of the system.
@@ -22,7 +23,6 @@ _OPTIONS = (
     "-DLLAMA_OPENSSL=OFF",
     "-DLLAMA_BUILD_APP=OFF",
     "-DLLAMA_BUILD_EXAMPLES=OFF",
-    "-DLLAMA_BUILD_TESTS=OFF",
 )
 
 
@@ -70,7 +70,11 @@ def build(
 
     `openmp`: threads as llama.cpp has them by default, for those who take the time of a program.
     """
-    options = [*_OPTIONS, f"-DGGML_OPENMP={'ON' if openmp else 'OFF'}"]
+    options = [
+        *_OPTIONS,
+        f"-DGGML_OPENMP={'ON' if openmp else 'OFF'}",
+        f"-DLLAMA_BUILD_TESTS={'ON' if ZOO in programs else 'OFF'}",
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "build.log").open("a", encoding="utf-8") as log:
         for command in (

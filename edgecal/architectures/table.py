@@ -60,11 +60,11 @@ FAMILIES: dict[str, Family] = _rows(
     # RMSNorm and a head, nothing else. Some of them name only the norm's weight, some a head bias too.
     (
         """
-        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chameleon chatglm cogvlm
+        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chameleon chatglm
         deci deepseek deepseek2 deepseek2-ocr deepseek32 dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe
         exaone4 falcon-h1 gemma glm-dsa glm4 glm4moe gpt-oss grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3
         internlm2 jamba kimi-k3 kimi-linear laguna llama llama4 maincoder mamba mamba2 maple mellum mimo2 minimax-01
-        minimax-m2 minimax-m3 mistral3 mistral4 nanbeige nemotron_h nemotron_h_moe olmo2 olmoe openelm paddleocr
+        minimax-m2 minimax-m3 mistral3 mistral4 nanbeige olmo2 olmoe openelm paddleocr
         pangu-embedded phi3 phimoe plamo plamo3 plm qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe qwen3moe qwen3next
         qwen3vl qwen3vlmoe refact rwkv6qwen2 seed_oss smallthinker smollm3 spark2_5 step35 xverse
         """,
@@ -72,6 +72,8 @@ FAMILIES: dict[str, Family] = _rows(
     ),
     # The bias is loaded and never added.
     ("qwen2vl", Family(head_bias=False)),
+    # Another name in the graph
+    ("nemotron_h nemotron_h_moe", Family(node="nemotron_h_block_out")),
     ("plamo2", Family(node="ffn_residual")),
     # The converter gave the final norm the name that elsewhere is the embedding's.
     ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm")),
@@ -130,6 +132,10 @@ REFUSALS: dict[str, str] = {
         ("dflash eagle3 gemma4-assistant", _DRAFTS),
         ("pockettts qwen3tts wavtokenizer-dec", _AUDIO),
         ("clip", _VISION),
+        (
+            "cogvlm",
+            "llama.cpp hands out the logits of its first tokens in place of those that were asked for",
+        ),
         ("gptj", "llama.cpp knows the name and cannot run it"),
     )
     for name in names.split()

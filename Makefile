@@ -12,13 +12,14 @@ DEMO_OUTPUT := build/demo/edgecal-tiny-chat.calibrated.gguf
 # llama.cpp is by far the slowest part of the set-up: leave out its multimodal library, which edgecal does not use.
 export CMAKE_ARGS := -DLLAVA_BUILD=OFF $(CMAKE_ARGS)
 
-.PHONY: help demo test test-oldest test-tools lint bench compare pair native-asan clean
+.PHONY: help demo test test-oldest test-tools zoo lint bench compare pair native-asan clean
 
 help:
 	@echo "make demo         fit the bundled pair of models and show the result"
 	@echo "make test         run all tests"
 	@echo "make test-oldest  run all tests on the oldest supported dependencies"
 	@echo "make test-tools   what the real llama.cpp programs do with our files (builds them, 10 to 20 minutes)"
+	@echo "make zoo          llama.cpp's own test models of all architectures; docs/architectures.md (20 to 40 minutes)"
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        benchmarks against peers, as ratios"
 	@echo "make compare      every method on the bundled pair's questions, and a report"
@@ -39,6 +40,9 @@ test-oldest: $(VENV)-oldest/.installed-dev
 
 test-tools: $(VENV)/.installed-dev
 	$(BIN)/python tests/tools/run.py
+
+zoo: $(VENV)/.installed-dev
+	$(BIN)/python tests/tools/zoo.py --output docs/architectures.md
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from edgecal.gguf.split import COUNT_KEY, TENSORS_KEY
 __all__ = ["MAX_BLOCKS", "check_model"]
 
 TOKENIZER_KEY = "tokenizer.ggml.model"
+WORDPIECE = "bert"  # as llama.cpp calls that tokenizer
 MAX_BLOCKS = 512  # llama.cpp aborts the process on more
 
 
@@ -19,7 +20,8 @@ def check_model(header: Header) -> None:
     """InputError, one line, unless the file (of a split model the first) can be loaded as a model.
 
     Refused: no tensors, no architecture, an adapter or projector, a block count that is missing, not a
-    whole number, zero, or more than llama.cpp can take, no word on the tokenizer (`no_vocab` is one).
+    whole number, zero, or more than llama.cpp can take, no word on the tokenizer (`no_vocab` is one), a
+    model that reads a text from both sides (attention that is not causal, a WordPiece tokenizer).
     """
     path = header.path
     kind = header.get("general.type")
@@ -46,6 +48,11 @@ def check_model(header: Header) -> None:
         raise InputError(
             f"{path}: holds no tokenizer ({TOKENIZER_KEY} is missing), which llama.cpp needs to load a model; "
             "give a complete GGUF file"
+        )
+    if header.get(f"{architecture}.attention.causal") is False or header.get(TOKENIZER_KEY) == WORDPIECE:
+        raise InputError(
+            f"{path}: is a model of the architecture {architecture} that reads a text from both sides, to embed or to "
+            "classify it or to fill in gaps; edgecal needs a causal language model, which predicts the next token"
         )
 
 

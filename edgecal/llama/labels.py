@@ -49,7 +49,7 @@ class PromptEnd:
         ------
         InputError: there is no such form; the message has the first label that is to blame.
         """
-        direct = follows_directly(self._text) or self._tokenizer.is_special(self._tokens[-1])
+        direct = follows_directly(self._text) or self._ends_in_mark()
         forms = ("", " ") if direct else (" ", "")
         after_space = self._text.endswith(" ")
         to_blame: list[str] = []
@@ -82,6 +82,11 @@ class PromptEnd:
         InputError: a label is none.
         """
         return [self._find_exact(label) for label in labels]
+
+    def _ends_in_mark(self) -> bool:
+        """Whether the last token is a special one; a letter that a vocabulary's maker added is no mark."""
+        last = self._tokens[-1]
+        return self._tokenizer.is_special(last) and not self._tokenizer.piece(last)[-1:].isalnum()
 
     def _find_letter(self, form: str, *, joins: bool) -> int | None:
         token = self._added(form, (form, f" {form}"))

@@ -23,6 +23,9 @@ __all__ = ["ResolvedPrompt", "Tokenizer"]
 # llama.cpp's kinds of tokenizers, as far as they differ here.
 _NONE, _SENTENCEPIECE, _BYTE_PAIR, _WORDPIECE, _UNIGRAM, _RWKV = range(6)
 
+# Where a text may stand so that it is tokenized by itself, in most tokenizers at one of these.
+_PLACES = ("", "\n", "x: (", 'x"')
+
 _AS_TOKENS = 'or give prompts as {"tokens": ..., "choice_tokens": ...}'
 
 
@@ -111,13 +114,19 @@ class Tokenizer:
             size = -count
 
     def token_of(self, text: str) -> int | None:
-        """The token that stands for exactly this text, or None.
+        """The token that the tokenizer makes of exactly this text, where nothing before it is joined with it.
 
-        Of several it is the one that the tokenizer itself would take: one that the vocabulary's maker added before
-        one of the language, that before the token of a byte (SentencePiece has both `A` and `<0x41>`), and
-        a mark that only looks like the text last.
+        So it is never one that only looks like it: SentencePiece has `A` and, for the byte, `<0x41>`. None where
+        the text is no single token at the beginning, nor after a line end, a bracket or a quote.
         """
-        return self._tokens_by_piece.get(text.encode())
+        for before in _PLACES:
+            if self._spelling is not None and self._spelling.find_gap(before) is not None:
+                continue
+            start, joint = self.tokenize(before), self.tokenize(before + text)
+            is_one = len(joint) == len(start) + 1 and joint[:-1] == start
+            if is_one and self.piece_bytes(joint[-1]) == text.encode():
+                return joint[-1]
+        return None
 
     def ends_generation(self, token: int) -> bool:
         """Whether the model says with this token that it has said all (end of the text, of its turn, ...)."""
@@ -218,25 +227,10 @@ class Tokenizer:
             )
         return None
 
-    @functools.cached_property
-    def _tokens_by_piece(self) -> dict[bytes, int]:
-        tokens: dict[bytes, int] = {}
-        for token in range(min(self._n_vocab, self._lib.llama_vocab_n_tokens(self._vocab))):
-            other = tokens.setdefault(self.piece_bytes(token), token)
-            if other != token and self._rank(token) < self._rank(other):
-                tokens[self.piece_bytes(token)] = token
-        return tokens
-
     def _is_found_first(self, token: int) -> bool:
         """Whether llama.cpp looks for a token in a text before it tokenizes the rest."""
         attributes = self._lib.llama_vocab_get_attr(self._vocab, token)
         return self.is_special(token) or bool(attributes & self._lib.LLAMA_TOKEN_ATTR_UNKNOWN)
-
-    def _rank(self, token: int) -> int:
-        lib = self._lib
-        attributes = lib.llama_vocab_get_attr(self._vocab, token)
-        order = (lib.LLAMA_TOKEN_ATTR_USER_DEFINED, lib.LLAMA_TOKEN_ATTR_NORMAL, lib.LLAMA_TOKEN_ATTR_BYTE)
-        return next((rank for rank, attribute in enumerate(order) if attributes & attribute), len(order))
 
     def _check_ids(self, tokens: Sequence[int], prompt: Prompt) -> None:
         for token in tokens:

@@ -123,7 +123,9 @@ def test_model_that_says_nothing_of_a_tokenizer(here):
 @pytest.mark.parametrize("keys", [{"tokenizer.ggml.model": "bert"}, {"llama.attention.causal": False}])
 def test_models_that_embed_or_classify(here, keys):
     write_tiny_llama(here / "both.gguf", seed=5, metadata=keys)
-    refused(fit(here, chat="both.gguf"), 2, "both.gguf", "reads a text from both sides", "a causal language model")
+    refused(
+        fit(here, chat="both.gguf"), 2, "both.gguf", "reads a text from both sides", "a causal language model"
+    )
 
 
 def test_text_that_a_model_cannot_spell(here):

@@ -201,6 +201,13 @@ def test_an_added_token_is_preferred_to_one_of_the_language():
         assert tokenizer.tokenize(" yes") == [vocab.id_of(" yes")]
 
 
+def test_an_added_letter_is_no_mark():
+    vocab = added(bpe_vocab(), "я")  # DeepSeek's vocabularies have such letters
+    with tokenizer_of(vocab) as tokenizer:
+        assert tokenizer.is_special(tokenizer.tokenize("Имя")[-1])
+        assert tokenizer.resolve(asked("Имя")).choice_tokens.tolist() == letters(vocab)
+
+
 def test_letters_that_exist_as_bytes_only():
     vocab = FAMILIES["llama bytes"]
     with tokenizer_of(vocab) as tokenizer:

@@ -41,9 +41,9 @@ class PromptEnd:
         form without a space is tried first, else the one with it. A token counts if the tokenizer adds it to the
         unchanged tokens of the prompt; its own space after a special token (SentencePiece) may be in it.
 
-        Some tokenizers would join a bracket or line ends with the letter: the prompt is tokenized without it,
-        so the letter's own token is the one that can follow. Not so after a plain space: a space by itself
-        stands before a word only in texts with two of them, so there it is the form with a space, if any.
+        Some tokenizers would join a bracket or line ends with the letter. The prompt is tokenized without it, so
+        the letter's own token is the one that can follow. Not so after a plain space: a space by itself stands
+        before a word only in texts with two of them, so there it is the form with a space, if any.
 
         Raises
         ------
@@ -75,7 +75,8 @@ class PromptEnd:
         """The labels' tokens by their exact texts.
 
         A label must be one token that the tokenizer adds to the unchanged tokens of the prompt or, where it
-        would join the label with the prompt's end or put a space of its own before it, the token of that text.
+        would join the label with the prompt's end or put a space of its own before it, the token that it makes of
+        the label elsewhere.
 
         Raises
         ------
@@ -90,14 +91,12 @@ class PromptEnd:
 
     def _find_letter(self, form: str, *, joins: bool) -> int | None:
         token = self._added(form, (form, f" {form}"))
-        return self._joined(form) if token is None and joins else token
+        return self._tokenizer.token_of(form) if token is None and joins else token
 
     def _find_exact(self, label: str) -> int:
         token = self._added(label, (label,))
-        if token is None and label.startswith(" "):
-            token = self._added(label[1:], (label,))  # the tokenizer puts the space itself
         if token is None:
-            token = self._joined(label)
+            token = self._tokenizer.token_of(label)
         if token is not None:
             return token
         raise InputError(
@@ -113,12 +112,6 @@ class PromptEnd:
         # The reading is compared too: a tokenizer drops characters that its vocabulary lacks without a word.
         said = self._tokenizer.piece_bytes(joint[-1])
         return joint[-1] if said in [reading.encode() for reading in readings] else None
-
-    def _joined(self, label: str) -> int | None:
-        """The token of exactly this text, unless the tokenizer takes several for it at this place."""
-        joint = self._tokenize(self._text + label)
-        is_split = len(joint) > len(self._tokens) + 1 and joint[: len(self._tokens)] == self._tokens
-        return None if is_split else self._tokenizer.token_of(label)
 
     def _find_remedy(self, label: str) -> str:
         bare = label.lstrip(" ")

@@ -23,8 +23,9 @@ __all__ = ["ResolvedPrompt", "Tokenizer"]
 # llama.cpp's kinds of tokenizers, as far as they differ here.
 _NONE, _SENTENCEPIECE, _BYTE_PAIR, _WORDPIECE, _UNIGRAM, _RWKV = range(6)
 
-# Where a text may stand so that it is tokenized by itself, in most tokenizers at one of these.
-_PLACES = ("", "\n", "x: (", 'x"')
+# What a text may stand after so that it is tokenized by itself: byte-pair tokenizers want the first, those that put a
+# space before a text's first word the second.
+_PLACES = ("", 'x"')
 
 _AS_TOKENS = 'or give prompts as {"tokens": ..., "choice_tokens": ...}'
 
@@ -117,7 +118,7 @@ class Tokenizer:
         """The token that the tokenizer makes of exactly this text, where nothing before it is joined with it.
 
         So it is never one that only looks like it: SentencePiece has `A` and, for the byte, `<0x41>`. None where
-        the text is no single token at the beginning, nor after a line end, a bracket or a quote.
+        the text is no single token at the beginning, nor after a quote.
         """
         for before in _PLACES:
             if self._spelling is not None and self._spelling.find_gap(before) is not None:

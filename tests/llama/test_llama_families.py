@@ -26,7 +26,7 @@ from edgecal.llama.vocabulary import Tokenizer
 from edgecal.prompts import Prompt
 
 # As in cl100k and its like, a bracket or line ends make one token with what follows.
-GLUED = ("(A", "[B", ">C", "ĊĊ")
+GLUED = ("(A", "[B", ">C", '"A', "ĊĊ")
 
 FAMILIES = {
     "gpt-2": bpe_vocab(),
@@ -192,6 +192,11 @@ def test_a_character_is_preferred_to_its_byte(family):
             assert resolved.choice_tokens.tolist() == [vocab.id_of(label) for label in labels]
         assert tokenizer.token_of("A") == vocab.id_of("A") > vocab.id_of("<0x41>")
         assert tokenizer.token_of("\x07") == vocab.id_of("<0x07>") and tokenizer.token_of("\u4e2d") is None
+
+
+def test_a_vocabulary_without_quotes_is_not_asked_for_them():
+    with tokenizer_of(spm_vocab(byte_tokens=False, lacking='"')) as tokenizer:
+        refused(tokenizer, verbatim("Answer: ", "A", "B"), "f, line 3: the label 'A' is not one token")
 
 
 def test_an_added_token_is_preferred_to_one_of_the_language():

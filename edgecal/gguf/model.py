@@ -13,6 +13,7 @@ from edgecal.gguf.split import COUNT_KEY, TENSORS_KEY
 __all__ = ["MAX_BLOCKS", "check_model"]
 
 TOKENIZER_KEY = "tokenizer.ggml.model"
+WORDPIECE = "bert"  # as llama.cpp calls that tokenizer
 MAX_BLOCKS = 512  # llama.cpp aborts the process on more
 
 
@@ -21,7 +22,8 @@ def check_model(header: Header) -> None:
 
     Refused: no tensors, no architecture or one that predicts no next token, an adapter or projector, a block
     count that is missing, not a whole number, zero, or more than llama.cpp can take, no word on the tokenizer
-    (`no_vocab` is one).
+    (`no_vocab` is one), a model that reads a text from both sides (attention that is not causal, a WordPiece
+    tokenizer).
     """
     path = header.path
     kind = header.get("general.type")
@@ -53,6 +55,11 @@ def check_model(header: Header) -> None:
         raise InputError(
             f"{path}: holds no tokenizer ({TOKENIZER_KEY} is missing), which llama.cpp needs to load a model; "
             "give a complete GGUF file"
+        )
+    if header.get(f"{architecture}.attention.causal") is False or header.get(TOKENIZER_KEY) == WORDPIECE:
+        raise InputError(
+            f"{path}: is a model of the architecture {architecture} that reads a text from both sides, to embed or to "
+            "classify it or to fill in gaps; edgecal needs a causal language model, which predicts the next token"
         )
 
 

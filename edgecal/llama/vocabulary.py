@@ -6,6 +6,7 @@ Knows nothing of templates, captures or choices beyond their label texts.
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.errors import InputError
+from edgecal.llama.labels import PromptEnd
+from edgecal.llama.spelling import Spelling, read_spelling
 from edgecal.prompts.model import Prompt
 
 __all__ = ["ResolvedPrompt", "Tokenizer"]
 
-_TYPE_NONE = 0
+# llama.cpp's kinds of tokenizers, as far as they differ here.
+_NONE, _SENTENCEPIECE, _BYTE_PAIR, _WORDPIECE, _UNIGRAM, _RWKV = range(6)
 
-_OPENING_BRACKETS = ("(", "[")
+# What a text may stand after so that it is tokenized by itself: byte-pair tokenizers want the first, those that put a
+# space before a text's first word the second.
+_PLACES = ("", 'x"')
+
+_AS_TOKENS = 'or give prompts as {"tokens": ..., "choice_tokens": ...}'
 
 
 @dataclass(frozen=True)
@@ -49,14 +57,14 @@ class Tokenizer:
     def __init__(self, vocab: int, n_vocab: int, model_name: str) -> None:
         import llama_cpp
 
+        self.model_name = model_name
         self._lib = llama_cpp
         self._vocab = vocab
         self._n_vocab = n_vocab
-        self._model_name = model_name
-        self.has_tokenizer = llama_cpp.llama_vocab_type(vocab) != _TYPE_NONE
-        self._pieces: dict[str, int] | None = None
+        self._kind = llama_cpp.llama_vocab_type(vocab)
+        self.has_tokenizer = self._kind != _NONE
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, source: str = "") -> list[int]:
         """Token ids of a prompt, as llama.cpp's own programs tokenize one.
 
         BOS is added where the model's metadata say so, and text that spells a special token becomes that
@@ -64,24 +72,25 @@ class Tokenizer:
         end-of-sequence token that the tokenizer would append is left out: the model is asked for
         the token after the prompt, not after its end.
 
+        Parameters
+        ----------
+        text: the prompt.
+        source: where it came from, for messages.
+
         Raises
         ------
-        InputError: the model has no tokenizer.
+        InputError: the model has no tokenizer or one that cannot be used, or the vocabulary has no token for a
+            part of the text.
         """
-        if not self.has_tokenizer:
+        if self._flaw is not None:
+            raise InputError(f"{self.model_name}: {self._flaw}")
+        if self._spelling is not None and (gap := self._spelling.find_gap(text)) is not None:
+            where = f"{source}: " if source else ""
             raise InputError(
-                f"{self._model_name}: has no tokenizer, so it cannot read text; use a GGUF file with one, "
-                'or give prompts as {"tokens": ..., "choice_tokens": ...}'
+                f"{where}the tokenizer of {self.model_name} has no token for {gap!r} (U+{ord(gap):04X}), nor for each "
+                "of its bytes; leave the character out"
             )
-        encoded = text.encode("utf-8")
-        size = len(encoded) + 8
-        while True:
-            buffer = (ctypes.c_int32 * size)()
-            count = self._lib.llama_tokenize(self._vocab, encoded, len(encoded), buffer, size, True, True)
-            if count >= 0:
-                break
-            size = -count
-        tokens = list(buffer[:count])
+        tokens = self._tokenize(text)
         if self._lib.llama_vocab_get_add_eos(self._vocab) and tokens[-1:] == [
             self._lib.llama_vocab_eos(self._vocab)
         ]:
@@ -105,6 +114,21 @@ class Tokenizer:
                 return buffer.raw[:count]
             size = -count
 
+    def token_of(self, text: str) -> int | None:
+        """The token that the tokenizer makes of exactly this text, where nothing before it is joined with it.
+
+        So it is never one that only looks like it: SentencePiece has `A` and, for the byte, `<0x41>`. None where
+        the text is no single token at the beginning, nor after a quote.
+        """
+        for before in _PLACES:
+            if self._spelling is not None and self._spelling.find_gap(before) is not None:
+                continue
+            start, joint = self.tokenize(before), self.tokenize(before + text)
+            is_one = len(joint) == len(start) + 1 and joint[:-1] == start
+            if is_one and self.piece_bytes(joint[-1]) == text.encode():
+                return joint[-1]
+        return None
+
     def ends_generation(self, token: int) -> bool:
         """Whether the model says with this token that it has said all (end of the text, of its turn, ...)."""
         return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
@@ -117,14 +141,7 @@ class Tokenizer:
         )
 
     def resolve(self, prompt: Prompt) -> ResolvedPrompt:
-        """Finds a prompt's tokens and its labels' tokens as they follow it.
-
-        A letter label is tried as ` A` and as `A`, the form without the space first where the prompt ends in
-        white space, an opening bracket or a special token (the beginning of the assistant's turn); the first
-        form in which every label adds exactly one token to the unchanged tokens of the prompt is taken, the
-        same for all labels. Where the tokenizer itself puts a space before a word that follows a special token,
-        that token is the one. A verbatim label must add one token likewise or, where the
-        tokenizer would merge it with the prompt's end, be the exact text of one token.
+        """Finds a prompt's tokens and its labels' tokens as they follow it, as `PromptEnd` says.
 
         Raises
         ------
@@ -136,10 +153,11 @@ class Tokenizer:
             self._check_ids(prompt.choice_tokens, prompt)
             return ResolvedPrompt(tokens, np.array(prompt.choice_tokens, dtype=np.int32))
         labels = prompt.labels or ()
-        choice_tokens = self._resolve_labels(prompt.text or "", tokens.tolist(), labels, prompt)
+        end = PromptEnd(self, prompt.text or "", tokens.tolist(), prompt.source)
+        choice_tokens = end.find_verbatim(labels) if prompt.labels_verbatim else end.find_letters(labels)
         if len(set(choice_tokens)) < len(choice_tokens):
             raise InputError(
-                f"{prompt.source}: two labels are the same token in {self._model_name} "
+                f"{prompt.source}: two labels are the same token in {self.model_name} "
                 f"(labels {', '.join(map(repr, labels))}, tokens {choice_tokens}); each choice needs its own"
             )
         return ResolvedPrompt(tokens, np.array(choice_tokens, dtype=np.int32))
@@ -154,79 +172,71 @@ class Tokenizer:
         if prompt.tokens is not None:
             self._check_ids(prompt.tokens, prompt)
             return np.array(prompt.tokens, dtype=np.int32)
-        tokens = self.tokenize(prompt.text or "")
+        tokens = self.tokenize(prompt.text or "", prompt.source)
         if not tokens:
-            raise InputError(f"{prompt.source}: the prompt has no tokens in {self._model_name}")
+            raise InputError(f"{prompt.source}: the prompt has no tokens in {self.model_name}")
         return np.array(tokens, dtype=np.int32)
+
+    def _tokenize(self, text: str) -> list[int]:
+        encoded = text.encode("utf-8")
+        size = len(encoded) + 8
+        while True:
+            buffer = (ctypes.c_int32 * size)()
+            count = self._lib.llama_tokenize(self._vocab, encoded, len(encoded), buffer, size, True, True)
+            if count >= 0:
+                return list(buffer[:count])
+            size = -count
+
+    @functools.cached_property
+    def _flaw(self) -> str | None:
+        """Why no text can be tokenized; over a token that is to be added and missing, llama.cpp would abort."""
+        if self._kind == _NONE:
+            return f"has no tokenizer, so it cannot read text; use a GGUF file with one, {_AS_TOKENS}"
+        if self._kind == _WORDPIECE:
+            return (
+                "its tokenizer is WordPiece, that of models which embed or classify text and predict no next token; "
+                "give a causal language model"
+            )
+        if self._kind in (_SENTENCEPIECE, _BYTE_PAIR, _UNIGRAM):
+            for name in ("bos", "eos"):
+                is_added = getattr(self._lib, f"llama_vocab_get_add_{name}")(self._vocab)
+                if is_added and getattr(self._lib, f"llama_vocab_{name}")(self._vocab) < 0:
+                    return (
+                        f"its tokenizer is to add a {name.upper()} token to every text, but the file names none "
+                        f"(tokenizer.ggml.{name}_token_id); name it, {_AS_TOKENS}"
+                    )
+        return None
+
+    @functools.cached_property
+    def _spelling(self) -> Spelling | None:
+        lib, vocab = self._lib, self._vocab
+        if self._kind == _SENTENCEPIECE:
+            return read_spelling(
+                lib.llama_vocab_n_tokens(vocab),
+                lambda token: lib.llama_vocab_get_text(vocab, token) or b"",
+                self._is_found_first,
+                lambda byte: f"<0x{byte:02X}>".encode(),
+                space="▁",
+            )
+        if self._kind == _RWKV:
+            return read_spelling(
+                lib.llama_vocab_n_tokens(vocab),
+                self.piece_bytes,
+                self._is_found_first,
+                lambda byte: bytes([byte]),
+                space=" ",
+            )
+        return None
+
+    def _is_found_first(self, token: int) -> bool:
+        """Whether llama.cpp looks for a token in a text before it tokenizes the rest."""
+        attributes = self._lib.llama_vocab_get_attr(self._vocab, token)
+        return self.is_special(token) or bool(attributes & self._lib.LLAMA_TOKEN_ATTR_UNKNOWN)
 
     def _check_ids(self, tokens: Sequence[int], prompt: Prompt) -> None:
         for token in tokens:
             if token >= self._n_vocab:
                 raise InputError(
-                    f"{prompt.source}: token id {token} is outside the vocabulary of {self._model_name}, "
+                    f"{prompt.source}: token id {token} is outside the vocabulary of {self.model_name}, "
                     f"which has {self._n_vocab} tokens"
                 )
-
-    def _resolve_labels(
-        self, text: str, tokens: list[int], labels: Sequence[str], prompt: Prompt
-    ) -> list[int]:
-        if prompt.labels_verbatim:
-            found = [self._following_token(text, tokens, label, verbatim=True) for label in labels]
-            for label, token in zip(labels, found, strict=True):
-                if token is None:
-                    raise InputError(
-                        f"{prompt.source}: the label {label!r} is not one token after this prompt in "
-                        f"{self._model_name} (it becomes {self._describe(text, tokens, label)}); "
-                        'give each label as the text of a single token, such as " A"'
-                    )
-            return [token for token in found if token is not None]
-        direct = text[-1:].isspace() or text[-1:] in _OPENING_BRACKETS or self.is_special(tokens[-1])
-        forms = ("", " ") if direct else (" ", "")
-        for space in forms:
-            found = [self._following_token(text, tokens, space + label, verbatim=False) for label in labels]
-            resolved = [token for token in found if token is not None]
-            if len(resolved) == len(labels):
-                return resolved
-        for label in labels:
-            if all(self._following_token(text, tokens, s + label, verbatim=False) is None for s in forms):
-                break
-        raise InputError(
-            f"{prompt.source}: the label {label!r} is not one token after this prompt in {self._model_name}: "
-            f"{forms[0] + label!r} becomes {self._describe(text, tokens, forms[0] + label)}; use fewer "
-            "choices, a template that ends where the letter comes, or another model"
-        )
-
-    def _following_token(self, text: str, tokens: list[int], label: str, *, verbatim: bool) -> int | None:
-        joint = self.tokenize(text + label)
-        # The piece is compared too: a tokenizer drops characters that its vocabulary lacks without a word.
-        if joint[:-1] == tokens:
-            said = self.piece_bytes(joint[-1])
-            # SentencePiece vocabularies put a space of their own before a word that follows a special token.
-            if said == label.encode() or (not verbatim and said == f" {label}".encode()):
-                return joint[-1]
-        return self._piece_index().get(label) if verbatim else None
-
-    def _describe(self, text: str, tokens: list[int], label: str) -> str:
-        joint = self.tokenize(text + label)
-        common = 0
-        while common < min(len(tokens), len(joint)) and joint[common] == tokens[common]:
-            common += 1
-        if common < len(tokens):
-            return "tokens that also change the end of the prompt: " + self._names(joint[common:])
-        return f"{len(joint) - common} tokens: " + self._names(joint[common:])
-
-    def _names(self, tokens: Sequence[int]) -> str:
-        shown = ", ".join(repr(self.piece(token)) for token in tokens[:6])
-        return shown + (", ..." if len(tokens) > 6 else "") if shown else "nothing"
-
-    def _piece_index(self) -> dict[str, int]:
-        if self._pieces is None:
-            self._pieces = {}
-            for token in range(min(self._n_vocab, self._lib.llama_vocab_n_tokens(self._vocab))):
-                piece = self.piece_bytes(token)
-                try:
-                    text = piece.decode("utf-8")
-                except UnicodeDecodeError:
-                    continue
-                self._pieces.setdefault(text, token)
-        return self._pieces

@@ -13,6 +13,7 @@ from edgecal.errors import InputError
 from edgecal.prompts.chat import ChatTemplate
 from edgecal.prompts.digest import digest_prompt, draw_indices
 from edgecal.prompts.model import Prompt, Question
+from edgecal.prompts.opening import find_opening
 from edgecal.prompts.shots import with_shots
 from edgecal.prompts.template import PromptTemplate
 
@@ -119,8 +120,8 @@ class Prompting:
         return PromptPair(prompt, replace(prompt, text=text))
 
     def _messages(self, question: Question, shots: Sequence[Question]) -> list[dict[str, str]]:
-        """Worked examples are earlier turns. The instruction is said first; an opening bracket that waits for
-        the letter is left out, for the assistant's turn has a beginning of its own."""
+        """Worked examples are earlier turns. The instruction is said first; an opening bracket (or quote, ...)
+        that waits for the letter is left out, for the assistant's turn has a beginning of its own."""
         instruction = self.template.split(question)[0]
         messages = []
         for shot in shots:
@@ -133,7 +134,7 @@ class Prompting:
         messages.append({"role": "user", "content": self.template.split(question)[1]})
         messages[0]["content"] = instruction + messages[0]["content"]
         for message in messages:
-            message["content"] = message["content"].rstrip().rstrip("([").rstrip()
+            message["content"] = _without_opening(message["content"])
         return messages
 
 
@@ -150,6 +151,13 @@ def draw_pairs(pairs: Sequence[PromptPair], limit: int, seed: int) -> list[Promp
     """
     ordered = canonical_pairs(pairs)
     return [ordered[index] for index in draw_indices(len(ordered), limit, seed)]
+
+
+def _without_opening(text: str) -> str:
+    text = text.rstrip()
+    while opening := find_opening(text)[0]:
+        text = text.removesuffix(opening).rstrip()
+    return text
 
 
 def _key(pair: PromptPair) -> tuple[bytes, bytes, int]:

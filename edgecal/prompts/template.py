@@ -15,6 +15,7 @@ from jinja2 import StrictUndefined
 
 from edgecal.errors import InputError
 from edgecal.prompts.model import Prompt, Question
+from edgecal.prompts.opening import find_opening, follows_directly
 from edgecal.prompts.sandbox import MAX_CHARACTERS, Sandbox, compile_template, render_template
 
 __all__ = ["DEFAULT_TEMPLATE", "PromptTemplate"]
@@ -27,7 +28,6 @@ Answer the following multiple-choice question. Give only the letter of the corre
 {% for choice in choices %}{{ choice.label }}: {{ choice.text }}
 {% endfor %}Answer:"""
 
-_OPENING_BRACKETS = {"(": ")", "[": "]"}
 _KEPT_TEXTS = 4096
 _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 
@@ -44,8 +44,8 @@ class PromptTemplate:
     first paragraphs, each followed by an empty line, as far as they are the same whatever the question is
     (subject and number of options may be named). With worked examples the instruction is said once, at the
     top; the rest is said for each example with its letter, and last for the question itself. The letter comes
-    after a space, or directly where the text ends in white space or in an opening bracket, which then is
-    closed; an empty line follows.
+    after a space, or directly where the text ends in white space or leaves something open (a bracket, a
+    quote, `**`, a tag), which then is closed; an empty line follows.
 
     Parameters
     ----------
@@ -138,9 +138,8 @@ class PromptTemplate:
             raise InputError(f"{_where(shot)}: has no answer, so it cannot be a worked example")
         body = self.split(shot)[1]
         letter = shot.labels[shot.answer]
-        closing = _OPENING_BRACKETS.get(body[-1:], "")
-        space = "" if closing or body[-1:].isspace() else " "
-        return f"{body}{space}{letter}{closing}\n\n"
+        space = "" if follows_directly(body) else " "
+        return f"{body}{space}{letter}{find_opening(body)[1]}\n\n"
 
     def _instruction(self, subject: str | None, n_choices: int) -> str:
         """What two questions without anything in common have in common, up to the last empty line."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.prompts import random_token_prompts, write_json_lines
 from support.tiny_models import tiny_folder, write_tiny_llama, write_tiny_pair
+from support.tiny_vocab import spm_vocab
 
 QUESTION = {"question": "Which one?", "choices": ["this", "that"]}
 
@@ -117,6 +118,25 @@ def test_text_for_a_model_without_tokenizer(here):
 def test_model_that_says_nothing_of_a_tokenizer(here):
     write_tiny_llama(here / "mute.gguf", seed=5, metadata={"tokenizer.ggml.model": None})
     refused(fit(here, base="mute.gguf"), 2, "mute.gguf", "tokenizer.ggml.model is missing")
+
+
+@pytest.mark.parametrize("keys", [{"tokenizer.ggml.model": "bert"}, {"llama.attention.causal": False}])
+def test_models_that_embed_or_classify(here, keys):
+    write_tiny_llama(here / "both.gguf", seed=5, metadata=keys)
+    refused(
+        fit(here, chat="both.gguf"), 2, "both.gguf", "reads a text from both sides", "a causal language model"
+    )
+
+
+def test_text_that_a_model_cannot_spell(here):
+    """llama.cpp would abort."""
+    vocab = spm_vocab(byte_tokens=False)
+    for name, seed in (("b.gguf", 1), ("c.gguf", 2)):
+        write_tiny_llama(here / name, seed=seed, vocab=vocab)
+    records = [{**QUESTION, "question": f"Number {i}{'é' if i == 7 else ''}?"} for i in range(60)]
+    write_json_lines(here / "text.jsonl", records)
+    result = fit(here, base="b.gguf", chat="c.gguf", data="text.jsonl")
+    refused(result, 2, "text.jsonl, line 8: the tokenizer of", "c.gguf", "no token for 'é' (U+00E9)")
 
 
 @pytest.mark.parametrize(("blocks", "code"), [(0, 2), (600, 2), (2**31 - 1, 2)])

@@ -147,6 +147,19 @@ MODEL = {
     "blocks as text": ([ARCH, key("llama.block_count", Value.string("2"))], "is STRING"),
     "blocks as a float": ([ARCH, key("llama.block_count", Value.float32(2))], "is FLOAT32"),
     "adapter": ([ARCH, key("general.type", Value.string("adapter"))], "'adapter'"),
+    "WordPiece": (
+        [ARCH, key("llama.block_count", Value.uint32(2)), key("tokenizer.ggml.model", Value.string("bert"))],
+        "architecture llama that reads a text from both sides",
+    ),
+    "not causal": (
+        [
+            ARCH,
+            key("llama.block_count", Value.uint32(2)),
+            key("tokenizer.ggml.model", Value.string("t5")),
+            key("llama.attention.causal", Value.of(ValueType.BOOL, False)),
+        ],
+        "edgecal needs a causal language model",
+    ),
 }
 
 
@@ -172,6 +185,7 @@ def test_a_model_needs_tensors_in_some_shard(tmp_path):
     with pytest.raises(InputError, match=r"tokenizer\.ggml\.model is missing"):
         check_model(read_header(write_bytes(tmp_path / "mute.gguf", raw_gguf(keys))))
     keys.append(key("tokenizer.ggml.model", Value.string("no_vocab")))
+    keys.append(key("llama.attention.causal", Value.of(ValueType.BOOL, True)))
     check_model(read_header(write_bytes(tmp_path / "first.gguf", raw_gguf(keys))))
 
 

@@ -79,6 +79,16 @@ CHANNELS = (
     "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}"
     "<|message|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
 )
+# As RWKV's and DeepSeek LLM's: no marks, plain words.
+RWKV = (
+    "{% for m in messages %}{{ 'User: ' if m.role == 'user' else 'Assistant: ' }}{{ m.content | trim }}\n\n"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+# As Mistral's newer ones: nothing is asked for, and nothing stands between the mark and the answer.
+MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]"
+    "{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+)
 
 CHAT_TEMPLATES = {
     "chatml": CHATML,
@@ -91,4 +101,6 @@ CHAT_TEMPLATES = {
     "phi 3": PHI_3,
     "deepseek": DEEPSEEK,
     "channels": CHANNELS,
+    "rwkv": RWKV,
+    "mistral": MISTRAL,
 }

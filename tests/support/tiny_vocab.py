@@ -1,8 +1,9 @@
-"""Small but real vocabularies for test models: a byte-complete BPE, a SentencePiece-like one, or none.
+"""Small but real vocabularies for test models: one of each of llama.cpp's families of tokenizers.
 
-Both can encode any text. Letters with and without a leading space, digits and a few words are single
-tokens, so that answer letters behave as they do in real models; everything else falls apart into smaller
-pieces or bytes. Nothing here knows of models or files; `TinyVocab.metadata` gives the `tokenizer.*` keys.
+All but the unigram and the WordPiece one can encode any text. Letters with and without a leading space, digits
+and a few words are single tokens, so that answer letters behave as they do in real models; everything else
+falls apart into smaller pieces or bytes. Nothing here knows of models or files; `TinyVocab.metadata` gives the
+`tokenizer.*` keys.
 """
 
 from __future__ import annotations
@@ -103,8 +104,12 @@ def byte_letters() -> list[str]:
 
 
 @cache
-def bpe_vocab(add_bos: bool = False) -> TinyVocab:
-    """Byte-level BPE: 256 bytes, space-letter and space-digit tokens, the words with their prefixes."""
+def bpe_vocab(add_bos: bool = False, pre: str = "gpt-2", glued: tuple[str, ...] = ()) -> TinyVocab:
+    """Byte-level BPE: 256 bytes, space-letter and space-digit tokens, the words with their prefixes.
+
+    `pre`: llama.cpp's name of the rule by which a text is cut into words first. `glued`: further tokens of two
+    characters each, in stored form (`"(A"`, `"ĊĊ"`).
+    """
     tokens = byte_letters()
     merges: list[str] = []
 
@@ -121,31 +126,40 @@ def bpe_vocab(add_bos: bool = False) -> TinyVocab:
             for letter in word[1:]:
                 merge(piece, letter)
                 piece += letter
+    for left, right in glued:
+        merge(left, right)
     types = [NORMAL] * len(tokens) + [CONTROL, CONTROL]
     tokens += ["<|bos|>", "<|endoftext|>"]
     special = {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1, "add_bos_token": add_bos}
     stored = tuple(t.encode() for t in tokens)
-    return TinyVocab("gpt2", "gpt-2", stored, tuple(types), merges=tuple(merges), special=special)
+    return TinyVocab("gpt2", pre, stored, tuple(types), merges=tuple(merges), special=special)
 
 
 @cache
-def spm_vocab(add_bos: bool = True, add_space_prefix: bool = True) -> TinyVocab:
+def spm_vocab(
+    add_bos: bool = True, add_space_prefix: bool = True, lacking: str = "", byte_tokens: bool = True
+) -> TinyVocab:
     """SentencePiece-like: <unk>, <s>, </s>, 256 byte tokens, single characters, words with their prefixes.
 
     The score falls with the position, and pieces that begin with a space come first, so that a word is
-    built from its start and no shorter match can get in the way.
+    built from its start and no shorter match can get in the way. `lacking`: characters that no piece has, so
+    that they are spelled in bytes, if there are `byte_tokens`.
     """
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256))]
-    types = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256]
+    tokens = ["<unk>", "<s>", "</s>"]
+    types = [UNKNOWN, CONTROL, CONTROL]
+    if byte_tokens:
+        tokens += [f"<0x{b:02X}>" for b in range(256)]
+        types += [BYTE] * 256
+    n_first = len(tokens)
     pieces: list[str] = [f"▁{c}" for c in ascii_letters + digits]
     for start in ("▁", ""):
         for word in WORDS:
             pieces += [start + word[:n] for n in range(2 if not start else 1, len(word) + 1)]
     pieces += list(ascii_letters + digits + "▁:.,?!()'\"-\n")
-    seen = list(dict.fromkeys(pieces))
+    seen = [piece for piece in dict.fromkeys(pieces) if not set(piece) & set(lacking)]
     tokens += seen
     types += [NORMAL] * len(seen)
-    scores = [0.0] * 259 + [-float(i) for i in range(len(seen))]
+    scores = [0.0] * n_first + [-float(i) for i in range(len(seen))]
     special: dict[str, int | bool] = {
         "bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0,
         "add_bos_token": add_bos, "add_space_prefix": add_space_prefix,
@@ -155,7 +169,61 @@ def spm_vocab(add_bos: bool = True, add_space_prefix: bool = True) -> TinyVocab:
     )
 
 
+@cache
+def unigram_vocab(add_bos: bool = False, add_space_prefix: bool = True) -> TinyVocab:
+    """Unigram, as T5 and XLM-RoBERTa have it: no byte tokens, so much is unknown; the fewest pieces win."""
+    tokens = ["<pad>", "</s>", "<unk>", "<s>"]
+    types = [CONTROL, CONTROL, UNKNOWN, CONTROL]
+    pieces = [f"▁{c}" for c in ascii_letters + digits] + [f"▁{word}" for word in WORDS]
+    pieces += list(ascii_letters + digits + "▁:.,?!()'\"-")
+    tokens += pieces
+    types += [NORMAL] * len(pieces)
+    scores = [0.0] * 4 + [-2 - i / 1000 for i in range(len(pieces))]
+    special: dict[str, int | bool] = {
+        "bos_token_id": 3, "eos_token_id": 1, "unknown_token_id": 2, "padding_token_id": 0,
+        "add_bos_token": add_bos, "add_eos_token": True,
+        "add_space_prefix": add_space_prefix, "remove_extra_whitespaces": True,
+    }  # fmt: skip
+    return TinyVocab(
+        "t5", None, tuple(t.encode() for t in tokens), tuple(types), tuple(scores), special=special
+    )
+
+
+@cache
+def wordpiece_vocab() -> TinyVocab:
+    """WordPiece, as BERT has it: lower case, and no white space at all."""
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    types = [CONTROL] * 5
+    words = [*ascii_letters[:26], *digits, *":.,?!()", *dict.fromkeys(word.lower() for word in WORDS)]
+    pieces = list(dict.fromkeys([f"▁{word}" for word in words] + list(ascii_letters[:26])))
+    special: dict[str, int | bool] = {
+        "padding_token_id": 0, "unknown_token_id": 1, "cls_token_id": 2, "bos_token_id": 2, "mask_token_id": 4,
+        "seperator_token_id": 3,
+    }  # fmt: skip
+    stored = tuple(token.encode() for token in tokens + pieces)
+    return TinyVocab("bert", None, stored, tuple(types + [NORMAL] * len(pieces)), special=special)
+
+
+@cache
+def rwkv_vocab(byte_tokens: bool = True) -> TinyVocab:
+    """RWKV's: the longest match wins; tokens are stored escaped (`\\n`, `\\xe4`) and begin with all bytes."""
+    pieces = [bytes([byte]) for byte in range(256)] if byte_tokens else [b"\n", b" ", b":"]
+    pieces += [b"\n\n", *(f" {c}".encode() for c in ascii_letters + digits)]
+    if not byte_tokens:
+        pieces += [c.encode() for c in ascii_letters + digits]
+    for word in WORDS:
+        pieces += [word.encode(), f" {word}".encode()]
+    seen = tuple(repr(piece)[2:-1].encode() for piece in dict.fromkeys(pieces))
+    special: dict[str, int | bool] = {"bos_token_id": 0, "eos_token_id": 0}
+    return TinyVocab("rwkv", None, (b"<s>", *seen), (CONTROL,) + (NORMAL,) * len(seen), special=special)
+
+
+def ids_of(vocab: TinyVocab, labels: str, space: bool = True) -> list[int]:
+    """Ids of characters as single tokens, with or without the leading space."""
+    mark = {"gpt2": "Ġ", "llama": "▁", "t5": "▁", "rwkv": " "}[vocab.model] if space else ""
+    return [vocab.id_of(mark + label) for label in labels]
+
+
 def letters(vocab: TinyVocab, count: int = 4, space: bool = True) -> list[int]:
     """Ids of the first `count` answer letters as single tokens, with or without the leading space."""
-    mark = {"gpt2": "Ġ", "llama": "▁"}[vocab.model] if space else ""
-    return [vocab.id_of(mark + letter) for letter in ascii_uppercase[:count]]
+    return ids_of(vocab, ascii_uppercase[:count], space)

@@ -1,4 +1,8 @@
-"""Real llama.cpp programs, built from the source that llama-cpp-python's source distribution carries."""
+"""Real llama.cpp programs, built from the source that llama-cpp-python's source distribution carries.
+
+`python tests/tools/building.py [FOLDER]` builds nothing: it has pip fetch that source into the folder, if it is not
+there yet, and prints where it lies.
+"""
 
 from __future__ import annotations
 
@@ -87,3 +91,8 @@ def build(
             if result.returncode:
                 sys.exit(f"{' '.join(command)} failed; see {log.name}")
     return folder / "bin"
+
+
+if __name__ == "__main__":
+    root = Path(__file__).resolve().parents[2]
+    print(find_source(None, Path(sys.argv[1]) if len(sys.argv) > 1 else root / "build/llama-tools"))

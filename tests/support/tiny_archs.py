@@ -1,9 +1,10 @@
 """Tiny random models of many architectures, with the tensors that llama.cpp itself asks for.
 
-`write_tiny_arch(path, name, seed=...)` writes one of `ARCHS`; `tiny_arch(name)` gives one that tests share.
-The names and sizes of the tensors come from llama.cpp (see `tiny_arch_probe`), run once for all
-architectures in a process of its own; numbers, types and metadata are ours, so a file looks like a
-published one: only the keys that the architecture needs, and optional tensors where we want them.
+`write_tiny_arch(path, name, seed=...)` writes one of `ARCHS`; `tiny_arch(name)` gives one that tests share;
+`write_tiny_spec` writes one of a test's own. The names and sizes of the tensors come from llama.cpp (see
+`tiny_arch_probe`), run once for many architectures in a process of its own; numbers, types and metadata are
+ours, so a file looks like a published one: only the keys that the architecture needs, and optional tensors
+where we want them.
 """
 
 from __future__ import annotations
@@ -220,8 +221,7 @@ ARCHS: dict[str, ArchSpec] = {
 }
 
 
-def _metadata(name: str) -> dict[str, Any]:
-    spec = ARCHS[name]
+def _metadata(spec: ArchSpec) -> dict[str, Any]:
     eps = {"rms": "layer_norm_rms_epsilon", "layer": "layer_norm_epsilon"}[spec.norm]
     keys: dict[str, Any] = {
         "vocab_size": N_VOCAB,
@@ -242,12 +242,13 @@ def _metadata(name: str) -> dict[str, Any]:
     }
 
 
-@cache
-def tensor_sizes() -> dict[str, dict[str, list[int]]]:
-    """For each name of `ARCHS` the tensors of the model and their ggml sizes, as llama.cpp creates them."""
+def probe_sizes(specs: dict[str, ArchSpec]) -> dict[str, dict[str, list[int]]]:
+    """For each of `specs` the tensors of the model and their ggml sizes, as llama.cpp creates them."""
     folder = tiny_folder() / "arch-metadata"
     folder.mkdir(exist_ok=True)
-    paths = [write_gguf(folder / f"{name}.gguf", ARCHS[name].arch, _metadata(name), {}) for name in ARCHS]
+    paths = [
+        write_gguf(folder / f"{name}.gguf", spec.arch, _metadata(spec), {}) for name, spec in specs.items()
+    ]
     script = Path(__file__).with_name("tiny_arch_probe.py")
     done = subprocess.run(
         [sys.executable, str(script), *map(str, paths)],
@@ -259,9 +260,15 @@ def tensor_sizes() -> dict[str, dict[str, list[int]]]:
     )
     lines = done.stdout.splitlines()
     if done.returncode:
-        name = [*ARCHS, "after the last"][len(lines)]
+        name = [*specs, "after the last"][len(lines)]
         raise RuntimeError(f"{name}: exit {done.returncode}: {done.stderr[-2000:]}")
-    return {name: json.loads(line) for name, line in zip(ARCHS, lines, strict=True)}
+    return {name: json.loads(line) for name, line in zip(specs, lines, strict=True)}
+
+
+@cache
+def tensor_sizes() -> dict[str, dict[str, list[int]]]:
+    """`probe_sizes` of `ARCHS`."""
+    return probe_sizes(ARCHS)
 
 
 def _numbers(seed: int, name: str, shape: tuple[int, ...], spec: ArchSpec) -> FloatArray:
@@ -291,14 +298,38 @@ def write_tiny_arch(
 ) -> Path:
     """Write the model `name` of `ARCHS` (3 blocks, 64 wide, 544 tokens, byte-level BPE) and return its path.
 
+    Keywords as for `write_tiny_spec`.
+    """
+    return write_tiny_spec(
+        path,
+        ARCHS[name],
+        tensor_sizes()[name],
+        seed=seed,
+        quantization=quantization,
+        head_quantization=head_quantization,
+        metadata=metadata,
+    )
+
+
+def write_tiny_spec(
+    path: Path | str,
+    spec: ArchSpec,
+    sizes: dict[str, list[int]],
+    *,
+    seed: int,
+    quantization: str = "F32",
+    head_quantization: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Path:
+    """Write the model of one spec, whose tensors' sizes `probe_sizes` has found, and return its path.
+
     `quantization` applies to matrices of blocks, `head_quantization` (default: the same) to the output head,
     which is the embedding when tied. `metadata` overrides keys (full names); None removes one.
     """
-    spec = ARCHS[name]
     left_out = re.compile(f"{_NEVER}|{spec.drop}" + (r"|^output\.weight$" if spec.tied else ""))
     tensors = {
         key: _numbers(seed, key, tuple(reversed(ne)), spec)
-        for key, ne in tensor_sizes()[name].items()
+        for key, ne in sizes.items()
         if not left_out.search(key)
     }
     head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
@@ -310,7 +341,7 @@ def write_tiny_arch(
         and not re.search(r"ssm_|shortconv|gate_inp|norm|position", key)
     }
     types[head] = head_quantization or quantization
-    return write_gguf(path, spec.arch, {**_metadata(name), **(metadata or {})}, tensors, types=types)
+    return write_gguf(path, spec.arch, {**_metadata(spec), **(metadata or {})}, tensors, types=types)
 
 
 @cache

@@ -8,18 +8,22 @@ from __future__ import annotations
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.split import COUNT_KEY, TENSORS_KEY
+from edgecal.gguf.tensors import why_not_run
 
 __all__ = ["MAX_BLOCKS", "check_model"]
 
 TOKENIZER_KEY = "tokenizer.ggml.model"
 MAX_BLOCKS = 512  # llama.cpp aborts the process on more
+_MATRICES = ("token_embd.weight", "output.weight")
 
 
 def check_model(header: Header) -> None:
     """InputError, one line, unless the file (of a split model the first) can be loaded as a model.
 
     Refused: no tensors, no architecture, an adapter or projector, a block count that is missing, not a
-    whole number, zero, or more than llama.cpp can take, no word on the tokenizer (`no_vocab` is one).
+    whole number, zero, or more than llama.cpp can take, no word on the tokenizer (`no_vocab` is one), a tensor
+    of a type that llama.cpp has removed, and an embedding or head of one that it cannot multiply by. A type that is
+    not known passes: a later llama.cpp may know it.
     """
     path = header.path
     kind = header.get("general.type")
@@ -47,6 +51,10 @@ def check_model(header: Header) -> None:
             f"{path}: holds no tokenizer ({TOKENIZER_KEY} is missing), which llama.cpp needs to load a model; "
             "give a complete GGUF file"
         )
+    for info in header.tensors.values():
+        reason = why_not_run(info, weights=info.name in _MATRICES)
+        if reason is not None:
+            raise InputError(f"{path}: {reason}")
 
 
 def _has_tensors_elsewhere(header: Header) -> bool:

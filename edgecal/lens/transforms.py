@@ -16,7 +16,16 @@ from typing import Any, Literal
 
 from edgecal.errors import ModelError
 
-__all__ = ["LogitKeys", "Norm", "Transform", "logit_keys", "norm_of", "reads_head_bias", "transform_of"]
+__all__ = [
+    "LogitKeys",
+    "Norm",
+    "Transform",
+    "logit_keys",
+    "norm_of",
+    "reads_head_bias",
+    "reads_head_scale",
+    "transform_of",
+]
 
 GetKey = Callable[[str], Any]
 
@@ -60,6 +69,14 @@ _RMS_NORM = frozenset({"arwkv7", "glm5-next", "nemotron_h", "nemotron_h_moe", "r
 
 # llama.cpp loads `output.bias` for these and never adds it.
 _BIAS_UNUSED = frozenset({"dream", "qwen2vl"})
+
+# Beside a head of NVFP4 llama.cpp loads `output.scale` for every architecture; these graphs never multiply by it.
+_SCALE_UNUSED = frozenset(
+    {
+        "bailingmoe3", "cohere2moe", "deepseek2", "deepseek2-ocr", "deepseek32", "deepseek4", "dots3note", "glm-dsa",
+        "glm5-next", "hy_v4", "kimi-k3", "kimi-linear", "laguna", "mistral4", "spark2_5", "talkie",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,11 @@ def transform_of(architecture: str, n_embd: int, get: GetKey, where: object) -> 
 def reads_head_bias(architecture: str) -> bool:
     """Whether llama.cpp adds `output.bias` to the logits of this architecture where the file has one."""
     return architecture not in _BIAS_UNUSED
+
+
+def reads_head_scale(architecture: str) -> bool:
+    """Whether llama.cpp multiplies an NVFP4 head by `output.scale` where the file has one."""
+    return architecture not in _SCALE_UNUSED
 
 
 def _number(value: Any, key: str, where: object, least: float = float("-inf")) -> float:

@@ -3,7 +3,7 @@
 import pytest
 
 from edgecal.errors import ModelError
-from edgecal.lens.transforms import Norm, Transform, norm_of, reads_head_bias, transform_of
+from edgecal.lens.transforms import Norm, Transform, norm_of, reads_head_bias, reads_head_scale, transform_of
 
 RMS, LAYER = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
 
@@ -75,6 +75,10 @@ def test_transforms(architecture, values, expected):
 def test_a_scale_that_is_not_a_number(value):
     with pytest.raises(ModelError, match=r"model\.gguf: granite\.logit_scale is .* expected a number"):
         transform_of("granite", 64, keys("granite", logit_scale=value), "model.gguf")
+
+
+def test_head_scales():
+    assert reads_head_scale("llama") and reads_head_scale("unheard-of") and not reads_head_scale("talkie")
 
 
 def test_head_biases():

@@ -288,11 +288,12 @@ def write_tiny_arch(
     quantization: str = "F32",
     head_quantization: str | None = None,
     metadata: dict[str, Any] | None = None,
+    tensors: dict[str, FloatArray] | None = None,
 ) -> Path:
     """Write the model `name` of `ARCHS` (3 blocks, 64 wide, 544 tokens, byte-level BPE) and return its path.
 
     `quantization` applies to matrices of blocks, `head_quantization` (default: the same) to the output head,
-    which is the embedding when tied. `metadata` overrides keys (full names); None removes one.
+    which is the embedding when tied. `metadata` overrides keys (full names); None removes one. `tensors` are added.
     """
     spec = ARCHS[name]
     left_out = re.compile(f"{_NEVER}|{spec.drop}" + (r"|^output\.weight$" if spec.tied else ""))
@@ -300,7 +301,7 @@ def write_tiny_arch(
         key: _numbers(seed, key, tuple(reversed(ne)), spec)
         for key, ne in tensor_sizes()[name].items()
         if not left_out.search(key)
-    }
+    } | (tensors or {})
     head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
     types = {
         key: quantization

@@ -22,7 +22,7 @@ import numpy as np
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.split import ShardSet
-from edgecal.gguf.tensors import TensorInfo
+from edgecal.gguf.tensors import GGML_TYPES, TensorInfo, why_not_run
 from edgecal.gguf.values import Value, ValueType
 from edgecal.lens.transforms import logit_keys, reads_head_bias, transform_of
 
@@ -70,6 +70,8 @@ KEY_BOUND = 1e-6
 _HEAD_BOUNDS = {"F32": 1e-6, "BF16": 5e-3}
 _HEAD_BOUND = 1e-3
 
+_KNOWN_TYPES = frozenset(known.name for known in GGML_TYPES.values())
+
 # Beside such weights llama.cpp rounds the sum of the head's input to F16 as well, block by block: 0.4e-3 to 1.8e-3
 # were measured, which is on both sides of the bound.
 _ON_THE_BOUND = frozenset({"Q4_1", "Q5_1"})
@@ -105,6 +107,11 @@ def why_check(architecture: str, recipe: Recipe) -> str | None:
             f"edgecal does not know the architecture {architecture}, so whether dividing its final norm divides its "
             "logits must be checked"
         )
+    if recipe.head_type not in _KNOWN_TYPES:
+        return (
+            f"its head is stored as {recipe.head_type}, which edgecal does not know, so how well its logits are kept "
+            "must be checked"
+        )
     if recipe.head_type in _ON_THE_BOUND and recipe.bound != KEY_BOUND:
         return (
             f"its head is stored as {recipe.head_type}, beside which llama.cpp rounds so roughly that not every "
@@ -130,6 +137,9 @@ def find_recipe(shards: ShardSet, tau: float) -> Recipe:
         raise InputError(
             f"{header.path}: has neither output.weight nor token_embd.weight, so no logits to bake"
         )
+    unusable = why_not_run(head[1], weights=True)
+    if unusable is not None:
+        raise InputError(f"{head[0]}: {unusable}")
     n_embd, head_type = (head[1].ne or (1,))[0], head[1].type_name
     transform = transform_of(architecture, n_embd, header.get, header.path)
     names = logit_keys(architecture)

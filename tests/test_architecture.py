@@ -55,6 +55,7 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "click": {"cli"},
+    "gguf": set(),  # gguf-py is there for tests, benchmarks and training only
     "rich": {"cli"},
     "llama_cpp": {"llama", "runtime"},
     "jinja2": {"prompts", "report"},

@@ -30,6 +30,7 @@ class Family:
         no norm of its own behind the blocks (the merge has it).
     norm_tensor: name of its weight, without ".weight"; None where it has none.
     head_bias: whether `output.bias` is added where the file has one.
+    head_scale: whether a head of NVFP4 is multiplied by `output.scale`, which llama.cpp loads for all.
     scale: what `<architecture>.logit_scale` does to the logits; "256 / width" is a fixed factor without a key; None:
         no such key is read.
     scale_default: the value where the key is missing, a number or "256 / width"; None: no scale.
@@ -43,6 +44,7 @@ class Family:
     norm: Literal["rms", "layer", "by key"] | None = "rms"
     norm_tensor: str | None = "output_norm"
     head_bias: bool = True
+    head_scale: bool = True
     scale: Literal["multiplies", "divides", "256 / width"] | None = None
     scale_default: float | Literal["256 / width"] | None = None
     soft_cap: Literal["read", "fixed"] | None = None
@@ -60,15 +62,22 @@ FAMILIES: dict[str, Family] = _rows(
     # RMSNorm and a head, nothing else. Some of them name only the norm's weight, some a head bias too.
     (
         """
-        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chameleon chatglm
-        deci deepseek deepseek2 deepseek2-ocr deepseek32 dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe
-        exaone4 falcon-h1 gemma glm-dsa glm4 glm4moe gpt-oss grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3
-        internlm2 jamba kimi-k3 kimi-linear laguna llama llama4 maincoder mamba mamba2 maple mellum mimo2 minimax-01
-        minimax-m2 minimax-m3 mistral3 mistral4 nanbeige olmo2 olmoe openelm paddleocr
-        pangu-embedded phi3 phimoe plamo plamo3 plm qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe qwen3moe qwen3next
-        qwen3vl qwen3vlmoe refact rwkv6qwen2 seed_oss smallthinker smollm3 spark2_5 step35 xverse
+        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bitnet chameleon chatglm deci
+        deepseek dots1 ernie4_5 ernie4_5-moe exaone exaone-moe exaone4 falcon-h1 gemma glm4 glm4moe gpt-oss
+        grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3 internlm2 jamba llama llama4 maincoder mamba
+        mamba2 maple mellum mimo2 minimax-01 minimax-m2 minimax-m3 mistral3 nanbeige olmo2 olmoe openelm
+        paddleocr pangu-embedded phi3 phimoe plamo plamo3 plm qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe
+        qwen3moe qwen3next qwen3vl qwen3vlmoe refact rwkv6qwen2 seed_oss smallthinker smollm3 step35 xverse
         """,
         Family(),
+    ),
+    # The scale of an NVFP4 head is loaded and never used.
+    (
+        """
+        bailingmoe3 deepseek2 deepseek2-ocr deepseek32 dots3note glm-dsa kimi-k3 kimi-linear laguna mistral4
+        spark2_5
+        """,
+        Family(head_scale=False),
     ),
     # The bias is loaded and never added.
     ("qwen2vl", Family(head_bias=False)),
@@ -78,7 +87,7 @@ FAMILIES: dict[str, Family] = _rows(
     # The converter gave the final norm the name that elsewhere is the embedding's.
     ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm")),
     ("hrm_text", Family(norm_tensor=None)),
-    ("talkie", Family(norm_tensor=None, scale="multiplies")),
+    ("talkie", Family(norm_tensor=None, head_scale=False, scale="multiplies")),
     # LayerNorm
     (
         """
@@ -90,7 +99,7 @@ FAMILIES: dict[str, Family] = _rows(
     ("olmo", Family("layer", norm_tensor=None)),
     # Logit scale
     ("command-r cohere2", Family("layer", scale="multiplies")),
-    ("cohere2moe", Family("by key", scale="multiplies")),
+    ("cohere2moe", Family("by key", head_scale=False, scale="multiplies")),
     ("granite granite_swa granitehybrid granitemoe graniteswitch", Family(scale="divides")),
     ("minicpm", Family(scale="divides", scale_default="256 / width")),
     ("minicpm3", Family(scale="256 / width")),
@@ -102,9 +111,9 @@ FAMILIES: dict[str, Family] = _rows(
     ("grok", Family(scale="multiplies", scale_default=0.5773502691896257, soft_cap="read")),
     ("muse-glimmer", Family(scale="multiplies", soft_cap="read", cap_default=30.0)),
     # Several streams
-    ("deepseek4", Family(node="l_last", merge="sigmoid")),
-    ("hy_v4", Family(merge="sigmoid")),
-    ("glm5-next", Family(merge="mean")),
+    ("deepseek4", Family(head_scale=False, node="l_last", merge="sigmoid")),
+    ("hy_v4", Family(head_scale=False, merge="sigmoid")),
+    ("glm5-next", Family(head_scale=False, merge="mean")),
     ("qwen4exp", Family(None, None, node="l_last", merge="gated")),
 )
 

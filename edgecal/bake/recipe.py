@@ -22,7 +22,7 @@ from edgecal.architectures import family_of, refusal_of, transform_of
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.split import ShardSet
-from edgecal.gguf.tensors import TensorInfo
+from edgecal.gguf.tensors import GGML_TYPES, TensorInfo, why_not_run
 from edgecal.gguf.values import Value, ValueType
 
 __all__ = ["Recipe", "divided", "find_recipe", "is_known", "why_check"]
@@ -39,6 +39,8 @@ _REFUSED = {
 KEY_BOUND = 1e-6
 _HEAD_BOUNDS = {"F32": 1e-6, "BF16": 5e-3}
 _HEAD_BOUND = 1e-3
+
+_KNOWN_TYPES = frozenset(known.name for known in GGML_TYPES.values())
 
 # Beside such weights llama.cpp rounds the sum of the head's input to F16 as well, block by block: 0.4e-3 to 1.8e-3
 # were measured, which is on both sides of the bound.
@@ -75,6 +77,11 @@ def why_check(architecture: str, recipe: Recipe) -> str | None:
             f"edgecal does not know the architecture {architecture}, so whether dividing its final norm divides its "
             "logits must be checked"
         )
+    if recipe.head_type not in _KNOWN_TYPES:
+        return (
+            f"its head is stored as {recipe.head_type}, which edgecal does not know, so how well its logits are kept "
+            "must be checked"
+        )
     if recipe.head_type in _ON_THE_BOUND and recipe.bound != KEY_BOUND:
         return (
             f"its head is stored as {recipe.head_type}, beside which llama.cpp rounds so roughly that not every "
@@ -100,6 +107,9 @@ def find_recipe(shards: ShardSet, tau: float) -> Recipe:
         raise InputError(
             f"{header.path}: has neither output.weight nor token_embd.weight, so no logits to bake"
         )
+    unusable = why_not_run(head[1], weights=True)
+    if unusable is not None:
+        raise InputError(f"{head[0]}: {unusable}")
     n_embd, head_type = (head[1].ne or (1,))[0], head[1].type_name
     transform = transform_of(architecture, n_embd, header.get, header.path)
     family = family_of(architecture)

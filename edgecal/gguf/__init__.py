@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from edgecal.gguf.stamp import write_calibrated
     from edgecal.gguf.stores import content_store
     from edgecal.gguf.strip import strip_edits
-    from edgecal.gguf.tensors import GGML_TYPES, GgmlType, TensorInfo
+    from edgecal.gguf.tensors import GGML_TYPES, GgmlType, TensorInfo, why_not_run
     from edgecal.gguf.values import Value, ValueType
     from edgecal.gguf.vocabulary import VocabularyMatch, compare_vocabularies
 
@@ -79,6 +79,7 @@ __all__ = [
     "recover",
     "sha256_of",
     "strip_edits",
+    "why_not_run",
     "write_calibrated",
     "write_edited",
     "write_output",
@@ -105,7 +106,7 @@ _HOMES = {
     "stamp": ("write_calibrated",),
     "stores": ("content_store",),
     "strip": ("strip_edits",),
-    "tensors": ("GGML_TYPES", "GgmlType", "TensorInfo"),
+    "tensors": ("GGML_TYPES", "GgmlType", "TensorInfo", "why_not_run"),
     "values": ("Value", "ValueType"),
     "vocabulary": ("VocabularyMatch", "compare_vocabularies"),
 }

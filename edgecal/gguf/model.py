@@ -9,12 +9,14 @@ from edgecal.architectures import refusal_of
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.split import COUNT_KEY, TENSORS_KEY
+from edgecal.gguf.tensors import why_not_run
 
 __all__ = ["MAX_BLOCKS", "check_model"]
 
 TOKENIZER_KEY = "tokenizer.ggml.model"
 WORDPIECE = "bert"  # as llama.cpp calls that tokenizer
 MAX_BLOCKS = 512  # llama.cpp aborts the process on more
+_MATRICES = ("token_embd.weight", "output.weight")
 
 
 def check_model(header: Header) -> None:
@@ -23,7 +25,8 @@ def check_model(header: Header) -> None:
     Refused: no tensors, no architecture or one that predicts no next token, an adapter or projector, a block
     count that is missing, not a whole number, zero, or more than llama.cpp can take, no word on the tokenizer
     (`no_vocab` is one), a model that reads a text from both sides (attention that is not causal, a WordPiece
-    tokenizer).
+    tokenizer), a tensor of a type that llama.cpp has removed, and an embedding or head of one that it cannot multiply
+    by. A type that is not known passes: a later llama.cpp may know it.
     """
     path = header.path
     kind = header.get("general.type")
@@ -61,6 +64,10 @@ def check_model(header: Header) -> None:
             f"{path}: is a model of the architecture {architecture} that reads a text from both sides, to embed or to "
             "classify it or to fill in gaps; edgecal needs a causal language model, which predicts the next token"
         )
+    for info in header.tensors.values():
+        reason = why_not_run(info, weights=info.name in _MATRICES)
+        if reason is not None:
+            raise InputError(f"{path}: {reason}")
 
 
 def _has_tensors_elsewhere(header: Header) -> bool:

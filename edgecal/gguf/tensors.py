@@ -1,4 +1,4 @@
-"""Tensor entries of a GGUF header: shape, type and place, and the size of each ggml type.
+"""Tensor entries of a GGUF header: shape, type and place, the size of each ggml type, and which llama.cpp cannot run.
 
 Knows block sizes, not how to read or dequantize data.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["GGML_TYPES", "MAX_DIMS", "GgmlType", "TensorInfo"]
+from edgecal.gguf.values import quoted
+
+__all__ = ["GGML_TYPES", "MAX_DIMS", "GgmlType", "TensorInfo", "why_not_run"]
 
 MAX_DIMS = 4
 
@@ -21,7 +23,6 @@ class GgmlType:
     block_bytes: int
 
 
-# Type ids that ggml has removed (4, 5, 31-33, 36-38) are absent on purpose.
 GGML_TYPES: dict[int, GgmlType] = {
     0: GgmlType("F32", 1, 4),
     1: GgmlType("F16", 1, 2),
@@ -60,6 +61,21 @@ GGML_TYPES: dict[int, GgmlType] = {
     42: GgmlType("Q2_0", 64, 18),
 }
 
+# Types that ggml once had, whose ids it gives to no other. It reads no file with them.
+_REMOVED_TYPES: dict[int, str] = {
+    4: "Q4_2",
+    5: "Q4_3",
+    31: "Q4_0_4_4",
+    32: "Q4_0_4_8",
+    33: "Q4_0_8_8",
+    36: "IQ4_NL_4_4",
+    37: "IQ4_NL_4_8",
+    38: "IQ4_NL_8_8",
+}
+
+# Types that llama.cpp multiplies nothing by: into Q8_1 and Q8_K it only quantizes what it multiplies weights with.
+_NO_WEIGHTS = frozenset({"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"})
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -81,4 +97,17 @@ class TensorInfo:
     def type_name(self) -> str:
         """`Q4_K`, ..., or `type 99` for an id that is not known."""
         known = GGML_TYPES.get(self.type_id)
-        return f"type {self.type_id}" if known is None else known.name
+        return _REMOVED_TYPES.get(self.type_id, f"type {self.type_id}") if known is None else known.name
+
+
+def why_not_run(info: TensorInfo, *, weights: bool) -> str | None:
+    """Why llama.cpp cannot run a model with this tensor, and what to do; None if it can, and for a type that is not
+    known. `weights` says that the tensor is one to multiply by, a head for example."""
+    if info.type_id in _REMOVED_TYPES:
+        reason = "llama.cpp no longer reads"
+    elif weights and info.type_name in _NO_WEIGHTS:
+        reason = "llama.cpp does not multiply by"
+    else:
+        return None
+    stored = f"{quoted(info.name)} is stored as {info.type_name}, which {reason}"
+    return f"{stored}; quantize the model again, to another type"

@@ -20,7 +20,7 @@ from edgecal.architectures.ending import RMS_NORM_EPS
 from edgecal.errors import ModelError
 from edgecal.gguf import Header, ShardSet, TensorInfo
 from edgecal.lens.merge import MERGE_TENSORS, Merger
-from edgecal.lens.rows import n_rows_of, read_rows, read_vector
+from edgecal.lens.rows import Dequantize, n_rows_of, read_rows, read_vector
 
 __all__ = ["Head", "read_head"]
 
@@ -71,21 +71,22 @@ class Head:
         return self.n_embd * (1 if self.merge is None else self.merge.n_streams)
 
 
-def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer]) -> Head:
+def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer], dequantize: Dequantize) -> Head:
     """Read the end of a model and the head's rows of `token_ids` (int [r], in any order).
 
     `source` is what `find_shards` gives, or the header of a model's only file. Only those rows' bytes are
-    read, whatever the size of the model. The head is `output.weight`, else the tied `token_embd.weight`; its
+    read, whatever the size of the model; `dequantize` turns those of quantized types into numbers, as
+    `edgecal.llama.dequantize` does. The head is `output.weight`, else the tied `token_embd.weight`; its
     bias `output.bias`; the norm's weight and bias, either of which may be missing, have the name that the table of
     architectures gives.
 
     Raises
     ------
     ModelError: no architecture, no head, no epsilon, sizes that do not fit each other, a token outside the
-    head, or a storage type that gguf-py cannot turn into numbers.
+    head, or a storage type that is not known, not run by llama.cpp, or refused by `dequantize`.
     """
     ids: NDArray[np.int32] = np.asarray(token_ids, np.int32)
-    found = _Finder(source)
+    found = _Finder(source, dequantize)
     architecture = found.architecture
     head = found.tensor("output.weight")
     tied = head is None
@@ -111,8 +112,9 @@ def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer]) -> Head
         weight = found.vector(f"{family.norm_tensor}.weight", n_embd)
         bias = found.vector(f"{family.norm_tensor}.bias", n_embd)
     row_bias = found.vector("output.bias", n_vocab) if family.head_bias else None
-    row_scale = found.vector("output.scale", 1) if info.type_name == "NVFP4" else None
-    rows = read_rows(path, info, ids)
+    scaled = info.type_name == "NVFP4" and family.head_scale
+    row_scale = found.vector("output.scale", 1) if scaled else None
+    rows = read_rows(path, info, ids, dequantize)
     return Head(
         architecture=architecture,
         centered=norm.centered,
@@ -161,7 +163,8 @@ def _read_merger(found: _Finder, n_embd: int) -> Merger:
 class _Finder:
     """Looks up keys and tensors; `where` names the file in errors."""
 
-    def __init__(self, source: ShardSet | Header) -> None:
+    def __init__(self, source: ShardSet | Header, dequantize: Dequantize) -> None:
+        self._dequantize = dequantize
         self._shards = ShardSet((source.path,), (source,), None) if isinstance(source, Header) else source
         self.where = self._shards.path
         architecture = self._shards.header.architecture
@@ -195,7 +198,7 @@ class _Finder:
                 f"{path}: {name} has {found[0]} rows of {found[1]}, expected {shape[0]} of {shape[1]}; "
                 "the file is damaged"
             )
-        return read_rows(path, info, np.arange(found[0]))
+        return read_rows(path, info, np.arange(found[0]), self._dequantize)
 
     def vector(self, name: str, n: int) -> NDArray[np.float32] | None:
         place = self.tensor(name)
@@ -204,4 +207,4 @@ class _Finder:
         path, info = place
         if info.ne[0] != n or n_rows_of(info) != 1:
             raise ModelError(f"{path}: {name} has sizes {list(info.ne)}, expected [{n}]; the file is damaged")
-        return read_vector(path, info)
+        return read_vector(path, info, self._dequantize)

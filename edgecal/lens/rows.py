@@ -1,5 +1,9 @@
 """Rows of a GGUF tensor as float32: reads just the bytes of the wanted rows and dequantizes only those.
 
+Floats are read here; quantized rows are turned into numbers by a function that the caller brings, in practice
+ggml's own (`edgecal.llama.dequantize`). Whoever asks for a head has just run the model, so it is at hand, it is
+right for every type that this llama.cpp runs, and this part needs no native library.
+
 Knows tensors as (file, place, type); knows nothing of heads or norms. Plain reads instead of a memory map:
 a file that is cut short meanwhile gives an error, where a map would kill the process.
 """
@@ -7,15 +11,22 @@ a file that is cut short meanwhile gives an error, where a map would kill the pr
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.errors import ModelError
-from edgecal.gguf import GGML_TYPES, TensorInfo
+from edgecal.gguf import GGML_TYPES, GgmlType, TensorInfo, why_not_run
 
-__all__ = ["n_rows_of", "read_rows", "read_vector"]
+__all__ = ["Dequantize", "n_rows_of", "read_rows", "read_vector"]
+
+# (type name, rows as uint8 [n, bytes of a row], numbers per row) -> float32 [n, numbers per row]; ModelError for
+# a type that it does not know.
+Dequantize = Callable[[str, NDArray[np.uint8], int], NDArray[np.float32]]
+
+_NO_LENS = "use --method daca, which needs no lens"
 
 
 def n_rows_of(info: TensorInfo) -> int:
@@ -26,29 +37,30 @@ def n_rows_of(info: TensorInfo) -> int:
     return n_rows
 
 
-def read_vector(path: Path, info: TensorInfo) -> NDArray[np.float32]:
+def read_vector(path: Path, info: TensorInfo, dequantize: Dequantize) -> NDArray[np.float32]:
     """A whole tensor of one row as float32 [ne[0]]. Errors as `read_rows`."""
-    return read_rows(path, info, np.zeros(1, np.int64)).reshape(-1)
+    return read_rows(path, info, np.zeros(1, np.int64), dequantize).reshape(-1)
 
 
-def read_rows(path: Path, info: TensorInfo, row_ids: NDArray[np.integer]) -> NDArray[np.float32]:
+def read_rows(
+    path: Path, info: TensorInfo, row_ids: NDArray[np.integer], dequantize: Dequantize
+) -> NDArray[np.float32]:
     """Chosen rows of a tensor as float32 [len(row_ids), ne[0]], in the order of `row_ids`, repeats allowed.
 
-    Neighbouring rows are read together, so this serves a handful of rows as well as blocks of many.
+    Neighbouring rows are read together, so this serves a handful of rows as well as blocks of many. `dequantize`
+    is asked once, with every row that is needed, and not for floats.
 
     Raises
     ------
-    ModelError: a row that the tensor does not have; a type that gguf-py cannot turn into numbers; a file
-    that cannot be read or no longer holds the bytes.
+    ModelError: a row that the tensor does not have; a type that cannot be turned into numbers, by its name; a
+    file that cannot be read or no longer holds the bytes.
     """
     row_ids = np.asarray(row_ids, np.int64)
     n_rows = n_rows_of(info)
     wrong = row_ids[(row_ids < 0) | (row_ids >= n_rows)]
     if wrong.size:
         raise ModelError(f"{path}: {info.name} has {n_rows} rows, row {wrong[0]} was asked for")
-    known = GGML_TYPES.get(info.type_id)
-    if known is None:
-        raise _unreadable(path, info)
+    known = _type_of(path, info)
     row_bytes = info.ne[0] // known.block_elements * known.block_bytes
     unique, places = np.unique(row_ids, return_inverse=True)
     raw = np.empty((len(unique), row_bytes), np.uint8)
@@ -62,7 +74,19 @@ def read_rows(path: Path, info: TensorInfo, row_ids: NDArray[np.integer]) -> NDA
                 )
     except OSError as error:
         raise ModelError(f"{path}: {info.name} cannot be read: {error.strerror}") from error
-    return _dequantize(path, info, raw)[places]
+    return _numbers(path, info, raw, dequantize)[places]
+
+
+def _type_of(path: Path, info: TensorInfo) -> GgmlType:
+    reason = why_not_run(info, weights=True)
+    if reason is not None:
+        raise ModelError(f"{path}: {reason}")
+    known = GGML_TYPES.get(info.type_id)
+    if known is None:
+        raise ModelError(
+            f"{path}: {info.name} is stored as {info.type_name}, which edgecal does not know; {_NO_LENS}"
+        )
+    return known
 
 
 def _read_exactly(descriptor: int, offset: int, target: NDArray[np.uint8], path: Path) -> None:
@@ -77,26 +101,15 @@ def _read_exactly(descriptor: int, offset: int, target: NDArray[np.uint8], path:
         offset += len(data)
 
 
-def _dequantize(path: Path, info: TensorInfo, raw: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _numbers(
+    path: Path, info: TensorInfo, raw: NDArray[np.uint8], dequantize: Dequantize
+) -> NDArray[np.float32]:
     name = info.type_name
-    if name in ("F32", "F16", "F64"):
-        dtype = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}[name]
-        return raw.view(dtype).astype(np.float32)
-    from gguf.constants import GGMLQuantizationType
-    from gguf.quants import dequantize
-
-    if name not in GGMLQuantizationType.__members__:
-        raise _unreadable(path, info)
-    if not len(raw):
-        return np.empty((0, info.ne[0]), np.float32)
+    if name == "BF16":  # the upper half of a float32
+        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    if name in ("F32", "F16"):
+        return raw.view({"F32": "<f4", "F16": "<f2"}[name]).astype(np.float32)
     try:
-        return np.asarray(dequantize(raw, GGMLQuantizationType[name]), np.float32)
-    except NotImplementedError as error:
-        raise _unreadable(path, info) from error
-
-
-def _unreadable(path: Path, info: TensorInfo) -> ModelError:
-    return ModelError(
-        f"{path}: {info.name} is stored as {info.type_name}, which gguf-py cannot turn into numbers; "
-        "quantize the head to another type, or use --method daca, which needs no lens"
-    )
+        return dequantize(name, raw, info.ne[0])
+    except ModelError as error:
+        raise ModelError(f"{path}: {info.name} cannot be read: {error}; {_NO_LENS}") from error

@@ -1,5 +1,5 @@
 """llama.cpp and the native hook: models, tokens, and what a model says after each prompt.
 
-Modules, lowest first: `library` and `hook` (the two native libraries), `settings`, `microbatch` and `packing`
-(pure), `model`, `vocabulary`, `context`, `capture`. Importing this package loads none of them.
+Modules, lowest first: `library` and `hook` (the two native libraries), `dequantize`, `settings`, `microbatch` and
+`packing` (pure), `model`, `vocabulary`, `context`, `capture`. Importing this package loads none of them.
 """

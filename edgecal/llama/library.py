@@ -28,6 +28,8 @@ __all__ = [
     "buffer_bytes",
     "clear_log",
     "describe_llama_cpp",
+    "find_function",
+    "first_error_line",
     "ggml_addresses",
     "last_error_lines",
     "load_library",
@@ -143,6 +145,12 @@ def buffer_bytes(name: str) -> int:
     return sum(round(float(match[1]) * (1 << 20)) for match in found if match)
 
 
+def first_error_line() -> str:
+    """The first line that llama.cpp has logged as an error since `clear_log`, empty if there is none. Where loading
+    fails it names the cause; the lines after it only tell who gave up because of it."""
+    return next((_one_line(text) for at, text in _log if at == _LEVEL_ERROR and text.strip()), "")
+
+
 def last_error_lines(n: int = 1) -> str:
     """The last `n` lines that llama.cpp logged as errors (or, if none, as warnings), joined by "; ".
 
@@ -180,7 +188,7 @@ def ggml_addresses() -> tuple[int, ...]:
     """
     addresses = []
     for name in GGML_GETTERS:
-        function = _find_function(name)
+        function = find_function(name)
         address = ctypes.cast(function, ctypes.c_void_p).value if function is not None else None
         if address is None:
             raise ModelError(
@@ -192,7 +200,7 @@ def ggml_addresses() -> tuple[int, ...]:
 
 
 def _version_string(name: str) -> str:
-    function = _find_function(name)
+    function = find_function(name)
     if function is None:
         return "unknown"
     function.restype = ctypes.c_char_p
@@ -201,7 +209,7 @@ def _version_string(name: str) -> str:
     return text.decode("utf-8", "replace") if text else "unknown"
 
 
-def _find_function(name: str) -> Any:
+def find_function(name: str) -> Any:
     """A fresh function object of that name (so that prototypes set on it meet nobody else), or None."""
     return next((library[name] for library in _libraries() if hasattr(library, name)), None)
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from edgecal.errors import InputError, ModelError
-from edgecal.llama.library import clear_log, last_error_lines, load_library
+from edgecal.llama.library import clear_log, first_error_line, load_library
 from edgecal.llama.microbatch import Memory
 
 __all__ = ["Model"]
@@ -59,7 +59,7 @@ class Model:
         Raises
         ------
         InputError: there is no such file.
-        ModelError: llama.cpp cannot load it (its last error line is quoted), or it is no causal
+        ModelError: llama.cpp cannot load it (its first error line is quoted), or it is no causal
             language model.
         """
         self.path = Path(path)
@@ -102,7 +102,7 @@ class Model:
                 library.llama_model_free(handle)
             raise failure[0]
         if not handle:
-            reason = last_error_lines(2) or "llama.cpp gave no reason"
+            reason = first_error_line() or "llama.cpp gave no reason"
             raise ModelError(
                 f"{self.path}: llama.cpp cannot load the model ({reason}); is the file complete?"
             )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgecal.lens import LensCheck, check_token_ids, mean_square_errors, project, read_head
 from edgecal.lens.check import CHECK_PROMPTS
 from edgecal.lens.head import Head
+from edgecal.llama.dequantize import dequantize_rows
 
 __all__ = ["Answer", "AnswerMaker", "answer_key"]
 
@@ -54,7 +55,7 @@ class AnswerMaker:
         cls, name: str, n_vocab: int, choice_ids: list[NDArray[np.int32]], shards: Any
     ) -> AnswerMaker:
         row_ids = cls.head_token_ids(n_vocab, choice_ids)
-        return cls(name, n_vocab, read_head(shards, row_ids), row_ids)
+        return cls(name, n_vocab, read_head(shards, row_ids, dequantize_rows), row_ids)
 
     def make(
         self, choice_ids: NDArray[np.int32], logits: NDArray[np.float32], hidden: NDArray[np.float32] | None

@@ -68,11 +68,12 @@ def examine_layers(request: ExamineRequest, report: Callable[[ObserveProgress], 
     from edgecal.gguf import find_shards
     from edgecal.lens import check_lens, check_token_ids, project, read_head
     from edgecal.llama.capture import capture
+    from edgecal.llama.dequantize import dequantize_rows
     from edgecal.pair.loaded import LOADED, find_stream
 
     with LOADED.model(request.path, report) as model:
         ids = check_token_ids(model.n_vocab, np.zeros(0, np.int32))
-        head = read_head(find_shards(request.path), ids)
+        head = read_head(find_shards(request.path), ids, dequantize_rows)
         prompts = _random_prompts(model, request.seed)
         rows = np.arange(len(ids), dtype=np.int32)[None]
         projected, seen, spread = [], [], []

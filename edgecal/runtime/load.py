@@ -40,7 +40,7 @@ def load(path: str | Path, **llama_options: Any) -> Model:
     ModelError: llama.cpp cannot load it or make a context, or it is no causal language model.
     """
     from edgecal.gguf import check_model, find_shards
-    from edgecal.llama.library import clear_log, last_error_lines, load_library
+    from edgecal.llama.library import clear_log, first_error_line, last_error_lines, load_library
     from edgecal.runtime.calibration import read_file_calibration
     from edgecal.runtime.options import check_options, default_options
 
@@ -66,7 +66,7 @@ def load(path: str | Path, **llama_options: Any) -> Model:
             f"an option of llama_cpp.Llama has a value of the wrong kind ({' '.join(str(error).split())})"
         ) from None
     except (ValueError, RuntimeError, AssertionError) as error:
-        reason = last_error_lines(2) or " ".join(str(error).split()) or type(error).__name__
+        reason = first_error_line() or " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{name}: llama.cpp cannot load the model ({reason})") from None
     lora = llama_options.get("lora_path")
     if lora is not None and not getattr(

@@ -77,6 +77,11 @@ def test_a_scale_that_is_not_a_number(value):
         transform_of("granite", 64, keys("granite", logit_scale=value), "model.gguf")
 
 
+def test_head_scales():
+    assert family_of("llama").head_scale and family_of("unheard-of").head_scale
+    assert not family_of("talkie").head_scale and not family_of("deepseek2").head_scale
+
+
 def test_head_biases():
     assert family_of("qwen2").head_bias and family_of("unheard-of").head_bias
     assert not family_of("qwen2vl").head_bias

@@ -8,7 +8,7 @@ from support.bake_files import NORM
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.bake import recipe
-from edgecal.bake.recipe import find_recipe, is_known
+from edgecal.bake.recipe import find_recipe, is_known, why_check
 from edgecal.errors import InputError
 from edgecal.gguf import Value, ValueType, find_shards
 
@@ -144,3 +144,23 @@ def test_no_name_in_the_table_is_invented():
     data = b"".join(path.read_bytes() for path in folder.glob("libllama.*"))
     names = recipe._KNOWN | set(recipe._REFUSED)
     assert data and not [name for name in names if name.encode() + b"\0" not in data]
+
+
+@pytest.mark.parametrize(
+    "type_id, reason",
+    [
+        (31, "'output.weight' is stored as Q4_0_4_4, which llama.cpp no longer reads"),
+        (26, "'output.weight' is stored as I32, which llama.cpp does not multiply by"),
+    ],
+)
+def test_heads_that_llama_cpp_does_not_run(tmp_path, type_id, reason):
+    head = bare_tensor("output.weight", [4, 3], type_id, offset=64)
+    refused(model(tmp_path, "llama", tensors=(NORM_INFO, head)), reason)
+
+
+def test_a_head_of_an_unknown_type_must_be_checked(tmp_path):
+    head = bare_tensor("output.weight", [4, 3], 99, offset=64)
+    found = find_recipe(model(tmp_path, "llama", tensors=(NORM_INFO, head)), 2.0)
+    assert "its head is stored as type 99, which edgecal does not know" in str(why_check("llama", found))
+    known = find_recipe(model(tmp_path, "llama"), 2.0)
+    assert why_check("llama", known) is None

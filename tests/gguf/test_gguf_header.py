@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 import gguf
+import llama_cpp
 import numpy as np
 import pytest
+from support.ggml_types import WEIGHT_TYPES, traits_of
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.tiny_models import write_tiny_llama
 
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType, read_header
+from edgecal.gguf import GGML_TYPES, TensorInfo, Value, ValueType, read_header, why_not_run
 
 # A whole file as literal bytes: one key of four types each, one F32 tensor of two numbers.
 GOLDEN = bytes.fromhex(
@@ -120,13 +122,36 @@ def test_the_same_tensors_as_gguf_py_in_every_quantization(tmp_path, quantizatio
 
 
 def test_block_sizes_are_those_of_gguf_py():
-    from edgecal.gguf import GGML_TYPES
-
     for type_, (elements, n_bytes) in gguf.constants.GGML_QUANT_SIZES.items():
         if type_.name == "Q8_1":
             continue  # gguf-py counts 40 bytes, ggml's C code 36; files never hold it
         known = GGML_TYPES[int(type_)]
         assert (known.name, known.block_elements, known.block_bytes) == (type_.name, elements, n_bytes)
+
+
+def test_every_type_that_ggml_lists_is_known():
+    for type_id in range(llama_cpp.GGML_TYPE_COUNT):
+        traits = traits_of(type_id)
+        if traits.block_elements:
+            known = GGML_TYPES[type_id]
+            assert (known.block_elements, known.block_bytes) == (traits.block_elements, traits.block_bytes)
+            assert known.name.lower() == traits.type_name.decode().lower()
+        else:
+            assert type_id not in GGML_TYPES
+            info = TensorInfo("w", (1,), type_id, 0, 0, None)
+            assert not info.type_name.startswith("type ")
+            assert "llama.cpp no longer reads" in str(why_not_run(info, weights=False))
+            if type_id > 5:  # the oldest two have lost their names
+                assert f"TYPE_{info.type_name} REMOVED" in traits.type_name.decode()
+    assert set(GGML_TYPES) <= set(range(llama_cpp.GGML_TYPE_COUNT))
+
+
+def test_which_types_are_no_weights():
+    """ggml can write them out as floats, or llama.cpp does not run a head of them."""
+    for type_id, known in GGML_TYPES.items():
+        info = TensorInfo("w", (1,), type_id, 0, 0, 4)
+        assert why_not_run(info, weights=False) is None
+        assert (why_not_run(info, weights=True) is None) == (known.name in WEIGHT_TYPES)
 
 
 def test_nested_arrays_and_text_that_is_not_utf8(tmp_path):

@@ -189,6 +189,41 @@ def test_a_model_needs_tensors_in_some_shard(tmp_path):
     check_model(read_header(write_bytes(tmp_path / "first.gguf", raw_gguf(keys))))
 
 
+@pytest.mark.parametrize(
+    "name, type_id, expected",
+    [
+        (
+            "blk.0.ffn_up.weight",
+            31,
+            "'blk.0.ffn_up.weight' is stored as Q4_0_4_4, which llama.cpp no longer reads",
+        ),
+        ("output.weight", 4, "'output.weight' is stored as Q4_2, which llama.cpp no longer reads"),
+        ("output.weight", 15, "'output.weight' is stored as Q8_K, which llama.cpp does not multiply by"),
+        (
+            "token_embd.weight",
+            26,
+            "'token_embd.weight' is stored as I32, which llama.cpp does not multiply by",
+        ),
+        ("rope.tokens", 26, None),
+        ("output.weight", 99, None),
+    ],
+)
+def test_types_that_llama_cpp_does_not_run(tmp_path, name, type_id, expected):
+    keys = [
+        ARCH,
+        key("llama.block_count", Value.uint32(1)),
+        key("tokenizer.ggml.model", Value.string("no_vocab")),
+    ]
+    tensors = [bare_tensor(name, [256], type_id)]
+    header = read_header(write_bytes(tmp_path / "m.gguf", raw_gguf(keys, tensors, bytes(1024))))
+    if expected is None:
+        check_model(header)
+        return
+    with pytest.raises(InputError) as caught:
+        check_model(header)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
 # A header with every kind of entry, short enough to be broken at every byte.
 SMALL = raw_gguf(
     [

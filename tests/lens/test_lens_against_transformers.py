@@ -18,6 +18,7 @@ from support.twins import TWINS, twin_path
 from edgecal.gguf import find_shards
 from edgecal.lens import project, read_head
 from edgecal.llama.capture import capture
+from edgecal.llama.dequantize import dequantize_rows
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
 
@@ -65,7 +66,7 @@ def reference(name):
 
 
 def lens_of(name):
-    return read_head(find_shards(twin_path(name)), EVERY_TOKEN)
+    return read_head(find_shards(twin_path(name)), EVERY_TOKEN, dequantize_rows)
 
 
 def seen_through(head, name):

@@ -1,4 +1,4 @@
-"""Reading heads from real files: rows of every type, sizes, ties, and files that cannot be read."""
+"""Reading heads from real files: their parts, sizes, and files that cannot be read."""
 
 import gguf
 import numpy as np
@@ -7,44 +7,25 @@ from support.tiny_archs import N_VOCAB, tiny_arch
 from support.tiny_models import normal, write_gguf, write_tiny_llama
 
 from edgecal.errors import ModelError
-from edgecal.gguf import find_shards, read_header
+from edgecal.gguf import read_header
 from edgecal.lens import read_head
 from edgecal.lens.rows import read_rows
+from edgecal.llama.dequantize import dequantize_rows
 
 IDS = np.array([300, 0, 543, 300, 7, 8, 9], np.int32)
-
-
-def reference(path, name):
-    """The whole tensor as gguf-py reads and dequantizes it."""
-    tensor = next(tensor for tensor in gguf.GGUFReader(path).tensors if tensor.name == name)
-    return gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-
-
-@pytest.mark.parametrize(
-    "kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_1", "Q4_K", "Q6_K", "IQ4_XS"]
-)
-@pytest.mark.parametrize("tied", [False, True])
-def test_rows_of_any_type_in_any_order(kind, tied, tmp_path):
-    path = write_tiny_llama(
-        tmp_path / "model.gguf", seed=1, n_embd=256, n_layer=1, n_ff=32, head_quantization=kind, tied=tied
-    )
-    head = read_head(find_shards(path), IDS)
-    assert (head.tied, head.type_name, head.n_vocab, head.n_embd) == (tied, kind, 544, 256)
-    assert head.rows.dtype == head.norm_weight.dtype == np.float32
-    np.testing.assert_array_equal(head.token_ids, IDS)
-    name = "token_embd.weight" if tied else "output.weight"
-    np.testing.assert_array_equal(head.rows, reference(path, name)[IDS])
 
 
 def test_a_whole_tensor_and_no_rows(tmp_path):
     path = write_tiny_llama(tmp_path / "model.gguf", seed=1, n_layer=1, quantization="Q5_0")
     info = read_header(path).tensors["output.weight"]
-    np.testing.assert_array_equal(read_rows(path, info, np.arange(544)), reference(path, "output.weight"))
-    assert read_rows(path, info, np.zeros(0, np.int64)).shape == (0, 64)
+    (tensor,) = (tensor for tensor in gguf.GGUFReader(path).tensors if tensor.name == info.name)
+    expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    np.testing.assert_array_equal(read_rows(path, info, np.arange(544), dequantize_rows), expected)
+    assert read_rows(path, info, np.zeros(0, np.int64), dequantize_rows).shape == (0, 64)
 
 
 def test_the_parts_of_a_layer_norm_head():
-    head = read_head(read_header(tiny_arch("phi2")), IDS)
+    head = read_head(read_header(tiny_arch("phi2")), IDS, dequantize_rows)
     assert head.centered and head.eps == pytest.approx(1e-5) and not head.tied
     np.testing.assert_allclose(head.norm_weight, 1 + 0.3 * normal(1, "output_norm.weight", 64), rtol=1e-6)
     np.testing.assert_allclose(head.norm_bias, 0.3 * normal(1, "output_norm.bias", 64), rtol=1e-6)
@@ -52,27 +33,21 @@ def test_the_parts_of_a_layer_norm_head():
 
 
 def test_parts_that_are_missing_change_nothing():
-    head = read_head(read_header(tiny_arch("olmo")), IDS)
+    head = read_head(read_header(tiny_arch("olmo")), IDS, dequantize_rows)
     assert (head.norm_weight == 1).all() and not head.norm_bias.any() and not head.row_bias.any()
 
 
 def test_the_norm_that_lfm2_calls_embedding_norm_and_the_one_that_bloom_does():
-    lfm2 = read_head(read_header(tiny_arch("lfm2")), IDS)
+    lfm2 = read_head(read_header(tiny_arch("lfm2")), IDS, dequantize_rows)
     np.testing.assert_allclose(lfm2.norm_weight, 1 + 0.3 * normal(1, "token_embd_norm.weight", 64), rtol=1e-6)
-    bloom = read_head(read_header(tiny_arch("bloom")), IDS)
+    bloom = read_head(read_header(tiny_arch("bloom")), IDS, dequantize_rows)
     np.testing.assert_allclose(bloom.norm_weight, 1 + 0.3 * normal(1, "output_norm.weight", 64), rtol=1e-6)
 
 
 @pytest.mark.parametrize("token", [-1, 544, 10**6])
 def test_a_token_outside_the_head(token):
     with pytest.raises(ModelError, match=f"output.weight has 544 rows, token {token} has none"):
-        read_head(read_header(tiny_arch("llama")), np.array([3, token]))
-
-
-def test_a_type_that_cannot_be_dequantized(tmp_path):
-    path = write_tiny_llama(tmp_path / "model.gguf", seed=1, n_layer=1, n_embd=128, head_quantization="Q1_0")
-    with pytest.raises(ModelError, match=r"output\.weight is stored as Q1_0.*--method daca"):
-        read_head(read_header(path), IDS)
+        read_head(read_header(tiny_arch("llama")), np.array([3, token]), dequantize_rows)
 
 
 MINIMAL = {"llama.attention.layer_norm_rms_epsilon": 1e-5}
@@ -98,7 +73,7 @@ ROWS = {"output.weight": np.ones((8, 4), np.float32)}
 def test_files_that_are_not_a_model(metadata, tensors, message, tmp_path):
     path = write_gguf(tmp_path / "model.gguf", "llama", metadata, tensors)
     with pytest.raises(ModelError, match=message) as caught:
-        read_head(read_header(path), np.array([0, 1]))
+        read_head(read_header(path), np.array([0, 1]), dequantize_rows)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -107,7 +82,7 @@ def test_a_file_without_architecture(tmp_path):
     data = path.read_bytes()
     path.write_bytes(data.replace(b"general.architecture", b"general.architectura"))
     with pytest.raises(ModelError, match=r"general\.architecture is missing"):
-        read_head(read_header(path), np.array([0]))
+        read_head(read_header(path), np.array([0]), dequantize_rows)
 
 
 def test_a_file_that_is_cut_after_its_header_was_read(tmp_path):
@@ -116,10 +91,10 @@ def test_a_file_that_is_cut_after_its_header_was_read(tmp_path):
     with path.open("r+b") as file:
         file.truncate(header.tensors["output.weight"].data_offset + 100)
     with pytest.raises(ModelError, match="became shorter"):
-        read_head(header, IDS)
+        read_head(header, IDS, dequantize_rows)
     path.unlink()
     with pytest.raises(ModelError, match=r"cannot be read: No such file"):
-        read_head(header, IDS)
+        read_head(header, IDS, dequantize_rows)
 
 
 def test_only_the_wanted_rows_are_read(tmp_path):
@@ -132,5 +107,5 @@ def test_only_the_wanted_rows_are_read(tmp_path):
     path.write_bytes(data)
     with path.open("r+b") as file:
         file.truncate(len(data) + (1 << 32))
-    head = read_head(read_header(path), np.array([0, 1000, (1 << 19) - 1]))
+    head = read_head(read_header(path), np.array([0, 1000, (1 << 19) - 1]), dequantize_rows)
     assert head.rows.shape == (3, 2048) and not head.rows[1:].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -257,6 +258,15 @@ class TestModel:
         path = tmp_path / "odd.gguf"
         write_tiny_llama(path, seed=5, metadata={"tokenizer.ggml.model": "weird"})
         with pytest.raises(ModelError, match="unknown tokenizer: 'weird'"):
+            Model(path)
+
+    def test_the_cause_is_quoted_not_what_followed_from_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "unknown-type.gguf"
+        data = tiny_llama("F32").read_bytes()
+        name = b"output.weight" + struct.pack("<I", 2)
+        at = data.index(name) + len(name) + 16
+        path.write_bytes(data[:at] + struct.pack("<I", 99) + data[at + 4 :])
+        with pytest.raises(ModelError, match=r"'output\.weight' has invalid ggml type 99\."):
             Model(path)
 
     def test_no_causal_language_model(self, tmp_path: Path) -> None:

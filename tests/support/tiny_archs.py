@@ -295,10 +295,11 @@ def write_tiny_arch(
     quantization: str = "F32",
     head_quantization: str | None = None,
     metadata: dict[str, Any] | None = None,
+    tensors: dict[str, FloatArray] | None = None,
 ) -> Path:
     """Write the model `name` of `ARCHS` (3 blocks, 64 wide, 544 tokens, byte-level BPE) and return its path.
 
-    Keywords as for `write_tiny_spec`.
+    Keywords as for `write_tiny_spec`, `tensors` being its `extra`.
     """
     return write_tiny_spec(
         path,
@@ -308,6 +309,7 @@ def write_tiny_arch(
         quantization=quantization,
         head_quantization=head_quantization,
         metadata=metadata,
+        extra=tensors,
     )
 
 
@@ -320,18 +322,20 @@ def write_tiny_spec(
     quantization: str = "F32",
     head_quantization: str | None = None,
     metadata: dict[str, Any] | None = None,
+    extra: dict[str, FloatArray] | None = None,
 ) -> Path:
     """Write the model of one spec, whose tensors' sizes `probe_sizes` has found, and return its path.
 
     `quantization` applies to matrices of blocks, `head_quantization` (default: the same) to the output head,
-    which is the embedding when tied. `metadata` overrides keys (full names); None removes one.
+    which is the embedding when tied. `metadata` overrides keys (full names); None removes one. `extra`
+    tensors are added.
     """
     left_out = re.compile(f"{_NEVER}|{spec.drop}" + (r"|^output\.weight$" if spec.tied else ""))
     tensors = {
         key: _numbers(seed, key, tuple(reversed(ne)), spec)
         for key, ne in sizes.items()
         if not left_out.search(key)
-    }
+    } | (extra or {})
     head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
     types = {
         key: quantization

@@ -12,9 +12,8 @@ The same arguments give the same bytes; each tensor's numbers depend on the seed
 from __future__ import annotations
 
 import atexit
-import ctypes
-import importlib.util
 import shutil
+import struct
 import tempfile
 import zlib
 from functools import cache
@@ -24,7 +23,10 @@ from typing import Any
 import gguf
 import numpy as np
 from numpy.typing import NDArray
+from support.ggml_types import TYPE_IDS, quantize_rows
 from support.tiny_vocab import CHAT_TEMPLATE, CHAT_TOKENS, TinyVocab, bpe_vocab, spm_vocab
+
+from edgecal.gguf import GGML_TYPES
 
 FloatArray = NDArray[np.float32]
 
@@ -46,53 +48,22 @@ def tiny_folder() -> Path:
     return folder
 
 
-@cache
-def llama_lib_folder() -> Path:
-    """Where llama-cpp-python keeps its native libraries (found without importing it)."""
-    spec = importlib.util.find_spec("llama_cpp")
-    assert spec is not None and spec.origin is not None, "llama-cpp-python is not installed"
-    return Path(spec.origin).parent / "lib"
-
-
-@cache
-def _ggml_base() -> ctypes.CDLL:
-    lib = ctypes.CDLL(str(llama_lib_folder() / "libggml-base.so"))
-    lib.ggml_quantize_chunk.restype = ctypes.c_size_t
-    lib.ggml_quantize_chunk.argtypes = [
-        ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
-        ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
-    ]  # fmt: skip
-    return lib
-
-
 def normal(seed: int, name: str, *shape: int) -> FloatArray:
     """Standard normal numbers that depend on the seed, the name and the shape only."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def quantize(data: FloatArray, name: str) -> tuple[NDArray[Any], gguf.GGMLQuantizationType]:
-    """Rows of `data` in the ggml type `name` (e.g. "Q4_K"), by ggml's own quantizer.
+def quantize(data: FloatArray, name: str) -> tuple[NDArray[Any], str]:
+    """Rows of `data` in the ggml type `name` (e.g. "Q4_K"), by ggml's own quantizer, and the name of their type.
 
-    F32, F16 and BF16 are numpy casts; rows that the type's blocks do not divide stay F16.
+    F32, F16 and BF16 are casts; rows that the type's blocks do not divide stay F16.
     """
-    kind = gguf.GGMLQuantizationType[name]
-    if kind == gguf.GGMLQuantizationType.F32:
-        return data, kind
-    block, _ = gguf.GGML_QUANT_SIZES[kind]
-    if kind == gguf.GGMLQuantizationType.F16 or data.shape[-1] % block:
-        return data.astype(np.float16), gguf.GGMLQuantizationType.F16
-    if kind == gguf.GGMLQuantizationType.BF16:
-        return gguf.quants.quantize(data, kind), kind
-    source = np.ascontiguousarray(data, np.float32)
-    n_rows = source.size // source.shape[-1]
-    out = np.zeros(gguf.quant_shape_to_byte_shape(data.shape, kind), np.uint8)
-    weights = np.ones(source.shape[-1], np.float32)  # the IQ2/IQ3 types insist on importance weights
-    written = _ggml_base().ggml_quantize_chunk(
-        int(kind), source.ctypes.data, out.ctypes.data, 0, n_rows, source.shape[-1], weights.ctypes.data
-    )
-    assert written == out.nbytes, (name, written, out.nbytes)
-    return out, kind
+    if name == "F32":
+        return data, name
+    if name == "F16" or data.shape[-1] % GGML_TYPES[TYPE_IDS[name]].block_elements:
+        return data.astype(np.float16), "F16"
+    return quantize_rows(data, name), name
 
 
 def _add_value(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
@@ -127,16 +98,36 @@ def write_gguf(
     for key, value in metadata.items():
         if value is not None:
             _add_value(writer, key, value)
+    unnamed = {}
     for name, data in tensors.items():
         raw, kind = quantize(data, (types or {}).get(name, "F32"))
-        writer.add_tensor(name, raw, raw_dtype=kind)
+        if kind not in gguf.GGMLQuantizationType.__members__:
+            unnamed[name] = (TYPE_IDS[kind], data.shape[-1])
+            raw, kind = raw.view(np.int8), "I8"
+        writer.add_tensor(name, raw, raw_dtype=gguf.GGMLQuantizationType[kind])
     writer.write_header_to_file(path)
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    if split_max_tensors:
-        return next(iter(sorted(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))))
-    return path
+    if not split_max_tensors:
+        _name_types(path, unnamed)
+        return path
+    assert not unnamed, f"{sorted(unnamed)}: types that gguf-py lacks are for files that are not split"
+    return next(iter(sorted(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))))
+
+
+def _name_types(path: Path, types: dict[str, tuple[int, int]]) -> None:
+    """Give tensors that were written as bytes the type (an id, and numbers per row) that gguf-py has no name for."""
+    if not types:
+        return
+    data = bytearray(path.read_bytes())
+    for name, (type_id, n_per_row) in types.items():
+        entry = struct.pack("<Q", len(name)) + name.encode()
+        at = data.index(entry) + len(entry)
+        (n_dims,) = struct.unpack_from("<I", data, at)
+        struct.pack_into("<Q", data, at + 4, n_per_row)
+        struct.pack_into("<I", data, at + 4 + 8 * n_dims, type_id)
+    path.write_bytes(data)
 
 
 def _vocabulary(

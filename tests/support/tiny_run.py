@@ -17,7 +17,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
-from support.tiny_models import llama_lib_folder
+from support.ggml_types import llama_lib_folder
 
 
 @dataclass(frozen=True)

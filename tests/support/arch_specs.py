@@ -43,6 +43,7 @@ class ArchSpec:
     last_keeps_all_rows: bool = False
     logit_spread: float = 3.0
     n_vocab: int = N_VOCAB
+    keep: str = r"^$"
     plain_keys: dict[str, Any] = field(default_factory=dict)
     extra_tensors: dict[str, list[int]] = field(default_factory=dict)
 
@@ -86,6 +87,12 @@ _MLA = {  # multi-head latent attention: one key-value head of rank 32 and 8 rot
     "attention.key_length_mla": 24,
     "attention.value_length_mla": 16,
     "rope.dimension_count": 8,
+}
+_OPEN_MLA = {  # the same with keys and values of every head in the cache
+    **_MLA,
+    "attention.head_count_kv": N_HEAD,
+    "attention.key_length": 24,
+    "attention.value_length": 16,
 }
 _QKV_BIAS = r"attn_(q|k|v|qkv|output)\.bias|ffn_\w+\.bias"
 
@@ -193,12 +200,7 @@ ARCHS: dict[str, ArchSpec] = {
     "minicpm-default": ArchSpec("minicpm", drop=_QKV_BIAS, logit_spread=12.0),
     "minicpm3": ArchSpec(
         "minicpm3",
-        keys={
-            **_MLA,
-            "attention.head_count_kv": N_HEAD,
-            "attention.key_length": 24,
-            "attention.value_length": 16,
-        },
+        keys=_OPEN_MLA,
         logit_spread=0.75,
     ),
     "muse-glimmer": ArchSpec(
@@ -226,12 +228,12 @@ _KDA = {"kda.head_dim": 16, "kda.gate_lower_bound": -5.0, "ssm.conv_kernel": 4}
 _SWA = {"attention.sliding_window": 64, "attention.sliding_window_pattern": [1, 0, 1]}
 _INDEXER = {
     "attention.indexer.head_count": 4,
-    "attention.indexer.key_length": 16,
+    "attention.indexer.key_length": 64,
     "attention.indexer.top_k": 1024,
 }
-_WKV = {"wkv.head_size": 16, "time_mix_extra_dim": 8, "time_decay_extra_dim": 8, "token_shift_count": 2}
+_WKV = {"embedding_length": 128, "attention.head_count": 0, "attention.head_count_kv": 0, "wkv.head_size": 64, "time_mix_extra_dim": 8, "time_decay_extra_dim": 8, "token_shift_count": 2}
 _WKV7 = {
-    "wkv.head_size": 16,
+    "embedding_length": 128, "attention.head_count": 0, "attention.head_count_kv": 0, "wkv.head_size": 64,
     "attention.decay_lora_rank": 8,
     "attention.iclr_lora_rank": 8,
     "attention.value_residual_mix_lora_rank": 8,
@@ -251,7 +253,12 @@ _EXTRA = {
     "blk.3.nextn.hnorm.weight": [N_EMBD],
     "blk.3.nextn.shared_head_norm.weight": [N_EMBD],
 }
-_HYBRID_KV = {"attention.head_count_kv": [N_HEAD, 0, N_HEAD]}
+
+
+def _hybrid_mla(n_layer: int) -> dict[str, Any]:
+    heads = [0 if il == 1 else 1 for il in range(n_layer)]
+    return {"attention.head_count_kv": heads}
+
 
 ARCHS |= {
     "afmoe": ArchSpec("afmoe", keys={**_SIGMOID_MOE, **_SWA}),
@@ -269,10 +276,10 @@ ARCHS |= {
         extra_tensors={**_EXTRA, "blk.3.layer_output_norm.weight": [N_EMBD]},
     ),
     "bailingmoe3": ArchSpec(
-        "bailingmoe3", keys={**_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid(3)}
+        "bailingmoe3", keys={**_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid_mla(3)}
     ),
     "bailingmoe3-mtp": ArchSpec(
-        "bailingmoe3", n_layer=4, n_extra=1, keys={**_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid(4)}
+        "bailingmoe3", n_layer=4, n_extra=1, keys={**_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid_mla(4)}
     ),
     "chameleon": ArchSpec("chameleon", n_vocab=8704),
     "chameleon-swin": ArchSpec("chameleon", n_vocab=8704, keys={"swin_norm": True}),
@@ -315,16 +322,21 @@ ARCHS |= {
     "exaone": ArchSpec("exaone"),
     "exaone-moe": ArchSpec("exaone-moe", keys={**_SIGMOID_MOE, **_SWA}),
     "exaone-moe-mtp": ArchSpec(
-        "exaone-moe", n_layer=4, n_extra=1, extra_tensors=_EXTRA,
+        "exaone-moe", n_layer=4, n_extra=1,
+        extra_tensors={
+            **_EXTRA, "blk.3.ffn_gate.weight": [N_EMBD, 128], "blk.3.ffn_up.weight": [N_EMBD, 128],
+            "blk.3.ffn_down.weight": [128, N_EMBD],
+        },
+        drop=r"^blk\.3\.(ffn_gate_inp|\w+_exps|\w+_shexp|exp_probs)",
         keys={**_SIGMOID_MOE, **_SWA, "attention.sliding_window_pattern": [1, 0, 1, 0]},
     ),
     "gemma4": ArchSpec(
         "gemma4",
         keys={
-            **_SWA, "embedding_length_per_layer_input": 16, "final_logit_softcapping": 5.0,
+            **_SWA, "attention.shared_kv_layers": 0, "embedding_length_per_layer_input": 16, "final_logit_softcapping": 5.0,
             "attention.key_length_swa": 16, "attention.value_length_swa": 16,
         },
-        tied=True, last_keeps_all_rows=True,
+        tied=True, last_keeps_all_rows=True, keep=r"rope_freqs", drop=r"gate_inp|_exps|layer_output_scale",
     ),
     "gemma4-moe": ArchSpec(
         "gemma4",
@@ -332,7 +344,7 @@ ARCHS |= {
             **_MOE, **_SWA, "embedding_length_per_layer_input": 0,
             "attention.key_length_swa": 16, "attention.value_length_swa": 16,
         },
-        last_keeps_all_rows=True, logit_spread=25.0,
+        last_keeps_all_rows=True, logit_spread=25.0, keep=r"rope_freqs|gate_inp\.scale",
     ),
     "glm-dsa": ArchSpec("glm-dsa", keys={**_SIGMOID_MOE, **_MLA, **_INDEXER}),
     "glm-dsa-mtp": ArchSpec("glm-dsa", n_layer=4, n_extra=1, keys={**_SIGMOID_MOE, **_MLA, **_INDEXER}),
@@ -341,7 +353,7 @@ ARCHS |= {
     "glm5-next": ArchSpec(
         "glm5-next",
         keys={
-            **_SIGMOID_MOE, **_MLA, **_INDEXER, **_KDA, **_STREAMS, **_HYBRID_KV,
+            **_SIGMOID_MOE, **_MLA, **_INDEXER, **_KDA, **_STREAMS, **_hybrid_mla(3),
             "attention.key_length": 32, "rope.dimension_count": 0,
             "attention.indexer.kpool": 4, "attention.indexer.kpool_select_tail": True,
         },
@@ -379,19 +391,19 @@ ARCHS |= {
     "kimi-k3": ArchSpec(
         "kimi-k3",
         keys={
-            **_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid(3), "expert_latent_length": 32,
+            **_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid_mla(3), "expert_latent_length": 32,
             "attn_res.block_size": 0, "activation.situ_beta": 4.0, "activation.situ_linear_beta": 25.0,
         },
     ),
     "kimi-k3-residuals": ArchSpec(
         "kimi-k3",
         keys={
-            **_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid(3), "expert_latent_length": 32,
+            **_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid_mla(3), "expert_latent_length": 32,
             "attn_res.block_size": 2, "activation.situ_beta": 4.0, "activation.situ_linear_beta": 25.0,
         },
         last_keeps_all_rows=True,
     ),
-    "kimi-linear": ArchSpec("kimi-linear", keys={**_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid(3)}),
+    "kimi-linear": ArchSpec("kimi-linear", keys={**_SIGMOID_MOE, **_MLA, **_KDA, **_hybrid_mla(3)}),
     "laguna": ArchSpec("laguna", keys={**_SIGMOID_MOE, **_SWA}),
     "lfm2moe": ArchSpec(
         "lfm2moe", keys={**_SIGMOID_MOE, "shortconv.l_cache": 3, **_hybrid(3)}, tied=True
@@ -414,7 +426,7 @@ ARCHS |= {
     "minimax-m3": ArchSpec(
         "minimax-m3",
         keys={
-            **_SIGMOID_MOE, **_INDEXER, "attention.indexer.block_size": 4, "attention.indexer.local_blocks": 1,
+            **_SIGMOID_MOE, **_INDEXER, "attention.indexer.key_length": 16, "attention.indexer.block_size": 4, "attention.indexer.local_blocks": 1,
         },
     ),
     "mistral3": ArchSpec("mistral3"),
@@ -424,12 +436,16 @@ ARCHS |= {
     "nanbeige-loops": ArchSpec("nanbeige", n_loops=2, keys={"num_loops": 2}),
     "nemotron_h": ArchSpec(
         "nemotron_h",
-        keys={**_SSM2, **_hybrid(3), "attention.head_count_kv": [N_HEAD, 0, 0], "feed_forward_length": [0, 0, 128]},
+        node="nemotron_h_block_out",
+        last_keeps_all_rows=True,
+        keys={**_SSM2, "attention.head_count_kv": [0, N_HEAD, 0], "feed_forward_length": [0, 0, 128]},
     ),
     "nemotron_h_moe": ArchSpec(
         "nemotron_h_moe",
+        node="nemotron_h_block_out",
+        last_keeps_all_rows=True,
         keys={
-            **_MOE, **_SSM2, "attention.head_count": [0, N_HEAD, 0],
+            **_MOE, **_SSM2,
             "attention.head_count_kv": [0, N_HEAD, 0], "feed_forward_length": [128, 0, 0],
         },
     ),
@@ -437,7 +453,7 @@ ARCHS |= {
     "pangu-embedded": ArchSpec("pangu-embedded"),
     "plamo2": ArchSpec("plamo2", keys={**_SSM, **_hybrid(3), "ssm.group_count": 0}, node="ffn_residual"),
     "plamo3": ArchSpec("plamo3", keys=_SWA),
-    "plm": ArchSpec("plm", keys={**_MLA, "attention.head_count_kv": N_HEAD}, tied=True),
+    "plm": ArchSpec("plm", keys=_OPEN_MLA, tied=True),
     "qwen": ArchSpec("qwen"),
     "qwen2moe": ArchSpec("qwen2moe", keys=_MOE),
     "qwen35-mtp": ArchSpec("qwen35", n_layer=4, n_extra=1, keys=_DELTA_NET),
@@ -449,6 +465,7 @@ ARCHS |= {
         "qwen4exp",
         keys={
             **_DELTA_NET, **_MOE, **_INDEXER, **_STREAMS, "hyper_connection.low_rank": 8,
+            "attention.indexer.key_length": 16,
             "attention.compress_ratios": [4, 4, 4],
         },
         node="l_last", n_streams=4,
@@ -456,7 +473,7 @@ ARCHS |= {
     "refact": ArchSpec("refact"),
     "rwkv6": ArchSpec("rwkv6", "layer", keys=_WKV),
     "rwkv6-rescaled": ArchSpec("rwkv6", "layer", keys={**_WKV, "rescale_every_n_layers": 2}),
-    "rwkv6qwen2": ArchSpec("rwkv6qwen2", keys={**_WKV, "token_shift_count": 1}),
+    "rwkv6qwen2": ArchSpec("rwkv6qwen2", keys={**_WKV, "attention.head_count_kv": 1, "token_shift_count": 1}, drop="time_mix_first"),
     "rwkv7": ArchSpec("rwkv7", "layer", keys=_WKV7),
     "seed_oss": ArchSpec("seed_oss"),
     "smallthinker": ArchSpec("smallthinker", keys={**_MOE, **_SWA}),

@@ -127,7 +127,7 @@ def write_tiny_arch(
     tensors = {
         key: _numbers(seed, key, tuple(reversed(ne)), spec)
         for key, ne in _tensors_of(name).items()
-        if not left_out.search(key)
+        if re.search(spec.keep, key) or not left_out.search(key)
     }
     head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
     types = {

@@ -16,8 +16,6 @@ __all__ = ["FAMILIES", "REFUSALS", "Family", "GetKey", "Merge", "family_of", "re
 # Gives the value of a metadata key, None where it is missing.
 GetKey = Callable[[str], Any]
 
-GetKey = Callable[[str], Any]
-
 Merge = Literal["sigmoid", "mean", "gated", "altup"]
 
 
@@ -30,6 +28,7 @@ class Family:
     norm: kind of the final norm. "by key": RMSNorm if the file has an RMS epsilon that is not zero. None: there is
         no norm of its own behind the blocks (the merge has it).
     norm_tensor: name of its weight, without ".weight"; None where it has none.
+    reads_eps: false where llama.cpp forgets to read the norm's epsilon, which then is zero.
     head_bias: whether `output.bias` is added where the file has one.
     scale: what `<architecture>.logit_scale` does to the logits; "256 / width" is a fixed factor without a key; None:
         no such key is read.
@@ -38,11 +37,14 @@ class Family:
     cap_default: the cap where the key is missing.
     node: what the graph calls the residual stream after a block.
     merge: how several streams of a block become one, see `edgecal.lens.merge`.
+    keeps_sequences_apart: false where llama.cpp's graph takes tokens of several sequences in one micro-batch for
+        each other's, so that every prompt has to be run by itself.
     is_known: the graph was read; false for an architecture that the table does not have.
     """
 
     norm: Literal["rms", "layer", "by key"] | None = "rms"
     norm_tensor: str | None = "output_norm"
+    reads_eps: bool = True
     head_bias: bool = True
     scale: Literal["multiplies", "divides", "256 / width"] | None = None
     scale_default: float | Literal["256 / width"] | None = None
@@ -50,6 +52,7 @@ class Family:
     cap_default: float | None = None
     node: str = "l_out"
     merge: Merge | None = None
+    keeps_sequences_apart: bool = True
     is_known: bool = True
 
 
@@ -61,19 +64,20 @@ FAMILIES: dict[str, Family] = _rows(
     # RMSNorm and a head, nothing else. Some of them name only the norm's weight, some a head bias too.
     (
         """
-        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chameleon chatglm cogvlm
-        deci deepseek deepseek2 deepseek2-ocr deepseek32 dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe
+        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chatglm deci deepseek deepseek2 deepseek2-ocr deepseek32 dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe
         exaone4 falcon-h1 gemma glm-dsa glm4 glm4moe gpt-oss grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3
         internlm2 jamba kimi-k3 kimi-linear laguna llama llama4 maincoder mamba mamba2 maple mellum mimo2 minimax-01
-        minimax-m2 minimax-m3 mistral3 mistral4 nanbeige nemotron_h nemotron_h_moe olmo2 olmoe openelm paddleocr
-        pangu-embedded phi3 phimoe plamo plamo3 plm qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe qwen3moe qwen3next
+        minimax-m2 minimax-m3 mistral3 mistral4 nanbeige olmo2 olmoe openelm paddleocr
+        pangu-embedded phi3 phimoe plamo plamo3 qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe qwen3moe qwen3next
         qwen3vl qwen3vlmoe refact rwkv6qwen2 seed_oss smallthinker smollm3 spark2_5 step35 xverse
         """,
         Family(),
     ),
     # The bias is loaded and never added.
-    ("qwen2vl", Family(head_bias=False)),
-    ("plamo2", Family(node="ffn_residual")),
+    ("qwen2vl", Family(reads_eps=False, head_bias=False)),
+    # Other names for what a block hands on; nemotron_h calls something else `l_out`.
+    ("nemotron_h nemotron_h_moe", Family(node="nemotron_h_block_out")),
+    ("plamo2", Family(node="ffn_residual", keeps_sequences_apart=False)),
     # The converter gave the final norm the name that elsewhere is the embedding's.
     ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm")),
     ("hrm_text", Family(norm_tensor=None)),
@@ -132,6 +136,9 @@ REFUSALS: dict[str, str] = {
         ("pockettts qwen3tts wavtokenizer-dec", _AUDIO),
         ("clip", _VISION),
         ("gptj", "llama.cpp knows the name and cannot run it"),
+        ("plm", "this release of llama.cpp aborts on it, whatever the prompt"),
+        ("cogvlm", "llama.cpp gives a prompt's first tokens' logits out as those of its last"),
+        ("chameleon", "llama.cpp masks its picture tokens' logits in one prompt of a decode and not in the others"),
     )
     for name in names.split()
 }
@@ -163,4 +170,6 @@ def why_no_layers(architecture: str, get: GetKey) -> str | None:
             "its logits also read what earlier blocks have put aside, the embedding among it, so that no block's "
             "output alone becomes logits"
         )
+    if architecture == "step35":
+        return "llama.cpp's graph renames what its blocks hand on, the last block's to a name without its number"
     return None

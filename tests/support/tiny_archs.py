@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.arch_specs import ARCHS, N_EMBD, N_HEAD, N_VOCAB, ArchSpec
+from support.arch_specs import ARCHS, N_EMBD, N_HEAD, ArchSpec
 from support.tiny_models import FloatArray, normal, tiny_folder, write_gguf
 from support.tiny_vocab import bpe_vocab
 

@@ -112,6 +112,7 @@ def run(
         n_layer = llama_cpp.llama_model_n_layer(model)
         cp = llama_cpp.llama_context_default_params()
         cp.n_ctx, cp.n_batch, cp.n_ubatch, cp.n_threads, cp.n_threads_batch = 256, 256, n_ubatch, 1, 1
+        cp.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         cp.cb_eval = callback = llama_cpp.ggml_backend_sched_eval_callback(see)
         context: Any = llama_cpp.llama_init_from_model(model, cp)
         assert context, f"no context for {path}"

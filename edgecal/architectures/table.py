@@ -11,7 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["FAMILIES", "REFUSALS", "Family", "GetKey", "Merge", "family_of", "refusal_of", "why_no_layers"]
+__all__ = [
+    "FAMILIES",
+    "REFUSALS",
+    "WRONG_LOGITS",
+    "Family",
+    "GetKey",
+    "Merge",
+    "family_of",
+    "refusal_of",
+    "why_no_layers",
+    "why_no_logits",
+]
 
 # Gives the value of a metadata key, None where it is missing.
 GetKey = Callable[[str], Any]
@@ -64,11 +75,12 @@ FAMILIES: dict[str, Family] = _rows(
     # RMSNorm and a head, nothing else. Some of them name only the norm's weight, some a head bias too.
     (
         """
-        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chatglm deci deepseek deepseek2 deepseek2-ocr deepseek32 dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe
+        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chameleon chatglm cogvlm
+        deci deepseek deepseek2 deepseek2-ocr deepseek32 dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe
         exaone4 falcon-h1 gemma glm-dsa glm4 glm4moe gpt-oss grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3
         internlm2 jamba kimi-k3 kimi-linear laguna llama llama4 maincoder mamba mamba2 maple mellum mimo2 minimax-01
         minimax-m2 minimax-m3 mistral3 mistral4 nanbeige olmo2 olmoe openelm paddleocr
-        pangu-embedded phi3 phimoe plamo plamo3 qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe qwen3moe qwen3next
+        pangu-embedded phi3 phimoe plamo plamo3 plm qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe qwen3moe qwen3next
         qwen3vl qwen3vlmoe refact rwkv6qwen2 seed_oss smallthinker smollm3 spark2_5 step35 xverse
         """,
         Family(),
@@ -136,11 +148,14 @@ REFUSALS: dict[str, str] = {
         ("pockettts qwen3tts wavtokenizer-dec", _AUDIO),
         ("clip", _VISION),
         ("gptj", "llama.cpp knows the name and cannot run it"),
-        ("plm", "this release of llama.cpp aborts on it, whatever the prompt"),
-        ("cogvlm", "llama.cpp gives a prompt's first tokens' logits out as those of its last"),
-        ("chameleon", "llama.cpp masks its picture tokens' logits in one prompt of a decode and not in the others"),
     )
     for name in names.split()
+}
+
+# llama.cpp loads these and gives wrong logits for them: architecture -> why.
+WRONG_LOGITS: dict[str, str] = {
+    "chameleon": "llama.cpp masks the logits of its picture tokens in one prompt of a decode and not in the others",
+    "cogvlm": "llama.cpp hands out the logits of a prompt's first tokens as those of its last",
 }
 
 
@@ -155,6 +170,12 @@ def refusal_of(architecture: str) -> str | None:
     return REFUSALS.get(architecture)
 
 
+def why_no_logits(architecture: str) -> str | None:
+    """Why llama.cpp's logits of an architecture, which edgecal could use otherwise, are wrong; None where nothing is
+    known against them."""
+    return WRONG_LOGITS.get(architecture)
+
+
 def why_no_layers(architecture: str, get: GetKey) -> str | None:
     """Why the layers of a file cannot be read, though its logits can; None where nothing is known against it.
 
@@ -162,8 +183,8 @@ def why_no_layers(architecture: str, get: GetKey) -> str | None:
     """
     if architecture == "hrm_text":
         return (
-            "it runs its blocks several times over two states, and the head reads only one of them, so that most of its "
-            "layers are on no way to the logits"
+            "it runs its blocks several times over two states, and the head reads only one of them, so that most of "
+            "its layers are on no way to the logits"
         )
     if architecture == "kimi-k3" and get("kimi-k3.attn_res.block_size") != 0:
         return (
@@ -171,5 +192,7 @@ def why_no_layers(architecture: str, get: GetKey) -> str | None:
             "output alone becomes logits"
         )
     if architecture == "step35":
-        return "llama.cpp's graph renames what its blocks hand on, the last block's to a name without its number"
+        return (
+            "llama.cpp's graph renames what its blocks hand on, the last block's to a name without its number"
+        )
     return None

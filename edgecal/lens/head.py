@@ -150,8 +150,8 @@ def _read_merger(found: _Finder, n_embd: int) -> Merger:
     )
     if kind == "gated" and (tensors[0].size != width or tensors[1].shape[0] != tensors[2].shape[1]):
         raise ModelError(
-            f"{found.where}: {', '.join(MERGE_TENSORS[kind])} have sizes that do not fit {n_streams} streams of {n_embd}; "
-            "the file is damaged"
+            f"{found.where}: {', '.join(MERGE_TENSORS[kind])} have sizes that do not fit {n_streams} streams of "
+            f"{n_embd}; the file is damaged"
         )
     mix_eps = found.number(f"{found.architecture}.{MIX_EPS}") if kind == "sigmoid" else 0.0
     norm_eps = 0.0 if kind in ("mean", "altup") else found.number(f"{found.architecture}.{RMS_NORM_EPS}")

@@ -149,8 +149,9 @@ class HiddenCapture:
     """Captures the residual stream after every block for wanted tokens of one llama.cpp context.
 
     `n_layer` and `n_embd` are the model's, `getters` the addresses of ggml's functions
-    (`edgecal.llama.library.ggml_addresses()`), `stream` says where the graph has it. `callback` and `user` are the addresses to put into the
-    context's `cb_eval` and `cb_eval_user_data`; they are valid until `close()`, so close the context first.
+    (`edgecal.llama.library.ggml_addresses()`), `stream` says where the graph has it. `callback` and `user` are the
+    addresses to put into the context's `cb_eval` and `cb_eval_user_data`; they are valid until `close()`, so close
+    the context first.
     """
 
     def __init__(
@@ -191,8 +192,9 @@ class HiddenCapture:
     ) -> None:
         """Prepares the next decode.
 
-        `hidden` float32 [n_prompts, n_layer, n_streams * n_embd] receives the rows, `captured` uint8 [n_prompts, n_layer]
-        becomes 1 where one has been written; both are C-contiguous and kept alive until `finish()`.
+        `hidden` float32 [n_prompts, n_layer, n_streams * n_embd] receives the rows, `captured` uint8
+        [n_prompts, n_layer] becomes 1 where one has been written; both are C-contiguous and kept alive until
+        `finish()`.
         `microbatches` are in the order in which llama.cpp computes them.
 
         Raises ModelError if the plan contradicts itself (a row outside its micro-batch, for example).

@@ -24,6 +24,7 @@ class ArchSpec:
     lens: whether the last block's stream alone becomes the logits.
     last_keeps_all_rows: the last block's tensor holds every token of the micro-batch, not just the rows whose
         logits are wanted.
+    mixes_sequences: llama.cpp goes wrong where tokens of several prompts lie in one micro-batch.
     drop, keep: patterns of tensors to leave out and not to leave out whatever else is said.
     tied: no output.weight.
     logit_spread: about the standard deviation of the logits before any transform of them.
@@ -44,11 +45,17 @@ class ArchSpec:
     drop: str = r"^$"
     tied: bool = False
     last_keeps_all_rows: bool = False
+    mixes_sequences: bool = False
     logit_spread: float = 3.0
     n_vocab: int = N_VOCAB
     keep: str = r"^$"
     plain_keys: dict[str, Any] = field(default_factory=dict)
     extra_tensors: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> dict[str, Any]:
+        """Where `tiny_run.run` is to look."""
+        return {"node": self.node, "n_streams": self.n_streams, "by_stream": self.by_stream}
 
     @property
     def n_blocks(self) -> int:

@@ -7,7 +7,7 @@ models.
 
 from __future__ import annotations
 
-from support.arch_spec import OPEN_MLA, ArchSpec
+from support.arch_spec import ArchSpec
 from support.arch_specs_dense import DENSE
 from support.arch_specs_experts import EXPERTS
 from support.arch_specs_states import STATES
@@ -16,10 +16,9 @@ __all__ = ["ARCHS", "REFUSED"]
 
 ARCHS: dict[str, ArchSpec] = {**DENSE, **EXPERTS, **STATES}
 
-# Architectures that llama.cpp loads and gives wrong numbers for, or that take the process along.
+# llama.cpp gives wrong logits for these.
 REFUSED: dict[str, ArchSpec] = {
     "chameleon": ArchSpec("chameleon", n_vocab=8704),
     "chameleon-swin": ArchSpec("chameleon", n_vocab=8704, keys={"swin_norm": True}),
-    "cogvlm": ArchSpec("cogvlm"),
-    "plm": ArchSpec("plm", keys=OPEN_MLA, tied=True),
+    "cogvlm": ArchSpec("cogvlm", last_keeps_all_rows=True),
 }

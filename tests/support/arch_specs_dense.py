@@ -141,4 +141,8 @@ DENSE: dict[str, ArchSpec] = {
     "seed_oss": ArchSpec("seed_oss"),
     "spark2_5": ArchSpec("spark2_5", keys=SWA),
     "xverse": ArchSpec("xverse"),
+    "nanbeige-loops-without-norm": ArchSpec(
+        "nanbeige", n_loops=2, keys={"num_loops": 2, "skip_loop_final_norm": True}
+    ),
+    "plm": ArchSpec("plm", keys=OPEN_MLA, tied=True),
 }

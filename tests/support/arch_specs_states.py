@@ -76,7 +76,7 @@ STATES: dict[str, ArchSpec] = {
         last_keeps_all_rows=True,
         keys={
             **SSM2,
-            "attention.head_count_kv": [0, N_HEAD, N_VOCAB, MOE, 0],
+            "attention.head_count_kv": [0, N_HEAD, 0],
             "feed_forward_length": [0, 0, 128],
         },
     ),
@@ -87,7 +87,7 @@ STATES: dict[str, ArchSpec] = {
         keys={
             "attention.layer_norm_rms_epsilon": None,
             **SSM2,
-            "attention.head_count_kv": [0, N_HEAD, N_VOCAB, MOE, 0],
+            "attention.head_count_kv": [0, N_HEAD, 0],
             "feed_forward_length": [0, 0, 128],
         },
     ),
@@ -98,11 +98,13 @@ STATES: dict[str, ArchSpec] = {
         keys={
             **MOE,
             **SSM2,
-            "attention.head_count_kv": [0, N_HEAD, N_VOCAB, MOE, 0],
+            "attention.head_count_kv": [0, N_HEAD, 0],
             "feed_forward_length": [128, 0, 0],
         },
     ),
-    "plamo2": ArchSpec("plamo2", keys={**SSM, **hybrid(3), "ssm.group_count": 0}, node="ffn_residual"),
+    "plamo2": ArchSpec(
+        "plamo2", keys={**SSM, **hybrid(3), "ssm.group_count": 0}, node="ffn_residual", mixes_sequences=True
+    ),
     "qwen35-mtp": ArchSpec("qwen35", n_layer=4, n_extra=1, keys=DELTA_NET),
     "qwen35moe": ArchSpec("qwen35moe", keys={**DELTA_NET, **MOE}),
     "qwen35moe-mtp": ArchSpec("qwen35moe", n_layer=4, n_extra=1, keys={**DELTA_NET, **MOE}),

@@ -19,9 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.arch_specs import ARCHS, N_EMBD, N_HEAD, ArchSpec
+from support.arch_spec import N_EMBD, N_HEAD, N_VOCAB, ArchSpec
+from support.arch_specs import ARCHS, REFUSED
 from support.tiny_models import FloatArray, normal, tiny_folder, write_gguf
 from support.tiny_vocab import bpe_vocab
+
+__all__ = ["ARCHS", "N_VOCAB", "REFUSED", "tiny_arch", "write_tiny_arch"]
+
+SPECS = {**ARCHS, **REFUSED}
 
 # Optional tensors that published models lack and that would only blur what is tested.
 _NEVER = r"(\.scale|\.input_scale)$|^rope_|\.rope_|^cls"
@@ -57,7 +62,7 @@ def _write_keys(path: Path, spec: ArchSpec) -> Path:
 
 @cache
 def tensor_sizes() -> dict[str, dict[str, list[int]] | str]:
-    """For each name of `ARCHS` the tensors of the model and their ggml sizes, as llama.cpp creates them; what it
+    """For each name of `SPECS` the tensors of the model and their ggml sizes, as llama.cpp creates them; what it
     said where it does not.
 
     Where llama.cpp takes its process along, another one goes on behind that model.
@@ -66,9 +71,9 @@ def tensor_sizes() -> dict[str, dict[str, list[int]] | str]:
     folder.mkdir(exist_ok=True)
     script = Path(__file__).with_name("tiny_arch_probe.py")
     found: dict[str, dict[str, list[int]] | str] = {}
-    waiting = list(ARCHS)
+    waiting = list(SPECS)
     while waiting:
-        paths = [_write_keys(folder / f"{name}.gguf", ARCHS[name]) for name in waiting]
+        paths = [_write_keys(folder / f"{name}.gguf", SPECS[name]) for name in waiting]
         done = subprocess.run(
             [sys.executable, str(script), *map(str, paths)],
             capture_output=True,
@@ -89,7 +94,7 @@ def _tensors_of(name: str) -> dict[str, list[int]]:
     sizes = tensor_sizes()[name]
     if isinstance(sizes, str):
         raise RuntimeError(f"{name}: llama.cpp made no model of this metadata: {sizes}")
-    return sizes | ARCHS[name].extra_tensors
+    return sizes | SPECS[name].extra_tensors
 
 
 def _numbers(seed: int, name: str, shape: tuple[int, ...], spec: ArchSpec) -> FloatArray:
@@ -117,12 +122,12 @@ def write_tiny_arch(
     head_quantization: str | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Path:
-    """Write the model `name` of `ARCHS` (3 blocks, 64 wide, 544 tokens, byte-level BPE) and return its path.
+    """Write a model of `ARCHS` or `REFUSED` (3 blocks, 64 wide, 544 tokens, byte-level BPE) and return its path.
 
     `quantization` applies to matrices of blocks, `head_quantization` (default: the same) to the output head,
     which is the embedding when tied. `metadata` overrides keys (full names); None removes one.
     """
-    spec = ARCHS[name]
+    spec = SPECS[name]
     left_out = re.compile(f"{_NEVER}|{spec.drop}" + (r"|^output\.weight$" if spec.tied else ""))
     tensors = {
         key: _numbers(seed, key, tuple(reversed(ne)), spec)
@@ -138,7 +143,7 @@ def write_tiny_arch(
         and not re.search(r"ssm_|shortconv|gate_inp|norm|position", key)
     }
     types[head] = head_quantization or quantization
-    return write_gguf(path, spec.arch, {**_metadata(ARCHS[name]), **(metadata or {})}, tensors, types=types)
+    return write_gguf(path, spec.arch, {**_metadata(SPECS[name]), **(metadata or {})}, tensors, types=types)
 
 
 @cache

@@ -74,14 +74,15 @@ def run(
     prompts: list[list[int]],
     n_ubatch: int = 64,
     *,
-    node: str = "l_out",
+    node: str | None = "l_out",
     n_streams: int = 1,
     by_stream: bool = False,
 ) -> TinyRun:
     """Decode each prompt alone, logits at its last token only.
 
     The graph has the residual streams in tensors `<node>-<il>`: each token's `n_streams` one after the other, or
-    with `by_stream` the first of all tokens, then the second of all, and so on.
+    with `by_stream` the first of all tokens, then the second of all, and so on. With node None they are not looked
+    for, and `hidden` has no blocks.
     """
     ggml = _ggml()
     prefix = f"{node}-".encode()
@@ -129,9 +130,10 @@ def run(
             logits.append(
                 np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), (n_vocab,)).copy()
             )
-            missing = set(range(n_layer)) - set(seen)
+            blocks = range(0 if node is None else n_layer)
+            missing = set(blocks) - set(seen)
             assert not missing, f"{path}: no {node} of blocks {sorted(missing)}"
-            hidden.append(np.stack([seen[il][1] for il in range(n_layer)]))
-            rows.append([seen[il][0] for il in range(n_layer)])
+            hidden.append([seen[il][1] for il in blocks])
+            rows.append([seen[il][0] for il in blocks])
         del callback
-    return TinyRun(np.stack(hidden), np.stack(logits), np.array(rows))
+    return TinyRun(np.array(hidden, np.float32), np.stack(logits), np.array(rows))

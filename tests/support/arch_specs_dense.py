@@ -107,7 +107,7 @@ DENSE: dict[str, ArchSpec] = {
         tied=True,
         last_keeps_all_rows=True,
         keep=r"rope_freqs",
-        drop=r"gate_inp|_exps|layer_output_scale",
+        drop=r"gate_inp|_exps",
     ),
     "graniteswitch": ArchSpec(
         "graniteswitch",
@@ -124,7 +124,10 @@ DENSE: dict[str, ArchSpec] = {
         logit_spread=12.0,
     ),
     "hrm_text": ArchSpec(
-        "hrm_text", n_layer=6, keys={"hrm.layers_per_stack": 1, "hrm.h_cycles": 2, "hrm.l_cycles": 2}
+        "hrm_text",
+        n_layer=6,
+        keys={"hrm.layers_per_stack": 1, "hrm.h_cycles": 2, "hrm.l_cycles": 2},
+        last_keeps_all_rows=True,
     ),
     "hunyuan_vl": ArchSpec("hunyuan_vl", keys=MROPE),
     "jais2": ArchSpec("jais2", "layer"),

@@ -35,9 +35,15 @@ STATES: dict[str, ArchSpec] = {
     "falcon-h1": ArchSpec("falcon-h1", keys=SSM2),
     "lfm2": ArchSpec("lfm2", keys={"shortconv.l_cache": 3, **hybrid(3)}, tied=True),
     "arwkv7": ArchSpec("arwkv7", keys={**WKV7, "token_shift_count": 1}),
-    "bailingmoe3": ArchSpec("bailingmoe3", keys={**SIGMOID_MOE, **MLA, **KDA, **hybrid_mla(3)}),
+    "bailingmoe3": ArchSpec(
+        "bailingmoe3", keys={**SIGMOID_MOE, **MLA, **KDA, **hybrid_mla(3)}, last_keeps_all_rows=True
+    ),
     "bailingmoe3-mtp": ArchSpec(
-        "bailingmoe3", n_layer=4, n_extra=1, keys={**SIGMOID_MOE, **MLA, **KDA, **hybrid_mla(4)}
+        "bailingmoe3",
+        n_layer=4,
+        n_extra=1,
+        keys={**SIGMOID_MOE, **MLA, **KDA, **hybrid_mla(4)},
+        last_keeps_all_rows=True,
     ),
     "kimi-k3": ArchSpec(
         "kimi-k3",
@@ -51,6 +57,7 @@ STATES: dict[str, ArchSpec] = {
             "activation.situ_beta": 4.0,
             "activation.situ_linear_beta": 25.0,
         },
+        last_keeps_all_rows=True,
     ),
     "kimi-k3-residuals": ArchSpec(
         "kimi-k3",
@@ -105,9 +112,11 @@ STATES: dict[str, ArchSpec] = {
     "plamo2": ArchSpec(
         "plamo2", keys={**SSM, **hybrid(3), "ssm.group_count": 0}, node="ffn_residual", mixes_sequences=True
     ),
-    "qwen35-mtp": ArchSpec("qwen35", n_layer=4, n_extra=1, keys=DELTA_NET),
-    "qwen35moe": ArchSpec("qwen35moe", keys={**DELTA_NET, **MOE}),
-    "qwen35moe-mtp": ArchSpec("qwen35moe", n_layer=4, n_extra=1, keys={**DELTA_NET, **MOE}),
+    "qwen35-mtp": ArchSpec("qwen35", n_layer=4, n_extra=1, keys=DELTA_NET, last_keeps_all_rows=True),
+    "qwen35moe": ArchSpec("qwen35moe", keys={**DELTA_NET, **MOE}, last_keeps_all_rows=True),
+    "qwen35moe-mtp": ArchSpec(
+        "qwen35moe", n_layer=4, n_extra=1, keys={**DELTA_NET, **MOE}, last_keeps_all_rows=True
+    ),
     "rwkv6": ArchSpec("rwkv6", "layer", keys=WKV),
     "rwkv6-rescaled": ArchSpec("rwkv6", "layer", keys={**WKV, "rescale_every_n_layers": 2}),
     "rwkv6qwen2": ArchSpec(

@@ -104,9 +104,11 @@ def _numbers(seed: int, name: str, shape: tuple[int, ...], spec: ArchSpec) -> Fl
         return noise * np.float32(spec.logit_spread / np.sqrt(shape[-1])) if spec.tied else noise
     if name == "output.weight":
         return noise * np.float32(spec.logit_spread / np.sqrt(shape[-1]))
+    if re.search(r"hc_\w*(base|scale)", name):  # else all streams of a token are much alike
+        return 2 * noise
     if name.endswith("ssm_a"):  # a state decays: the exponent is negative
         return -np.abs(noise) - np.float32(0.1)
-    if "norm" in name and name.endswith("weight"):
+    if ("norm" in name or "layer_output_scale" in name) and name.endswith("weight"):
         return 1 + small
     if name.endswith("ssm_d") or name.endswith(".bias") or len(shape) == 1:
         return small

@@ -48,8 +48,8 @@ class Family:
     cap_default: the cap where the key is missing.
     node: what the graph calls the residual stream after a block.
     merge: how several streams of a block become one, see `edgecal.lens.merge`.
-    keeps_sequences_apart: false where llama.cpp's graph takes tokens of several sequences in one micro-batch for
-        each other's, so that every prompt has to be run by itself.
+    may_share: false where llama.cpp's numbers for a prompt depend on what is run beside it or on where its tokens
+        are cut into micro-batches, so that every prompt has to be run by itself.
     is_known: the graph was read; false for an architecture that the table does not have.
     """
 
@@ -63,7 +63,7 @@ class Family:
     cap_default: float | None = None
     node: str = "l_out"
     merge: Merge | None = None
-    keeps_sequences_apart: bool = True
+    may_share: bool = True
     is_known: bool = True
 
 
@@ -75,13 +75,13 @@ FAMILIES: dict[str, Family] = _rows(
     # RMSNorm and a head, nothing else. Some of them name only the norm's weight, some a head bias too.
     (
         """
-        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chameleon chatglm cogvlm
+        afmoe apertus arcee arctic baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chameleon chatglm cogvlm
         deci deepseek deepseek2 deepseek2-ocr deepseek32 dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe
         exaone4 falcon-h1 gemma glm-dsa glm4 glm4moe gpt-oss grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3
-        internlm2 jamba kimi-k3 kimi-linear laguna llama llama4 maincoder mamba mamba2 maple mellum mimo2 minimax-01
+        internlm2 jamba kimi-k3 kimi-linear laguna llama llama4 maincoder mamba mamba2 maple mellum mimo2
         minimax-m2 minimax-m3 mistral3 mistral4 nanbeige olmo2 olmoe openelm paddleocr
         pangu-embedded phi3 phimoe plamo plamo3 plm qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe qwen3moe qwen3next
-        qwen3vl qwen3vlmoe refact rwkv6qwen2 seed_oss smallthinker smollm3 spark2_5 step35 xverse
+        qwen3vl qwen3vlmoe refact seed_oss smallthinker smollm3 spark2_5 step35 xverse
         """,
         Family(),
     ),
@@ -89,7 +89,10 @@ FAMILIES: dict[str, Family] = _rows(
     ("qwen2vl", Family(reads_eps=False, head_bias=False)),
     # Other names for what a block hands on; nemotron_h calls something else `l_out`.
     ("nemotron_h nemotron_h_moe", Family(node="nemotron_h_block_out")),
-    ("plamo2", Family(node="ffn_residual", keeps_sequences_apart=False)),
+    # Takes the tokens of a micro-batch's sequences for each other's.
+    ("plamo2", Family(node="ffn_residual", may_share=False)),
+    # The first two store wrong states for a micro-batch of several sequences, the last sums along its tokens.
+    ("arwkv7 rwkv6qwen2 minimax-01", Family(may_share=False)),
     # The converter gave the final norm the name that elsewhere is the embedding's.
     ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm")),
     ("hrm_text", Family(norm_tensor=None)),

@@ -100,7 +100,7 @@ def capture(
 def plan_for(model: Model, prompts: Sequence[NDArray[np.int32]], settings: CaptureSettings) -> CapturePlan:
     """What a loaded model would run for some prompts: as many sequences as memory allows. The numbers do not
     depend on how many; where llama.cpp's would, each prompt is run alone."""
-    if not family_of(model.architecture).keeps_sequences_apart:
+    if not family_of(model.architecture).may_share:
         settings = replace(settings, share=False)
     return plan_capture(
         prompts,

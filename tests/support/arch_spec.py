@@ -24,7 +24,8 @@ class ArchSpec:
     lens: whether the last block's stream alone becomes the logits.
     last_keeps_all_rows: the last block's tensor holds every token of the micro-batch, not just the rows whose
         logits are wanted.
-    mixes_sequences: llama.cpp goes wrong where tokens of several prompts lie in one micro-batch.
+    mixes_sequences: llama.cpp goes wrong where tokens of several prompts lie in one micro-batch; adds_up_by_cuts:
+        its sums depend on how tokens are cut into micro-batches.
     drop, keep: patterns of tensors to leave out and not to leave out whatever else is said.
     tied: no output.weight.
     logit_spread: about the standard deviation of the logits before any transform of them.
@@ -46,6 +47,7 @@ class ArchSpec:
     tied: bool = False
     last_keeps_all_rows: bool = False
     mixes_sequences: bool = False
+    adds_up_by_cuts: bool = False
     logit_spread: float = 3.0
     n_vocab: int = N_VOCAB
     keep: str = r"^$"

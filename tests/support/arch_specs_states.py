@@ -34,7 +34,7 @@ STATES: dict[str, ArchSpec] = {
     "jamba": ArchSpec("jamba", keys={**SSM, **hybrid(3)}),
     "falcon-h1": ArchSpec("falcon-h1", keys=SSM2),
     "lfm2": ArchSpec("lfm2", keys={"shortconv.l_cache": 3, **hybrid(3)}, tied=True),
-    "arwkv7": ArchSpec("arwkv7", keys={**WKV7, "token_shift_count": 1}),
+    "arwkv7": ArchSpec("arwkv7", keys={**WKV7, "token_shift_count": 1}, mixes_sequences=True),
     "bailingmoe3": ArchSpec(
         "bailingmoe3", keys={**SIGMOID_MOE, **MLA, **KDA, **hybrid_mla(3)}, last_keeps_all_rows=True
     ),
@@ -76,7 +76,9 @@ STATES: dict[str, ArchSpec] = {
     ),
     "kimi-linear": ArchSpec("kimi-linear", keys={**SIGMOID_MOE, **MLA, **KDA, **hybrid_mla(3)}),
     "lfm2moe": ArchSpec("lfm2moe", keys={**SIGMOID_MOE, "shortconv.l_cache": 3, **hybrid(3)}, tied=True),
-    "minimax-01": ArchSpec("minimax-01", keys={**MOE, "residual_scale": 1.7, "full_attention_interval": 2}),
+    "minimax-01": ArchSpec(
+        "minimax-01", keys={**MOE, "residual_scale": 1.7, "full_attention_interval": 2}, adds_up_by_cuts=True
+    ),
     "nemotron_h": ArchSpec(
         "nemotron_h",
         node="nemotron_h_block_out",
@@ -123,6 +125,7 @@ STATES: dict[str, ArchSpec] = {
         "rwkv6qwen2",
         keys={**WKV, "attention.head_count_kv": 1, "token_shift_count": 1},
         drop="time_mix_first",
+        mixes_sequences=True,
     ),
     "rwkv7": ArchSpec("rwkv7", "layer", keys=WKV7),
     "gemma3n": ArchSpec(

@@ -15,20 +15,17 @@ from edgecal.architectures.stream import PLAIN_STREAM, ResidualStream, stream_of
 from edgecal.architectures.table import (
     FAMILIES,
     REFUSALS,
-    WRONG_LOGITS,
     Family,
     Merge,
     family_of,
     refusal_of,
     why_no_layers,
-    why_no_logits,
 )
 
 __all__ = [
     "FAMILIES",
     "PLAIN_STREAM",
     "REFUSALS",
-    "WRONG_LOGITS",
     "Family",
     "Merge",
     "Norm",
@@ -40,5 +37,4 @@ __all__ = [
     "stream_of",
     "transform_of",
     "why_no_layers",
-    "why_no_logits",
 ]

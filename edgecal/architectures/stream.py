@@ -52,7 +52,7 @@ def stream_of(architecture: str, get: GetKey, where: object) -> ResidualStream:
     n_streams = get(key)
     if not isinstance(n_streams, int) or isinstance(n_streams, bool) or not 1 <= n_streams <= MAX_STREAMS:
         raise ModelError(
-            f"{where}: {key} is {n_streams!r}, expected 1 to {MAX_STREAMS}; the file is damaged, "
-            "convert the model again"
+            f"{where}: {key} is {n_streams!r}, expected 1 to {MAX_STREAMS}; the file is damaged, convert the model "
+            "again"
         )
     return ResidualStream(family.node, n_streams)

@@ -9,25 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-__all__ = [
-    "FAMILIES",
-    "REFUSALS",
-    "WRONG_LOGITS",
-    "Family",
-    "GetKey",
-    "Merge",
-    "family_of",
-    "refusal_of",
-    "why_no_layers",
-    "why_no_logits",
-]
+__all__ = ["FAMILIES", "REFUSALS", "Family", "GetKey", "Merge", "family_of", "refusal_of", "why_no_layers"]
 
 # Gives the value of a metadata key, None where it is missing.
-GetKey = Callable[[str], Any]
+GetKey: TypeAlias = Callable[[str], Any]
 
-Merge = Literal["sigmoid", "mean", "gated", "altup"]
+
+Merge: TypeAlias = Literal["sigmoid", "mean", "gated", "altup"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ FAMILIES: dict[str, Family] = _rows(
     # RMSNorm and a head, nothing else. Some of them name only the norm's weight, some a head bias too.
     (
         """
-        afmoe apertus arcee arctic baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chameleon chatglm cogvlm
+        afmoe apertus arcee arctic baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet chatglm
         deci deepseek deepseek2 deepseek2-ocr deepseek32 dots1 dots3note ernie4_5 ernie4_5-moe exaone exaone-moe
         exaone4 falcon-h1 gemma glm-dsa glm4 glm4moe gpt-oss grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3
         internlm2 jamba kimi-k3 kimi-linear laguna llama llama4 maincoder mamba mamba2 maple mellum mimo2
@@ -87,7 +77,7 @@ FAMILIES: dict[str, Family] = _rows(
     ),
     # The bias is loaded and never added.
     ("qwen2vl", Family(reads_eps=False, head_bias=False)),
-    # Other names for what a block hands on; nemotron_h calls something else `l_out`.
+    # Another name in the graph
     ("nemotron_h nemotron_h_moe", Family(node="nemotron_h_block_out")),
     # Takes the tokens of a micro-batch's sequences for each other's.
     ("plamo2", Family(node="ffn_residual", may_share=False)),
@@ -150,15 +140,17 @@ REFUSALS: dict[str, str] = {
         ("dflash eagle3 gemma4-assistant", _DRAFTS),
         ("pockettts qwen3tts wavtokenizer-dec", _AUDIO),
         ("clip", _VISION),
+        (
+            "cogvlm",
+            "llama.cpp hands out the logits of its first tokens in place of those that were asked for",
+        ),
+        (
+            "chameleon",
+            "llama.cpp masks the logits of its picture tokens in one prompt of a decode and not in the others",
+        ),
         ("gptj", "llama.cpp knows the name and cannot run it"),
     )
     for name in names.split()
-}
-
-# llama.cpp loads these and gives wrong logits for them: architecture -> why.
-WRONG_LOGITS: dict[str, str] = {
-    "chameleon": "llama.cpp masks the logits of its picture tokens in one prompt of a decode and not in the others",
-    "cogvlm": "llama.cpp hands out the logits of a prompt's first tokens as those of its last",
 }
 
 
@@ -173,12 +165,6 @@ def refusal_of(architecture: str) -> str | None:
     return REFUSALS.get(architecture)
 
 
-def why_no_logits(architecture: str) -> str | None:
-    """Why llama.cpp's logits of an architecture, which edgecal could use otherwise, are wrong; None where nothing is
-    known against them."""
-    return WRONG_LOGITS.get(architecture)
-
-
 def why_no_layers(architecture: str, get: GetKey) -> str | None:
     """Why the layers of a file cannot be read, though its logits can; None where nothing is known against it.
 
@@ -186,16 +172,16 @@ def why_no_layers(architecture: str, get: GetKey) -> str | None:
     """
     if architecture == "hrm_text":
         return (
-            "it runs its blocks several times over two states, and the head reads only one of them, so that most of "
-            "its layers are on no way to the logits"
+            "it runs its blocks several times over two states, and the head reads only one of them, so that most "
+            "of its layers are on no way to the logits"
+        )
+    if architecture == "step35":
+        return (
+            "llama.cpp's graph renames what its blocks hand on, the last block's to a name without its number"
         )
     if architecture == "kimi-k3" and get("kimi-k3.attn_res.block_size") != 0:
         return (
             "its logits also read what earlier blocks have put aside, the embedding among it, so that no block's "
             "output alone becomes logits"
-        )
-    if architecture == "step35":
-        return (
-            "llama.cpp's graph renames what its blocks hand on, the last block's to a name without its number"
         )
     return None

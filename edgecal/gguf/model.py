@@ -5,7 +5,7 @@ Knows what makes llama.cpp abort or fail with an unhelpful message. Does not com
 
 from __future__ import annotations
 
-from edgecal.architectures import refusal_of, why_no_logits
+from edgecal.architectures import refusal_of
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.split import COUNT_KEY, TENSORS_KEY
@@ -19,9 +19,9 @@ MAX_BLOCKS = 512  # llama.cpp aborts the process on more
 def check_model(header: Header) -> None:
     """InputError, one line, unless the file (of a split model the first) can be loaded as a model.
 
-    Refused: no tensors, no architecture, one that predicts no next token or that llama.cpp gives wrong logits for, an
-    adapter or projector, a block count that is missing, not a whole number, zero, or more than llama.cpp can take, no
-    word on the tokenizer (`no_vocab` is one).
+    Refused: no tensors, no architecture or one that predicts no next token, an adapter or projector, a block
+    count that is missing, not a whole number, zero, or more than llama.cpp can take, no word on the tokenizer
+    (`no_vocab` is one).
     """
     path = header.path
     kind = header.get("general.type")
@@ -36,11 +36,6 @@ def check_model(header: Header) -> None:
         raise InputError(
             f"{path}: a model of the architecture {architecture} cannot be used: {reason}; "
             "edgecal needs a causal language model"
-        )
-    if (reason := why_no_logits(architecture)) is not None:
-        raise InputError(
-            f"{path}: a model of the architecture {architecture} cannot be used with this release of llama.cpp: "
-            f"{reason}; use a model of another architecture"
         )
     if not header.has_tensors and not _has_tensors_elsewhere(header):
         raise InputError(f"{path}: holds no tensors (a vocabulary or an empty model); give the model itself")

@@ -194,8 +194,7 @@ class HiddenCapture:
 
         `hidden` float32 [n_prompts, n_layer, n_streams * n_embd] receives the rows, `captured` uint8
         [n_prompts, n_layer] becomes 1 where one has been written; both are C-contiguous and kept alive until
-        `finish()`.
-        `microbatches` are in the order in which llama.cpp computes them.
+        `finish()`. `microbatches` are in the order in which llama.cpp computes them.
 
         Raises ModelError if the plan contradicts itself (a row outside its micro-batch, for example).
         """

@@ -32,7 +32,7 @@ CAPPED = {
 }  # fmt: skip
 HEAD_BIAS = {"phi2", "phimoe", "qwen2"}
 NORM_BIAS = {
-    "arwkv7", "bloom", "codeshell", "falcon", "gpt2", "gptneox", "gptneox-sequential", "jais", "jais2", "mpt",
+    "bloom", "codeshell", "falcon", "gpt2", "gptneox", "gptneox-sequential", "jais", "jais2", "mpt",
     "nemotron", "orion", "phi2", "phimoe", "rwkv6", "rwkv6-rescaled", "rwkv6qwen2", "rwkv7", "stablelm",
     "starcoder", "starcoder2",
 }  # fmt: skip

@@ -123,11 +123,15 @@ def write_tiny_arch(
     quantization: str = "F32",
     head_quantization: str | None = None,
     metadata: dict[str, Any] | None = None,
+    perturbation: float = 0.0,
+    sharpness: float = 1.0,
 ) -> Path:
     """Write a model of `ARCHS` or `REFUSED` (3 blocks, 64 wide, 544 tokens, byte-level BPE) and return its path.
 
     `quantization` applies to matrices of blocks, `head_quantization` (default: the same) to the output head,
-    which is the embedding when tied. `metadata` overrides keys (full names); None removes one.
+    which is the embedding when tied. `metadata` overrides keys (full names); None removes one. `perturbation` is the
+    share of other random numbers in each tensor, `sharpness` multiplies the head, or the final norm where the head
+    is tied: a model near that of the same seed, and more confident.
     """
     spec = SPECS[name]
     left_out = re.compile(f"{_NEVER}|{spec.drop}" + (r"|^output\.weight$" if spec.tied else ""))
@@ -136,7 +140,12 @@ def write_tiny_arch(
         for key, ne in _tensors_of(name).items()
         if re.search(spec.keep, key) or not left_out.search(key)
     }
+    for key in tensors if perturbation else ():
+        other = _numbers(seed + 1000, key, tensors[key].shape, spec)
+        tensors[key] += np.float32(perturbation) * (other - tensors[key])
     head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
+    sharpened = head if head == "output.weight" else "output_norm.weight"
+    tensors[sharpened] *= np.float32(sharpness)
     types = {
         key: quantization
         for key, data in tensors.items()

@@ -44,6 +44,9 @@ def norm_of(architecture: str, get: GetKey, where: object) -> Norm:
     ------
     ModelError: neither key is there, or the epsilon is not a finite number from 0 on.
     """
+    family = family_of(architecture)
+    if not family.reads_eps:
+        return Norm(centered=family.norm == "layer", eps=0.0)
     rms_key, layer_key = (f"{architecture}.{name}" for name in (RMS_NORM_EPS, LAYER_NORM_EPS))
     rms, layer = get(rms_key), get(layer_key)
     if rms is None and layer is None:
@@ -51,8 +54,7 @@ def norm_of(architecture: str, get: GetKey, where: object) -> Norm:
             f"{where}: expected {rms_key} or {layer_key}, found neither, so the final norm is not known; "
             "use --method daca, which needs no lens"
         )
-    kind = family_of(architecture).norm
-    centered = kind == "layer" or (kind == "by key" and not rms and layer is not None)
+    centered = family.norm == "layer" or (family.norm == "by key" and not rms and layer is not None)
     key, value = (layer_key, layer) if centered else (rms_key, rms)
     if value is None:
         key, value = (rms_key, rms) if centered else (layer_key, layer)

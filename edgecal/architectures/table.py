@@ -29,6 +29,7 @@ class Family:
     norm: kind of the final norm. "by key": RMSNorm if the file has an RMS epsilon that is not zero. None: there is
         no norm of its own behind the blocks (the merge has it).
     norm_tensor: name of its weight, without ".weight"; None where it has none.
+    reads_eps: false where llama.cpp forgets to read the norm's epsilon, which then is zero.
     head_bias: whether `output.bias` is added where the file has one.
     head_scale: whether a head of NVFP4 is multiplied by `output.scale`, which llama.cpp loads for all.
     scale: what `<architecture>.logit_scale` does to the logits; "256 / width" is a fixed factor without a key; None:
@@ -38,11 +39,14 @@ class Family:
     cap_default: the cap where the key is missing.
     node: what the graph calls the residual stream after a block.
     merge: how several streams of a block become one, see `edgecal.lens.merge`.
+    may_share: false where llama.cpp's numbers for a prompt depend on what is run beside it or on where its tokens
+        are cut into micro-batches, so that every prompt has to be run by itself.
     is_known: the graph was read; false for an architecture that the table does not have.
     """
 
     norm: Literal["rms", "layer", "by key"] | None = "rms"
     norm_tensor: str | None = "output_norm"
+    reads_eps: bool = True
     head_bias: bool = True
     head_scale: bool = True
     scale: Literal["multiplies", "divides", "256 / width"] | None = None
@@ -51,6 +55,7 @@ class Family:
     cap_default: float | None = None
     node: str = "l_out"
     merge: Merge | None = None
+    may_share: bool = True
     is_known: bool = True
 
 
@@ -62,12 +67,12 @@ FAMILIES: dict[str, Family] = _rows(
     # RMSNorm and a head, nothing else. Some of them name only the norm's weight, some a head bias too.
     (
         """
-        afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bitnet chameleon chatglm deci
-        deepseek dots1 ernie4_5 ernie4_5-moe exaone exaone-moe exaone4 falcon-h1 gemma glm4 glm4moe gpt-oss
-        grovemoe hunyuan-dense hunyuan-moe hunyuan_vl hy_v3 internlm2 jamba llama llama4 maincoder mamba
-        mamba2 maple mellum mimo2 minimax-01 minimax-m2 minimax-m3 mistral3 nanbeige olmo2 olmoe openelm
-        paddleocr pangu-embedded phi3 phimoe plamo plamo3 plm qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe
-        qwen3moe qwen3next qwen3vl qwen3vlmoe refact rwkv6qwen2 seed_oss smallthinker smollm3 step35 xverse
+        afmoe apertus arcee arctic baichuan bailingmoe bailingmoe2 bitnet chatglm deci deepseek dots1 ernie4_5
+        ernie4_5-moe exaone exaone-moe exaone4 falcon-h1 gemma glm4 glm4moe gpt-oss grovemoe hunyuan-dense
+        hunyuan-moe hunyuan_vl hy_v3 internlm2 jamba llama llama4 maincoder mamba mamba2 maple mellum mimo2
+        minimax-m2 minimax-m3 mistral3 nanbeige olmo2 olmoe openelm paddleocr pangu-embedded phi3 phimoe plamo
+        plamo3 plm qwen qwen2 qwen2moe qwen3 qwen35 qwen35moe qwen3moe qwen3next qwen3vl qwen3vlmoe refact
+        seed_oss smallthinker smollm3 step35 xverse
         """,
         Family(),
     ),
@@ -80,10 +85,13 @@ FAMILIES: dict[str, Family] = _rows(
         Family(head_scale=False),
     ),
     # The bias is loaded and never added.
-    ("qwen2vl", Family(head_bias=False)),
+    ("qwen2vl", Family(reads_eps=False, head_bias=False)),
     # Another name in the graph
     ("nemotron_h nemotron_h_moe", Family(node="nemotron_h_block_out")),
-    ("plamo2", Family(node="ffn_residual")),
+    # Takes the tokens of a micro-batch's sequences for each other's.
+    ("plamo2", Family(node="ffn_residual", may_share=False)),
+    # The first two store wrong states for a micro-batch of several sequences, the last sums along its tokens.
+    ("arwkv7 rwkv6qwen2 minimax-01", Family(may_share=False)),
     # The converter gave the final norm the name that elsewhere is the embedding's.
     ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm")),
     ("hrm_text", Family(norm_tensor=None)),
@@ -145,6 +153,10 @@ REFUSALS: dict[str, str] = {
             "cogvlm",
             "llama.cpp hands out the logits of its first tokens in place of those that were asked for",
         ),
+        (
+            "chameleon",
+            "llama.cpp masks the logits of its picture tokens in one prompt of a decode and not in the others",
+        ),
         ("gptj", "llama.cpp knows the name and cannot run it"),
     )
     for name in names.split()
@@ -171,6 +183,10 @@ def why_no_layers(architecture: str, get: GetKey) -> str | None:
         return (
             "it runs its blocks several times over two states, and the head reads only one of them, so that most "
             "of its layers are on no way to the logits"
+        )
+    if architecture == "step35":
+        return (
+            "llama.cpp's graph renames what its blocks hand on, the last block's to a name without its number"
         )
     if architecture == "kimi-k3" and get("kimi-k3.attn_res.block_size") != 0:
         return (

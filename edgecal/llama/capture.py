@@ -7,12 +7,12 @@ other prompts, their order, or how they were shared out. Does not know what the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecal.architectures import PLAIN_STREAM, ResidualStream
+from edgecal.architectures import PLAIN_STREAM, ResidualStream, family_of
 from edgecal.errors import InputError, ModelError
 from edgecal.llama.context import Context
 from edgecal.llama.library import steady_experts
@@ -99,7 +99,9 @@ def capture(
 
 def plan_for(model: Model, prompts: Sequence[NDArray[np.int32]], settings: CaptureSettings) -> CapturePlan:
     """What a loaded model would run for some prompts: as many sequences as memory allows. The numbers do not
-    depend on how many."""
+    depend on how many; where llama.cpp's would, each prompt is run alone."""
+    if not family_of(model.architecture).may_share:
+        settings = replace(settings, share=False)
     return plan_capture(
         prompts,
         settings,

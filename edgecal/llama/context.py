@@ -20,11 +20,15 @@ from edgecal.llama.hook import HiddenCapture, PlannedRow
 from edgecal.llama.library import clear_log, ggml_addresses, last_error_lines, load_library
 from edgecal.llama.microbatch import Memory, MicroBatch, split, split_rule
 from edgecal.llama.model import Model
-from edgecal.llama.settings import CaptureSettings
+from edgecal.llama.settings import MAX_SEQUENCES, CaptureSettings
 
 __all__ = ["Context", "TokenBatch"]
 
 _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
+
+# Where the cache has a stream for each sequence, llama.cpp tries these out with tokens of one sequence shared out among
+# all streams, and aborts the process if that does not come out even.
+_SHARED_OUT_EVENLY = frozenset({"kimi-linear", "minimax-01"})
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Context:
         self._model = model
         self._library: Any = load_library()
         self._rule = split_rule(model.memory, n_seq_max=n_seq_max, kv_unified=settings.kv_unified)
+        if model.architecture in _SHARED_OUT_EVENLY and not settings.kv_unified:
+            n_seq_max = _shared_out_evenly(n_seq_max, n_ctx_seq, settings)
         n_ctx = n_ctx_seq * n_seq_max
         # llama.cpp keeps logits for every sequence, and aborts where there is less room than that.
         self._n_outputs_max = max(n_outputs_max, n_seq_max)
@@ -239,3 +245,18 @@ class Context:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _shared_out_evenly(n_seq_max: int, n_ctx_seq: int, settings: CaptureSettings) -> int:
+    """The least number of sequences from `n_seq_max` on that share the tokens of a full micro-batch out evenly.
+
+    ModelError: llama.cpp takes no more than `MAX_SEQUENCES`.
+    """
+    for n in range(n_seq_max, MAX_SEQUENCES + 1):
+        if min(settings.n_ubatch, settings.n_batch, n * n_ctx_seq) % n == 0:
+            return n
+    raise ModelError(
+        f"llama.cpp shares the {settings.n_ubatch} tokens of a micro-batch out evenly among the sequences of this "
+        f"architecture, and no number of sequences from {n_seq_max} to {MAX_SEQUENCES} does; use an n_ubatch that is "
+        "a multiple of 64"
+    )

@@ -14,17 +14,28 @@ from edgecal.errors import InputError
 from edgecal.gguf import find_shards, read_header, write_edited
 from edgecal.gguf.tensor_edit import rewritten_draft
 
-REFUSED = {"gemma3n": "soft cap of 30 is fixed", "olmo": "its final norm has no weight"}
+REFUSED = {
+    "gemma3n": "soft cap of 30 is fixed",
+    "hrm_text": "its final norm has no weight",
+    "nanbeige-loops": "its final norm is also applied between its loops",
+    "olmo": "its final norm has no weight",
+    "qwen4exp": "no weight divides all logits",
+    "qwen4exp-ngrams": "no weight divides all logits",
+}
 BAKED = sorted(set(ARCHS) - set(REFUSED))
 BY_SCALE = {
-    "cohere2", "cohere2moe", "command-r", "granite", "granite_swa", "granitehybrid", "granitemoe", "grok",
-    "grok-cap", "minicpm", "muse-glimmer", "talkie",
+    "cohere2", "cohere2moe", "cohere2moe-rms", "command-r", "granite", "granite-moe", "granite_swa",
+    "granitehybrid", "granitehybrid-moe", "granitemoe", "graniteswitch", "grok", "grok-cap", "minicpm",
+    "minicpm-moe", "muse-glimmer", "talkie",
 }  # fmt: skip
-CAPPED = {"gemma2", "gemma2-default-cap", "gemma3-cap", "grok-cap", "muse-glimmer"}
+CAPPED = {
+    "gemma2", "gemma2-default-cap", "gemma3-cap", "gemma4", "gemma4-moe", "grok-cap", "muse-glimmer",
+}  # fmt: skip
 HEAD_BIAS = {"phi2", "phimoe", "qwen2"}
 NORM_BIAS = {
-    "bloom", "codeshell", "falcon", "gpt2", "gptneox", "gptneox-sequential", "jais", "mpt", "nemotron", "orion",
-    "phi2", "phimoe", "stablelm", "starcoder", "starcoder2",
+    "bloom", "codeshell", "falcon", "gpt2", "gptneox", "gptneox-sequential", "jais", "jais2", "mpt",
+    "nemotron", "orion", "phi2", "phimoe", "rwkv6", "rwkv6-rescaled", "rwkv6qwen2", "rwkv7", "stablelm",
+    "starcoder", "starcoder2",
 }  # fmt: skip
 ON_THE_BOUND = {"Q4_1", "Q5_1"}  # see test_bake_check
 TAU = 1.7
@@ -32,14 +43,15 @@ TAU = 1.7
 
 def error(original, baked, tau, n_vocab=N_VOCAB):
     prompts = random_prompts(3, 4, n_vocab)
-    return compare_logits(run(original, prompts).logits, run(baked, prompts).logits, tau).rms
+    before, after = (run(path, prompts, node=None).logits for path in (original, baked))
+    return compare_logits(before, after, tau).rms
 
 
 @pytest.mark.parametrize("name", BAKED)
 def test_every_architecture(name, tmp_path):
     path = tiny_arch(name)
     result = bake_model(path, tmp_path / "baked.gguf", temperature=TAU, check=False)
-    norm = "token_embd_norm" if name == "lfm2" else "output_norm"
+    norm = "token_embd_norm" if name in ("lfm2", "lfm2moe") else "output_norm"
     architecture = ARCHS[name].arch
     expected = {f"{architecture}.logit_scale"} if name in BY_SCALE else {f"{norm}.weight"}
     expected |= {f"{norm}.bias"} if name in NORM_BIAS else set()
@@ -133,7 +145,7 @@ def test_a_bias_that_llama_cpp_does_not_add_stays(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_refused_by_name(name, tmp_path):
-    with pytest.raises(InputError, match=f"architecture {name} cannot be baked: .*{REFUSED[name]}"):
+    with pytest.raises(InputError, match=f"{ARCHS[name].arch} cannot be baked: .*{REFUSED[name]}"):
         bake_model(tiny_arch(name), tmp_path / "baked.gguf", temperature=TAU)
     assert not list(tmp_path.iterdir())
 

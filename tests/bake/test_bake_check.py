@@ -1,11 +1,13 @@
 """The check that decides whether a baked file is written, as numbers and on real models."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.tiny_archs import tiny_arch
 from support.tiny_models import llama_tensors, write_gguf, write_tiny_llama
 
-from edgecal.bake import recipe
+from edgecal.architectures import table
 from edgecal.bake.check import BakeCheck, check_baked, compare_logits
 from edgecal.bake.write import bake_model
 from edgecal.errors import InputError, ModelError
@@ -127,7 +129,7 @@ def test_heads_whose_rounding_is_on_the_bound(tmp_path, kind):
 
 def test_an_architecture_that_the_table_does_not_know(tmp_path, monkeypatch):
     """Here one is taken out of the table: it is baked, but never unchecked."""
-    monkeypatch.setattr(recipe, "_KNOWN", frozenset())
+    monkeypatch.delitem(table.FAMILIES, "llama")
     path = tiny_arch("llama")
     with pytest.raises(InputError, match=r"does not know the architecture llama, .* leave out --no-check"):
         bake_model(path, tmp_path / "b.gguf", temperature=1.7, check=False)
@@ -135,18 +137,19 @@ def test_an_architecture_that_the_table_does_not_know(tmp_path, monkeypatch):
     assert bake_model(path, tmp_path / "b.gguf", temperature=1.7).error < 3e-7
 
 
-@pytest.mark.parametrize("name, part", [("granite", "_DIVIDE"), ("muse-glimmer", "_SOFT_CAP")])
-def test_where_the_table_is_wrong_the_check_finds_it(tmp_path, monkeypatch, name, part):
-    from edgecal.lens import transforms
+def with_a_wrong_row(monkeypatch, name, **wrong):
+    monkeypatch.setitem(table.FAMILIES, name, replace(table.FAMILIES[name], **wrong))
 
-    table = getattr(transforms, part)
-    monkeypatch.setattr(transforms, part, frozenset() if part == "_DIVIDE" else {**table, name: None})
-    if part == "_DIVIDE":
-        # Without its scale Granite is baked by its norm, which is as right, but less exact on a BF16 head.
-        assert bake_model(tiny_arch(name), tmp_path / "b.gguf", temperature=1.7).changed == (
-            "output_norm.weight",
-        )
-        return
-    with pytest.raises(ModelError, match=f"architecture {name}"):
-        bake_model(tiny_arch(name), tmp_path / "b.gguf", temperature=1.7)
+
+def test_where_the_table_is_wrong_the_check_finds_it(tmp_path, monkeypatch):
+    with_a_wrong_row(monkeypatch, "muse-glimmer", soft_cap=None)
+    with pytest.raises(ModelError, match="architecture muse-glimmer"):
+        bake_model(tiny_arch("muse-glimmer"), tmp_path / "b.gguf", temperature=1.7)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_scale_that_the_table_does_not_know(tmp_path, monkeypatch):
+    """Without its scale Granite is baked by its norm, which is as right, but less exact on a BF16 head."""
+    with_a_wrong_row(monkeypatch, "granite", scale=None)
+    result = bake_model(tiny_arch("granite"), tmp_path / "b.gguf", temperature=1.7)
+    assert result.changed == ("output_norm.weight",)

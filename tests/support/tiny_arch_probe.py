@@ -1,6 +1,7 @@
 """Ask llama.cpp which tensors an architecture wants: a script, run in a process of its own.
 
-    python tiny_arch_probe.py METADATA.gguf...    prints one JSON object {"name": [ne0, ne1]} per file
+    python tiny_arch_probe.py METADATA.gguf...    prints one line of JSON per file: {"name": [ne0, ne1]}, or a
+                                                  string, llama.cpp's message, where it refused the file
 
 Each file holds metadata and no tensors. llama.cpp builds the model from that, and reports each tensor that
 it creates; names and sizes are all that is taken, so what llama.cpp wrote into its structures otherwise
@@ -27,7 +28,7 @@ class _GgufInitParams(ctypes.Structure):
     _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
 
 
-def probe(path: str) -> dict[str, list[int]]:
+def probe(path: str) -> dict[str, list[int]] | None:
     base = ctypes.CDLL(str(llama_cpp.llama_cpp._base_path / "libggml-base.so"))
     base.gguf_init_from_file.restype = ctypes.c_void_p
     base.gguf_init_from_file.argtypes = [ctypes.c_char_p, _GgufInitParams]
@@ -47,23 +48,28 @@ def probe(path: str) -> dict[str, list[int]]:
     callback = llama_cpp.llama_model_set_tensor_data_t(note)
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
+    params.load_mtp = True  # else llama.cpp leaves out blocks behind the trunk, which a file has all the same
     model = llama_cpp.llama_model_init_from_user(metadata, callback, None, params)
     if not model:
-        sys.exit(f"{path}: llama.cpp refused to make a model of this metadata")
+        return None
     llama_cpp.llama_model_free(model)
     return found
 
 
 def main(paths: list[str]) -> Iterator[str]:
+    said: list[str] = []
+
     @llama_cpp.llama_log_callback
     def errors_only(level: int, text: bytes, _userdata: int) -> None:
         if level >= 4:
-            sys.stderr.write(text.decode(errors="replace"))
+            said.append(text.decode(errors="replace"))
+            sys.stderr.write(said[-1])
 
     llama_cpp.llama_log_set(errors_only, None)
     llama_cpp.llama_backend_init()
     for path in paths:
-        yield json.dumps(probe(path))
+        said.clear()
+        yield json.dumps(probe(path) or "".join(said))
 
 
 if __name__ == "__main__":

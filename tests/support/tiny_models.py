@@ -75,6 +75,9 @@ def _add_value(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
         writer.add_float32(key, value)
     elif isinstance(value, str):
         writer.add_string(key, value)
+    elif isinstance(value, np.ndarray):
+        assert value.dtype == np.uint64
+        writer.add_key_value(key, value.tolist(), gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT64)
     else:
         writer.add_array(key, value)
 
@@ -90,7 +93,7 @@ def write_gguf(
 ) -> Path:
     """Write a GGUF from float32 tensors; `types` maps a tensor's name to its ggml type (default F32).
 
-    Metadata: bool, int (UINT32, negative INT32), float (FLOAT32), str, list; None leaves the key out.
+    Metadata: bool, int (UINT32, negative INT32), float (FLOAT32), str, list, array of UINT64; None leaves the key out.
     With `split_max_tensors` the file is split, and the first shard's path is returned.
     """
     path = Path(path)

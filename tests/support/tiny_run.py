@@ -24,8 +24,8 @@ from support.ggml_types import llama_lib_folder
 class TinyRun:
     """What one model said to n prompts.
 
-    hidden: float32 [n, n_layer, n_embd], the residual stream after each block at the last token;
-    logits: float32 [n, n_vocab] at the last token; rows: int [n, n_layer], how many rows each block's
+    hidden: float32 [n, n_layer, n_streams * n_embd], the residual streams after each block at the last token,
+    side by side; logits: float32 [n, n_vocab] at the last token; rows: int [n, n_layer], how many rows each block's
     tensor held when it was seen.
     """
 
@@ -69,21 +69,37 @@ def random_prompts(seed: int, n: int, n_vocab: int, n_tokens: int = 9) -> list[l
     return [[int(t) for t in rng.integers(3, min(n_vocab, 250), n_tokens + i % 3)] for i in range(n)]
 
 
-def run(path: Path | str, prompts: list[list[int]], n_ubatch: int = 64) -> TinyRun:
-    """Decode each prompt alone, logits at its last token only."""
+def run(
+    path: Path | str,
+    prompts: list[list[int]],
+    n_ubatch: int = 64,
+    *,
+    node: str | None = "l_out",
+    n_streams: int = 1,
+    by_stream: bool = False,
+) -> TinyRun:
+    """Decode each prompt alone, logits at its last token only.
+
+    The graph has the residual streams in tensors `<node>-<il>`: each token's `n_streams` one after the other, or
+    with `by_stream` the first of all tokens, then the second of all, and so on. With node None they are not looked
+    for, and `hidden` has no blocks.
+    """
     ggml = _ggml()
+    prefix = f"{node}-".encode()
     seen: dict[int, tuple[int, NDArray[np.float32]]] = {}
 
-    def node(tensor: int, ask: bool, _userdata: int) -> bool:
+    def see(tensor: int, ask: bool, _userdata: int) -> bool:
         name = ggml.ggml_get_name(tensor)
-        if not name.startswith(b"l_out-") or not name[6:].isdigit():
+        number = name[len(prefix) :]
+        if not name.startswith(prefix) or not number.isdigit():
             return not ask
         if not ask:
-            n_rows, n_bytes = ggml.ggml_nrows(tensor), ggml.ggml_nbytes(tensor)
+            n_rows, n_bytes = ggml.ggml_nrows(tensor) // n_streams, ggml.ggml_nbytes(tensor)
             data = np.empty(n_bytes // 4, np.float32)
             ggml.ggml_backend_tensor_get(tensor, data.ctypes.data, 0, n_bytes)
             if n_rows:
-                seen[int(name[6:])] = (n_rows, data.reshape(n_rows, -1)[-1].copy())
+                parts = data.reshape((n_streams, n_rows, -1) if by_stream else (1, n_rows, -1))
+                seen[int(number)] = (n_rows, parts[:, -1].ravel())
         return True
 
     with contextlib.ExitStack() as stack:
@@ -97,7 +113,8 @@ def run(path: Path | str, prompts: list[list[int]], n_ubatch: int = 64) -> TinyR
         n_layer = llama_cpp.llama_model_n_layer(model)
         cp = llama_cpp.llama_context_default_params()
         cp.n_ctx, cp.n_batch, cp.n_ubatch, cp.n_threads, cp.n_threads_batch = 256, 256, n_ubatch, 1, 1
-        cp.cb_eval = callback = llama_cpp.ggml_backend_sched_eval_callback(node)
+        cp.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        cp.cb_eval = callback = llama_cpp.ggml_backend_sched_eval_callback(see)
         context: Any = llama_cpp.llama_init_from_model(model, cp)
         assert context, f"no context for {path}"
         stack.callback(llama_cpp.llama_free, context)
@@ -113,9 +130,10 @@ def run(path: Path | str, prompts: list[list[int]], n_ubatch: int = 64) -> TinyR
             logits.append(
                 np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), (n_vocab,)).copy()
             )
-            missing = set(range(n_layer)) - set(seen)
-            assert not missing, f"{path}: no l_out of blocks {sorted(missing)}"
-            hidden.append(np.stack([seen[il][1] for il in range(n_layer)]))
-            rows.append([seen[il][0] for il in range(n_layer)])
+            blocks = range(0 if node is None else n_layer)
+            missing = set(blocks) - set(seen)
+            assert not missing, f"{path}: no {node} of blocks {sorted(missing)}"
+            hidden.append([seen[il][1] for il in blocks])
+            rows.append([seen[il][0] for il in blocks])
         del callback
-    return TinyRun(np.stack(hidden), np.stack(logits), np.array(rows))
+    return TinyRun(np.array(hidden, np.float32), np.stack(logits), np.array(rows))

@@ -1,0 +1,238 @@
+"""Tiny models with recurrent states, with or without attention, and with several residual streams: see
+`arch_spec.ArchSpec`."""
+
+from __future__ import annotations
+
+import numpy as np
+from support.arch_spec import (
+    DELTA_NET,
+    INDEXER,
+    KDA,
+    MLA,
+    MOE,
+    N_HEAD,
+    N_VOCAB,
+    SIGMOID_MOE,
+    SSM,
+    SSM2,
+    STREAMS,
+    WKV,
+    WKV7,
+    ArchSpec,
+    hybrid,
+    hybrid_mla,
+)
+
+STATES: dict[str, ArchSpec] = {
+    "granitehybrid": ArchSpec(
+        "granitehybrid", keys={**SSM2, **hybrid(3), "logit_scale": 4.0}, logit_spread=12.0
+    ),
+    "qwen3next": ArchSpec("qwen3next", keys={**DELTA_NET, **MOE}, last_keeps_all_rows=True),
+    "qwen35": ArchSpec("qwen35", keys=DELTA_NET, last_keeps_all_rows=True),
+    "mamba": ArchSpec("mamba", keys=SSM),
+    "mamba2": ArchSpec("mamba2", keys=SSM2),
+    "jamba": ArchSpec("jamba", keys={**SSM, **hybrid(3)}),
+    "falcon-h1": ArchSpec("falcon-h1", keys=SSM2),
+    "lfm2": ArchSpec("lfm2", keys={"shortconv.l_cache": 3, **hybrid(3)}, tied=True),
+    "arwkv7": ArchSpec("arwkv7", keys={**WKV7, "token_shift_count": 1}, mixes_sequences=True),
+    "bailingmoe3": ArchSpec(
+        "bailingmoe3", keys={**SIGMOID_MOE, **MLA, **KDA, **hybrid_mla(3)}, last_keeps_all_rows=True
+    ),
+    "bailingmoe3-mtp": ArchSpec(
+        "bailingmoe3",
+        n_layer=4,
+        n_extra=1,
+        keys={**SIGMOID_MOE, **MLA, **KDA, **hybrid_mla(4)},
+        last_keeps_all_rows=True,
+    ),
+    "kimi-k3": ArchSpec(
+        "kimi-k3",
+        keys={
+            **SIGMOID_MOE,
+            **MLA,
+            **KDA,
+            **hybrid_mla(3),
+            "expert_latent_length": 32,
+            "attn_res.block_size": 0,
+            "activation.situ_beta": 4.0,
+            "activation.situ_linear_beta": 25.0,
+        },
+        last_keeps_all_rows=True,
+    ),
+    "kimi-k3-residuals": ArchSpec(
+        "kimi-k3",
+        keys={
+            **SIGMOID_MOE,
+            **MLA,
+            **KDA,
+            **hybrid_mla(3),
+            "expert_latent_length": 32,
+            "attn_res.block_size": 2,
+            "activation.situ_beta": 4.0,
+            "activation.situ_linear_beta": 25.0,
+        },
+        lens=False,
+        last_keeps_all_rows=True,
+    ),
+    "kimi-linear": ArchSpec("kimi-linear", keys={**SIGMOID_MOE, **MLA, **KDA, **hybrid_mla(3)}),
+    "lfm2moe": ArchSpec("lfm2moe", keys={**SIGMOID_MOE, "shortconv.l_cache": 3, **hybrid(3)}, tied=True),
+    "minimax-01": ArchSpec(
+        "minimax-01", keys={**MOE, "residual_scale": 1.7, "full_attention_interval": 2}, adds_up_by_cuts=True
+    ),
+    "nemotron_h": ArchSpec(
+        "nemotron_h",
+        node="nemotron_h_block_out",
+        last_keeps_all_rows=True,
+        keys={
+            **SSM2,
+            "attention.head_count_kv": [0, N_HEAD, 0],
+            "feed_forward_length": [0, 0, 128],
+        },
+    ),
+    "nemotron_h-one-epsilon": ArchSpec(
+        "nemotron_h",
+        node="nemotron_h_block_out",
+        last_keeps_all_rows=True,
+        keys={
+            "attention.layer_norm_rms_epsilon": None,
+            **SSM2,
+            "attention.head_count_kv": [0, N_HEAD, 0],
+            "feed_forward_length": [0, 0, 128],
+        },
+    ),
+    "nemotron_h_moe": ArchSpec(
+        "nemotron_h_moe",
+        node="nemotron_h_block_out",
+        last_keeps_all_rows=True,
+        keys={
+            **MOE,
+            **SSM2,
+            "attention.head_count_kv": [0, N_HEAD, 0],
+            "feed_forward_length": [128, 0, 0],
+        },
+    ),
+    "plamo2": ArchSpec(
+        "plamo2", keys={**SSM, **hybrid(3), "ssm.group_count": 0}, node="ffn_residual", mixes_sequences=True
+    ),
+    "qwen35-mtp": ArchSpec("qwen35", n_layer=4, n_extra=1, keys=DELTA_NET, last_keeps_all_rows=True),
+    "qwen35moe": ArchSpec("qwen35moe", keys={**DELTA_NET, **MOE}, last_keeps_all_rows=True),
+    "qwen35moe-mtp": ArchSpec(
+        "qwen35moe", n_layer=4, n_extra=1, keys={**DELTA_NET, **MOE}, last_keeps_all_rows=True
+    ),
+    "rwkv6": ArchSpec("rwkv6", "layer", keys=WKV),
+    "rwkv6-rescaled": ArchSpec("rwkv6", "layer", keys={**WKV, "rescale_every_n_layers": 2}),
+    "rwkv6qwen2": ArchSpec(
+        "rwkv6qwen2",
+        keys={**WKV, "attention.head_count_kv": 1, "token_shift_count": 1},
+        drop="time_mix_first",
+        mixes_sequences=True,
+    ),
+    "rwkv7": ArchSpec("rwkv7", "layer", keys=WKV7),
+    "gemma3n": ArchSpec(
+        "gemma3n",
+        n_layer=22,
+        keys={"attention.sliding_window": 64, "attention.sliding_window_pattern": 5},
+        n_streams=4,
+        by_stream=True,
+        last_keeps_all_rows=True,
+    ),
+    "deepseek4": ArchSpec(
+        "deepseek4",
+        n_layer=4,
+        keys={
+            **MOE,
+            **INDEXER,
+            **STREAMS,
+            "expert_gating_func": 4,
+            "expert_weights_scale": 1.5,
+            "expert_weights_norm": True,
+            "swiglu_clamp_exp": 10.0,
+            "hash_layer_count": 0,
+            "attention.head_count_kv": 1,
+            "attention.key_length": 16,
+            "attention.value_length": 16,
+            "rope.dimension_count": 8,
+            "attention.q_lora_rank": 32,
+            "attention.sliding_window": 64,
+            "attention.output_group_count": 2,
+            "attention.output_lora_rank": 16,
+            "attention.compress_ratios": [0, 0, 4, 128],
+            "attention.compress_rope_freq_base": 160000.0,
+        },
+        node="l_last",
+        n_streams=4,
+        last_keeps_all_rows=True,
+    ),
+    "glm5-next": ArchSpec(
+        "glm5-next",
+        keys={
+            **SIGMOID_MOE,
+            **MLA,
+            **INDEXER,
+            **KDA,
+            **STREAMS,
+            **hybrid_mla(3),
+            "attention.key_length": 32,
+            "rope.dimension_count": 0,
+            "attention.indexer.kpool": 4,
+            "attention.indexer.kpool_select_tail": True,
+        },
+        n_streams=4,
+        last_keeps_all_rows=True,
+    ),
+    "hy_v4": ArchSpec(
+        "hy_v4",
+        keys={
+            **SIGMOID_MOE,
+            **MLA,
+            **INDEXER,
+            **STREAMS,
+            "hyper_connection.magnitude": 2.0,
+            "swiglu_clamp_exp": 10.0,
+            "attention.indexer.types": [1, 0, 1],
+        },
+        n_streams=4,
+        last_keeps_all_rows=True,
+    ),
+    "qwen4exp": ArchSpec(
+        "qwen4exp",
+        keys={
+            **DELTA_NET,
+            **MOE,
+            **INDEXER,
+            **STREAMS,
+            "hyper_connection.low_rank": 8,
+            "attention.indexer.key_length": 16,
+            "attention.compress_ratios": [4, 4, 4],
+        },
+        node="l_last",
+        n_streams=4,
+    ),
+    "qwen4exp-ngrams": ArchSpec(
+        "qwen4exp",
+        keys={
+            **DELTA_NET,
+            **MOE,
+            **INDEXER,
+            **STREAMS,
+            "hyper_connection.low_rank": 8,
+            "attention.indexer.key_length": 16,
+            "attention.compress_ratios": [4, 4, 4],
+            "embedding_length_per_layer_input": 16,
+            "ple.layers": [0],
+            "ple.ngram_size": 3,
+            "ple.heads_per_ngram": 2,
+            "ple.conv_kernel": 4,
+            "ple.eos_token_id": 0,
+            "ple.layer_multipliers": np.array([1, 3, 5], np.uint64),
+            "ple.head_offsets": np.arange(0, 4 * N_VOCAB, N_VOCAB, dtype=np.uint64),
+            "ple.head_vocab_sizes": np.full(4, N_VOCAB, np.uint64),
+        },
+        node="l_last",
+        n_streams=4,
+    ),
+    "granitehybrid-moe": ArchSpec(
+        "granitehybrid", keys={**SSM2, **MOE, **hybrid(3), "logit_scale": 4.0}, logit_spread=12.0
+    ),
+    "jamba-moe": ArchSpec("jamba", keys={**SSM, **MOE, **hybrid(3)}),
+}

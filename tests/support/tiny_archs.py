@@ -190,7 +190,8 @@ def write_tiny_spec(
         tensors[key] += np.float32(perturbation) * (other - tensors[key])
     head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
     sharpened = head if head == "output.weight" else "output_norm.weight"
-    tensors[sharpened] *= np.float32(sharpness)
+    if sharpness != 1.0:
+        tensors[sharpened] *= np.float32(sharpness)
     tensors |= extra or {}
     types = {
         key: quantization

@@ -22,6 +22,7 @@ def keys(architecture, **values):
         ("unheard-of", 1e-6, 1e-5, Norm(False, 1e-6)),
         ("gpt2", 0.0, 1e-5, Norm(True, 1e-5)),  # as llama.cpp's own writer saves it
         ("llama", 1e-6, 0.0, Norm(False, 1e-6)),
+        ("qwen2vl", 1e-6, None, Norm(False, 0.0)),  # llama.cpp forgets to read it
         ("rwkv7", 1e-6, 1e-5, Norm(True, 1e-5)),
         ("arwkv7", 1e-6, 1e-5, Norm(False, 1e-6)),
         ("nemotron_h", None, 1e-5, Norm(False, 1e-5)),

@@ -123,7 +123,7 @@ def side(model_path: str, prompts_path: str, n_threads: str, settings: str, repe
             run_capture()
         assert recording.n_decodes, "edgecal's calls were not seen"
         identical = recording.is_identical()
-        ways: list[tuple[str, Callable[[], None]]] = [("capture", run_capture), ("plain", recording.play)]
+        ways: list[tuple[str, Callable[[], object]]] = [("capture", run_capture), ("plain", recording.play)]
         for number in range(int(repetitions)):
             for way, work in ways if number % 2 else reversed(ways):
                 wall, processor = time.perf_counter(), time.process_time()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,10 @@ _ON_MEMORY = (
     "llama_memory_seq_keep",
     "llama_memory_seq_add",
 )
+
+# Kinds of calls, as `Recording.play` tells them apart.
+CONTEXT, MEMORY = "contexts", "memory"
+SHARED, ENDING = "decodes without output", "decodes with outputs"
 
 
 class Batch:
@@ -57,13 +62,15 @@ class Recording:
     Attributes
     ----------
     n_tokens, n_decodes: what was decoded.
+    n_outputs: of these tokens, those whose logits were asked for.
     """
 
     def __init__(self, library: Any, model: Any, n_vocab: int) -> None:
         self._library, self._model, self._n_vocab = library, model, n_vocab
         self._steps: list[Callable[[dict[Any, Any]], None]] = []
+        self._kinds: list[str] = []
         self._checks: list[tuple[int, Any, int, np.ndarray]] = []
-        self.n_tokens = self.n_decodes = 0
+        self.n_tokens = self.n_decodes = self.n_outputs = 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -88,6 +95,7 @@ class Recording:
         return call
 
     def _record(self, name: str, original: Callable[..., Any], first: Any, rest: Any, found: Any) -> None:
+        kind = MEMORY if name in _ON_MEMORY else CONTEXT
         if name == "llama_init_from_model":
             params = type(rest[0]).from_buffer_copy(rest[0])
             params.cb_eval = type(params.cb_eval)()  # the hook
@@ -104,6 +112,9 @@ class Recording:
             batch = Batch(self._library, rest[0])
             self.n_tokens += len(batch.tokens)
             self.n_decodes += 1
+            n_outputs = int(np.count_nonzero(batch.flags))
+            self.n_outputs += n_outputs
+            kind = ENDING if n_outputs else SHARED
 
             def step(handles: dict[Any, Any]) -> None:
                 assert original(handles[first], batch.raw) == 0
@@ -117,12 +128,17 @@ class Recording:
                 original(handles[first], *rest)
 
         self._steps.append(step)
+        self._kinds.append(kind)
 
-    def play(self) -> None:
-        """Makes all the calls again."""
+    def play(self) -> dict[str, float]:
+        """Makes all the calls again. Returns the seconds that each kind of call took."""
         handles: dict[Any, Any] = {}
-        for step in self._steps:
+        taken = dict.fromkeys((CONTEXT, MEMORY, SHARED, ENDING), 0.0)
+        for step, kind in zip(self._steps, self._kinds, strict=True):
+            began = time.perf_counter()
             step(handles)
+            taken[kind] += time.perf_counter() - began
+        return taken
 
     def is_identical(self) -> bool:
         """Plays once more and tells whether all logits that the capture read have the same bits."""

@@ -1,11 +1,12 @@
 """One side of a benchmark: runs prompts through a model, times it, and prints what it took.
 
-    python bench/sides.py WAY MODEL PROMPTS [--threads N] [--settings JSON]
+    python bench/sides.py WAY MODEL PROMPTS [--threads N] [--settings JSON] [--no-flash-attn]
 
 WAY is `ours` (edgecal's whole capture, hidden states included), `each` (llama.cpp's C API, one decode for each prompt,
 cache cleared before it), `reuse` (the same, but what a prompt shares with the one before it stays in the cache) or
 `llama-cpp-python` (its `Llama.generate`, which reuses likewise). All but `ours` run with llama.cpp's default settings,
-in an environment that edgecal has not touched. PROMPTS is a file of JSON lines, the token ids of one prompt each.
+in an environment that edgecal has not touched; `--no-flash-attn` changes that one of them for the C API. PROMPTS is a
+file of JSON lines, the token ids of one prompt each.
 
 What is timed is the work with a loaded model, making a context included where the side makes one. A few logits of each
 prompt are printed too, so that who compares sides can see that they computed the same.
@@ -61,20 +62,30 @@ def run_ours(
 
     began = time.perf_counter()
     with Model(path) as model:
-        loaded = time.perf_counter()
+        loaded, loaded_processor = time.perf_counter(), time.process_time()
         ids = checked_tokens(model.n_vocab)
         seen: list[list[float]] = [[] for _ in prompts]
         for chunk in capture(model, prompts, CaptureSettings(n_threads=n_threads, **settings), hidden=True):
             assert chunk.hidden is not None
             for index, logits in zip(chunk.indices, chunk.logits, strict=True):
                 seen[index] = logits[ids].tolist()
-        ended = time.perf_counter()
+        ended, processor_s = time.perf_counter(), time.process_time() - loaded_processor
     assert all(seen)
-    report(time_s=ended - loaded, load_s=loaded - began, peak_bytes=peak_bytes(), logits=seen, **more())
+    report(
+        time_s=ended - loaded,
+        processor_s=processor_s,
+        load_s=loaded - began,
+        peak_bytes=peak_bytes(),
+        logits=seen,
+        **more(),
+    )
 
 
-def run_plain(path: Path, prompts: list[np.ndarray], n_threads: int, *, reuse: bool) -> None:
-    """llama.cpp's C API with its defaults; only the size of the context and the threads are set."""
+def run_plain(
+    path: Path, prompts: list[np.ndarray], n_threads: int, *, reuse: bool, flash_attn: bool = True
+) -> None:
+    """llama.cpp's C API with its defaults; only the size of the context and the threads are set, and flash attention
+    where it is to be off."""
     from llama_cpp import llama_cpp as bindings
 
     lib: Any = bindings
@@ -86,10 +97,12 @@ def run_plain(path: Path, prompts: list[np.ndarray], n_threads: int, *, reuse: b
     model_params.n_gpu_layers = 0
     model = lib.llama_model_load_from_file(str(path).encode(), model_params)
     n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
-    loaded = time.perf_counter()
+    loaded, loaded_processor = time.perf_counter(), time.process_time()
     params = lib.llama_context_default_params()
     params.n_ctx = -(-max(map(len, prompts)) // _CACHE_STEP) * _CACHE_STEP
     params.n_threads = params.n_threads_batch = n_threads
+    if not flash_attn:
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     context = lib.llama_init_from_model(model, params)
     memory = lib.llama_get_memory(context)
     ids, seen = checked_tokens(n_vocab), []
@@ -110,9 +123,10 @@ def run_plain(path: Path, prompts: list[np.ndarray], n_threads: int, *, reuse: b
         logits = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), shape=(n_vocab,))
         seen.append(logits[ids].tolist())
         before = prompt
-    ended = time.perf_counter()
+    ended, processor_s = time.perf_counter(), time.process_time() - loaded_processor
     report(
         time_s=ended - loaded,
+        processor_s=processor_s,
         load_s=loaded - began,
         peak_bytes=peak_bytes(),
         n_decoded=n_decoded,
@@ -154,6 +168,7 @@ def main() -> None:
     parser.add_argument("prompts", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--settings", default="{}")
+    parser.add_argument("--no-flash-attn", action="store_true", help="for the ways by the C API")
     arguments = parser.parse_args()
     prompts = read_prompts(arguments.prompts)
     if arguments.way == "ours":
@@ -161,7 +176,13 @@ def main() -> None:
     elif arguments.way == "llama-cpp-python":
         run_llama_cpp_python(arguments.model, prompts, arguments.threads)
     else:
-        run_plain(arguments.model, prompts, arguments.threads, reuse=arguments.way == "reuse")
+        run_plain(
+            arguments.model,
+            prompts,
+            arguments.threads,
+            reuse=arguments.way == "reuse",
+            flash_attn=not arguments.no_flash_attn,
+        )
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--order", choices=("file", "shuffled"), default="file")
     parser.add_argument("--prompts", type=int, nargs=3, default=[32, 20, 8], metavar="N", help="of each set")
     parser.add_argument("--subjects", type=int, default=2, help="of the 5-shot prompts")
+    parser.add_argument("--only", nargs="+", metavar="SET", help="0-shot, 5-shot, 'permuted options'")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.shape, arguments.prompts, arguments.subjects, arguments.repetitions = (
@@ -66,6 +67,7 @@ def main() -> None:
     sets = make_sets(
         vocabulary, n_zero=n_zero, n_five=n_five, n_permuted=n_permuted, n_subjects=arguments.subjects
     )
+    sets = [each for each in sets if arguments.only is None or each.name in arguments.only]
     ratios: list[Ratio] = []
     times: dict[str, list[Taken]] = {}
     for prompt_set in sets:

@@ -93,7 +93,8 @@ def _altup(streams: FloatArray, merger: Merger) -> FloatArray:
     for at, matrix in enumerate(matrices, start=1):
         other = multiply_rows(np.ascontiguousarray(streams[:, at]), matrix)
         total += other * (length / _length(other))
-    return total / merger.n_streams
+    merged: FloatArray = total / merger.n_streams
+    return merged
 
 
 _FUNCTIONS: dict[Merge, Callable[[FloatArray, Merger], FloatArray]] = {
@@ -105,7 +106,7 @@ _FUNCTIONS: dict[Merge, Callable[[FloatArray, Merger], FloatArray]] = {
 
 
 def _sum_streams(streams: FloatArray) -> FloatArray:
-    total = streams[:, 0].copy()
+    total: FloatArray = streams[:, 0].copy()
     for at in range(1, streams.shape[1]):
         total += streams[:, at]
     return total
@@ -122,4 +123,5 @@ def _length(x: FloatArray) -> FloatArray:
 
 
 def _logistic(x: FloatArray) -> FloatArray:
-    return 1.0 / (1.0 + np.exp(-x))
+    result: FloatArray = 1.0 / (1.0 + np.exp(-x))
+    return result

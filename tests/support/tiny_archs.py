@@ -144,8 +144,8 @@ def write_tiny_arch(
         other = _numbers(seed + 1000, key, tensors[key].shape, spec)
         tensors[key] += np.float32(perturbation) * (other - tensors[key])
     head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
-    sharpened = head if head == "output.weight" else "output_norm.weight"
-    tensors[sharpened] *= np.float32(sharpness)
+    if sharpness != 1:
+        tensors[head if head == "output.weight" else "output_norm.weight"] *= np.float32(sharpness)
     types = {
         key: quantization
         for key, data in tensors.items()

@@ -29,7 +29,7 @@ NAMES = [
     "nanbeige-loops",
     *("hy_v4", "qwen4exp"),  # several streams
 ]
-RECORDS = random_token_prompts(60, seed=4, length=12, n_choices=3)
+RECORDS = random_token_prompts(80, seed=4, length=12, n_choices=3)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def runs(tmp_path_factory):
 def fit_pair(folder, name):
     """The two files, what they say, and the fit or why there is none."""
     base = write_tiny_arch(folder / "base.gguf", name, seed=1)
-    chat = write_tiny_arch(folder / "chat.gguf", name, seed=1, perturbation=0.1, sharpness=2.0)
+    chat = write_tiny_arch(folder / "chat.gguf", name, seed=1, perturbation=0.25, sharpness=2.0)
     captured = edgecal.capture(base, chat, edgecal.load_prompts(RECORDS), settings=SETTINGS)
     try:
         return base, chat, captured, edgecal.fit(base, chat, RECORDS, settings=SETTINGS, n_bootstrap=100)

@@ -136,6 +136,16 @@ def test_blocks_without_a_name_are_refused() -> None:
         decode("step35", CaptureSettings(n_threads=1), batch_of([2, 4, 1, 0, 3]))
 
 
+def test_sequences_that_cannot_share_a_micro_batch_out_evenly() -> None:
+    """llama.cpp would abort the process."""
+    settings = CaptureSettings(n_threads=1, n_ubatch=1028, n_batch=1028)
+    with (
+        Model(tiny_arch("kimi-linear")) as model,
+        pytest.raises(ModelError, match="shares the 1028 tokens of a micro-batch out evenly"),
+    ):
+        Context(model, settings, n_ctx_seq=512, n_seq_max=5, n_outputs_max=5, hidden=False)
+
+
 def test_a_wrong_row_would_be_seen() -> None:
     """The tolerance tells a token's row from its neighbour's."""
     expected = alone("llama").hidden

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 import edgecal  # noqa: E402
 from edgecal.architectures import FAMILIES, REFUSALS  # noqa: E402
 from edgecal.gguf import Header, Value, ValueType, read_header, write_edited  # noqa: E402
+from edgecal.llama.settings import CaptureSettings  # noqa: E402
 
 WANTED_RMS = 0.01
+SETTINGS = CaptureSettings(n_threads=1)
 TIMEOUT_S = 60.0
 SEED = 1
 
@@ -105,7 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     models = options.models or make_zoo(options)
     rows = []
-    for row in examine_all(models):
+    for row in examine_all(models, options.jobs):
         rows.append(row)
         print(describe(row), flush=True)
     right = [row for row in rows if row.is_right]
@@ -137,27 +140,24 @@ def make_zoo(options: argparse.Namespace) -> Path:
     return folder
 
 
-def examine_all(folder: Path) -> Iterator[Row]:
+def examine_all(folder: Path, jobs: int) -> Iterator[Row]:
     """llama.cpp's models, then edgecal's own of those architectures that are not among them."""
     from support.tiny_archs import ARCHS, tiny_arch
 
-    seen = set()
-    for path in sorted(folder.glob("*.gguf")):
-        row = examine(path, LLAMA_CPP)
-        seen.add(row.architecture)
-        yield row
-    for name, spec in ARCHS.items():
-        if spec.arch not in seen:
-            yield examine(tiny_arch(name), EDGECAL)
+    theirs = sorted(folder.glob("*.gguf"))
+    seen = {read_header(path).architecture for path in theirs}
+    ours = [tiny_arch(name) for name, spec in ARCHS.items() if spec.arch not in seen]
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(examine, [*theirs, *ours], [LLAMA_CPP] * len(theirs) + [EDGECAL] * len(ours))
 
 
 def examine(path: Path, origin: str) -> Row:
     header = read_header(path)
-    plain = edgecal.doctor(path, run=True, timeout_s=TIMEOUT_S)
+    plain = edgecal.doctor(path, run=True, settings=SETTINGS, timeout_s=TIMEOUT_S)
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder) / path.name
         write_edited(header, changed, changes=_changes(header, plain), remove=frozenset())
-        found = edgecal.doctor(changed, run=True, timeout_s=TIMEOUT_S)
+        found = edgecal.doctor(changed, run=True, settings=SETTINGS, timeout_s=TIMEOUT_S)
     return Row(path.stem, header.architecture or "", origin, plain, found)
 
 

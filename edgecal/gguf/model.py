@@ -40,7 +40,7 @@ def check_model(header: Header) -> None:
     if (reason := refusal_of(architecture)) is not None:
         raise InputError(
             f"{path}: a model of the architecture {architecture} cannot be used: {reason}; "
-            "edgecal needs a causal language model"
+            "edgecal needs a causal language model that llama.cpp runs right"
         )
     if not header.has_tensors and not _has_tensors_elsewhere(header):
         raise InputError(f"{path}: holds no tensors (a vocabulary or an empty model); give the model itself")

@@ -85,9 +85,15 @@ def warn_of_memory(*models: ShardSet) -> list[str]:
 
 
 def count_blocks(header: Header) -> int:
-    """Number of blocks that the model runs for a token: `block_count` less those for multi-token prediction."""
-    extra = header.get(f"{header.architecture}.nextn_predict_layers", 0)
-    return int(header.get(f"{header.architecture}.block_count", 0)) - (extra if isinstance(extra, int) else 0)
+    """Number of blocks that the model runs for a token: `block_count` less those for multi-token prediction, as often
+    as it loops over them."""
+
+    def number(name: str, default: int) -> int:
+        value = header.get(f"{header.architecture}.{name}", default)
+        return value if isinstance(value, int) else default
+
+    loops = number("num_loops", 1) if header.architecture == "nanbeige" else 1
+    return loops * (number("block_count", 0) - number("nextn_predict_layers", 0))
 
 
 def _differences(base: Header, chat: Header) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import edgecal
+from edgecal.architectures import FAMILIES, REFUSALS
 from edgecal.gguf import CalibrationRecord, calibration_edits, read_header
 from edgecal.prompts import read_bank
 
@@ -82,3 +83,10 @@ def test_the_methods_that_the_readme_quotes_are_rows_of_the_comparison():
     assert {row.split(" |")[0] for row in quoted} >= {"| plm", "| polm", "| daca", "| ts"}
     start = printed.index(quoted[0])
     assert set(quoted) <= set(printed[start : start + 23])
+
+
+def test_every_architecture_of_the_table_is_listed():
+    page = (ROOT / "docs/architectures.md").read_text("utf-8")
+    listed = re.findall(r"^\| `([^`]+)` \| (no|outputs|untested|layers)", page, re.MULTILINE)
+    assert {name for name, _ in listed} == set(FAMILIES) | set(REFUSALS)
+    assert {name for name, works in listed if works == "no"} == set(REFUSALS)

@@ -40,6 +40,9 @@ KEY_BOUND = 1e-6
 _HEAD_BOUNDS = {"F32": 1e-6, "BF16": 5e-3}
 _HEAD_BOUND = 1e-3
 
+# llama.cpp's "none", and its "not said" with and without a sign.
+_NOT_POOLED = (0, -1, 2**32 - 1)
+
 _KNOWN_TYPES = frozenset(known.name for known in GGML_TYPES.values())
 
 # Beside such weights llama.cpp rounds the sum of the head's input to F16 as well, block by block: 0.4e-3 to 1.8e-3
@@ -164,7 +167,7 @@ def _check_bakeable(shards: ShardSet, architecture: str) -> None:
             raise _refusal(header, architecture, "its final norm is also applied between its loops")
     pooled = header.get(f"{architecture}.pooling_type", 0)
     classifies = any(name.startswith("cls.") for one in shards.headers for name in one.tensors)
-    if pooled != 0 or classifies:
+    if pooled not in _NOT_POOLED or classifies:
         what = "holds a classifier" if classifies else "pools its hidden states"
         raise _refusal(header, architecture, f"it {what}, which the final norm feeds besides the logits")
 

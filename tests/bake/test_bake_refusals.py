@@ -97,8 +97,9 @@ def test_embeddings_and_classifiers(tmp_path):
     refused(pooled, "architecture qwen3 cannot be baked: it pools its hidden states")
     classifier = (NORM_INFO, HEAD_INFO, bare_tensor("cls.output.weight", [4, 2], offset=128))
     refused(model(tmp_path, "qwen3", tensors=classifier), "it holds a classifier")
-    none = model(tmp_path, "qwen3", key("qwen3.pooling_type", Value.uint32(0)))
-    assert find_recipe(none, 2.0).tensors == ("output_norm.weight",)
+    for not_pooled in (0, 2**32 - 1):  # none, and llama.cpp's "not said"
+        plain = model(tmp_path, "qwen3", key("qwen3.pooling_type", Value.uint32(not_pooled)))
+        assert find_recipe(plain, 2.0).tensors == ("output_norm.weight",)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,61 @@ def test_a_cache_that_cannot_be_stored_is_done_without(monkeypatch):
     np.testing.assert_array_equal(doubled(np.arange(3.0)), [0.0, 2.0, 4.0])
 
 
+SHARED = """
+from edgecal.jit import inner
+
+@inner
+def add(x):
+    return x + {amount}.0
+"""
+MIDDLE = """
+from shared_part import add
+from edgecal.jit import inner
+
+@inner
+def twice(x):
+    return 2.0 * add(x)
+"""
+CALLER = """
+import numba.core.event as event
+from middle_part import twice
+from edgecal.jit import kernel
+
+@kernel()
+def run(x):
+    return twice(x)
+
+with event.install_recorder("numba:compile") as recorder:
+    print(run(1.0), len(recorder.buffer) > 0)
+"""
+
+
+def test_an_edit_of_an_inner_function_elsewhere_is_seen(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PACKAGE.parent}"}
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    (tmp_path / "middle_part.py").write_text(MIDDLE)
+    (tmp_path / "caller.py").write_text(CALLER)
+    said = []
+    for amount in (1, 1, 5, 5):
+        (tmp_path / "shared_part.py").write_text(SHARED.format(amount=amount))
+        run = subprocess.run(
+            [sys.executable, "caller.py"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        said.append(run.stdout.split())
+    assert said == [["4.0", "True"], ["4.0", "False"], ["12.0", "True"], ["12.0", "False"]]
+
+
+def test_a_division_by_zero_gives_what_numpy_gives():
+    def divide(x, y):
+        return x / y
+
+    divided = jit.kernel()(divide)
+    assert (divided(1.0, 0.0), divided(-1.0, 0.0)) == (np.inf, -np.inf)
+    assert np.isnan(divided(0.0, 0.0))
+
+
 def test_an_error_of_the_kernel_itself_is_not_hidden():
     def fail(values):
         raise ValueError("no")

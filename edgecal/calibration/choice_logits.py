@@ -97,8 +97,9 @@ class ChoiceLogits:
     @property
     def agreement(self) -> BoolArray:
         """bool [n_prompts]: both models prefer the same choice (ties: the lowest index)."""
-        same: BoolArray = np.argmax(self.base_final, axis=1) == np.argmax(self.chat_final, axis=1)
-        return same
+        from edgecal.calibration.row_kernels import agreeing_rows
+
+        return agreeing_rows(self.base_final, self.chat_final)
 
     def take(self, indices: npt.ArrayLike) -> ChoiceLogits:
         """The prompts at `indices` (int, repeats allowed; or bool [n_prompts]) in the order given."""

@@ -1,4 +1,4 @@
-"""The heavy kernels over prompts and layers: divergence of the models, stability entropy, the confidence loss.
+"""The heavy kernels over prompts and layers: divergence of the models, stability entropy.
 
 Free functions on arrays without policy. Logits are float32, all arithmetic is float64 (conversions are written
 np.float64: numba's float() leaves a float32 what it is). Each prompt is worked
@@ -18,109 +18,15 @@ import numpy as np
 from numba import prange
 
 from edgecal.calibration.choice_logits import FloatArray, IntArray
+from edgecal.calibration.vector_math import exp_row, log_row
 from edgecal.jit import inner, kernel
 
-__all__ = [
-    "add_confidence_rows",
-    "divergence_profile",
-    "exp_log_rows",
-    "stability_entropy",
-]
+__all__ = ["divergence_profile", "stability_entropy"]
 
 # Layers whose sums, each at most K, are multiplied before a logarithm is taken: 26^64 is far below 1e308.
 _LAYERS_PER_LOG = 64
 
 _NEAR = 0.3  # |p - q| / (p + q) up to which the divergence is a series
-
-
-# exp and log of whole rows, in plain arithmetic that the compiler turns into vector instructions: several times
-# faster than a call for each number, and the same bits on every processor. Both are within 2 units in the last
-# place. 1.5 * 2^52 added to a number leaves it rounded to a whole one, in the lowest bits.
-_ROUND = 6755399441055744.0
-_ROUND_BITS = np.int64(0x4338000000000000)
-_LOG2_E = 1.4426950408889634
-_LN2_HIGH = 0.6931471803691238  # its last 21 bits are 0: whole multiples up to 2^20 are exact
-_LN2_LOW = 1.9082149292705877e-10
-_EXP_LEAST = -708.0  # below it exp is below 3.4e-308, and 0 here
-_NORMAL_LEAST = 2.2250738585072014e-308
-_ROOT_HALF_BITS = np.int64(0x3FE6A09E667F3BCD)
-_BIAS, _MANTISSA = np.int64(1023), np.int64(52)
-
-_BLOCK_ROWS = 64  # rows that share scratch memory
-
-
-@inner
-def _exp_row(x: FloatArray, scratch: FloatArray) -> None:
-    """x = exp(x) for x <= 0, NaN and -inf too: 2^k times a Taylor polynomial on |r| <= ln 2 / 2."""
-    bits = scratch.view(np.int64)
-    for t in range(x.shape[0]):
-        v = _EXP_LEAST if x[t] < _EXP_LEAST else x[t]
-        shifted = v * _LOG2_E + _ROUND
-        k = shifted - _ROUND
-        r = (v - k * _LN2_HIGH) - k * _LN2_LOW
-        p = 1.0 / 6227020800.0
-        p = p * r + 1.0 / 479001600.0
-        p = p * r + 1.0 / 39916800.0
-        p = p * r + 1.0 / 3628800.0
-        p = p * r + 1.0 / 362880.0
-        p = p * r + 1.0 / 40320.0
-        p = p * r + 1.0 / 5040.0
-        p = p * r + 1.0 / 720.0
-        p = p * r + 1.0 / 120.0
-        p = p * r + 1.0 / 24.0
-        p = p * r + 1.0 / 6.0
-        p = p * r + 0.5
-        p = p * r * r + r + 1.0
-        x[t] = 0.0 if x[t] < _EXP_LEAST else p
-        scratch[t] = shifted
-    for t in range(x.shape[0]):
-        bits[t] = (bits[t] + _BIAS) << _MANTISSA
-    for t in range(x.shape[0]):
-        x[t] *= scratch[t]
-
-
-@inner
-def _log_row(x: FloatArray, out: FloatArray, scratch: FloatArray) -> None:
-    """out = log(x) for x >= 0, NaN too; 0 counts as the smallest normal number. x and out are not the same.
-
-    x = 2^e m with m between sqrt(1/2) and sqrt(2), log m = 2 atanh(s) with s = (m - 1) / (m + 1), as a series.
-    """
-    bits = out.view(np.int64)
-    exponents = scratch.view(np.int64)
-    for t in range(x.shape[0]):
-        out[t] = _NORMAL_LEAST if x[t] < _NORMAL_LEAST else x[t]
-    for t in range(x.shape[0]):
-        e = (bits[t] - _ROOT_HALF_BITS) >> _MANTISSA
-        bits[t] -= e << _MANTISSA
-        exponents[t] = e + _ROUND_BITS
-    for t in range(x.shape[0]):
-        m = out[t]
-        e_value = scratch[t] - _ROUND
-        s = (m - 1.0) / (m + 1.0)
-        z = s * s
-        p = 1.0 / 21.0
-        p = p * z + 1.0 / 19.0
-        p = p * z + 1.0 / 17.0
-        p = p * z + 1.0 / 15.0
-        p = p * z + 1.0 / 13.0
-        p = p * z + 1.0 / 11.0
-        p = p * z + 1.0 / 9.0
-        p = p * z + 1.0 / 7.0
-        p = p * z + 1.0 / 5.0
-        p = p * z + 1.0 / 3.0
-        s += s
-        out[t] = e_value * _LN2_HIGH + (s + (s * z * p + e_value * _LN2_LOW)) + (x[t] - x[t])
-
-
-@kernel()
-def exp_log_rows(x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(exp(-x), log(x)) as the kernels take them, float64 [n]; x float64 [n] >= 0."""
-    scratch = np.empty(x.shape[0])
-    powers = -x
-    logs = np.empty(x.shape[0])
-    _exp_row(powers, scratch)
-    _log_row(x, logs, scratch)
-    return powers, logs
 
 
 @inner
@@ -137,7 +43,7 @@ def _softmax_layers(z: FloatArray, k: int, p: FloatArray, total: FloatArray, scr
         total[t] = 0.0
     for j in range(k):
         row = p[j]
-        _exp_row(row, scratch)
+        exp_row(row, scratch)
         for t in range(n_layer):
             total[t] += row[t]
     for j in range(k):
@@ -171,8 +77,8 @@ def divergence_profile(base: FloatArray, chat: FloatArray, n_choices: IntArray) 
                 r = abs(p[j, t] - q[j, t]) / (1.0 if both == 0.0 else both)
                 ratio[t] = 1.0 + r
                 apart[t] = 1.0 - r
-            _log_row(ratio, log_high, scratch[0])
-            _log_row(apart, log_low, scratch[0])
+            log_row(ratio, log_high, scratch[0])
+            log_row(apart, log_low, scratch[0])
             for t in range(n_layer):
                 both = p[j, t] + q[j, t]
                 r = abs(p[j, t] - q[j, t]) / (1.0 if both == 0.0 else both)
@@ -236,7 +142,7 @@ def _add_layer(
         else:
             for t in range(n_beta):
                 row[t] = betas[t] * d
-            _exp_row(row, scratch)
+            exp_row(row, scratch)
         for t in range(n_beta):
             total[t] += row[t]
             mean[t] += row[t] * d
@@ -313,7 +219,7 @@ def _stability(
         if not mixture and (
             (layer - tempered) % _LAYERS_PER_LOG == _LAYERS_PER_LOG - 1 or layer == n_layer - 1
         ):
-            _log_row(product, logs, spare)
+            log_row(product, logs, spare)
             for t in range(n_beta):
                 entropy[t] += logs[t]
                 product[t] = 1.0
@@ -323,7 +229,7 @@ def _stability(
             share = mix[j]
             for t in range(n_beta):
                 share[t] *= scale
-            _log_row(share, logs, spare)
+            log_row(share, logs, spare)
             for t in range(n_beta):
                 entropy[t] -= share[t] * logs[t]
                 slope[t] -= turn[j, t] * scale * logs[t]
@@ -361,58 +267,3 @@ def stability_entropy(
         for t in range(n_beta):
             slopes[i, t] *= -betas[t]
     return entropies, slopes
-
-
-@kernel(parallel=True)
-def add_confidence_rows(
-    targets: FloatArray,
-    logits: FloatArray,
-    n_choices: IntArray,
-    weights: FloatArray,
-    betas: FloatArray,
-    losses: FloatArray,
-    slopes: FloatArray,
-) -> None:
-    """Add weights[i] KL(targets[i] || softmax(beta logits[i])) to losses, its slope in ln tau to slopes.
-
-    targets [n, k_max] float64 distributions (one-hot: the negative log-likelihood), logits [n, k_max] float,
-    losses and slopes [n, n_beta]. In beta it is convex, with derivative E_softmax[z] - E_target[z].
-    """
-    n, k_max = logits.shape
-    n_beta = betas.shape[0]
-    for block in prange((n + _BLOCK_ROWS - 1) // _BLOCK_ROWS):
-        powers, spares = np.empty(k_max * n_beta), np.empty(k_max * n_beta)
-        scratch = np.empty((4, n_beta))
-        total, mean, logs, spare = scratch[0], scratch[1], scratch[2], scratch[3]
-        for i in range(block * _BLOCK_ROWS, min((block + 1) * _BLOCK_ROWS, n)):
-            k = n_choices[i]
-            top = np.float64(logits[i, 0])
-            for j in range(1, k):
-                if logits[i, j] > top:
-                    top = np.float64(logits[i, j])
-            negentropy = 0.0
-            wanted = 0.0
-            for j in range(k):
-                d = logits[i, j] - top
-                if targets[i, j] != 0.0:
-                    negentropy += targets[i, j] * math.log(targets[i, j])
-                    wanted += targets[i, j] * d
-                for t in range(n_beta):
-                    powers[j * n_beta + t] = betas[t] * d
-            _exp_row(powers[: k * n_beta], spares[: k * n_beta])
-            for t in range(n_beta):
-                total[t] = 0.0
-                mean[t] = 0.0
-            for j in range(k):
-                d = logits[i, j] - top
-                for t in range(n_beta):
-                    total[t] += powers[j * n_beta + t]
-                    mean[t] += powers[j * n_beta + t] * d
-            _log_row(total, logs, spare)
-            weight = weights[i]
-            loss_row = losses[i]
-            slope_row = slopes[i]
-            for t in range(n_beta):
-                loss = negentropy + logs[t] - betas[t] * wanted
-                loss_row[t] += weight * (0.0 if loss < 0.0 else loss)
-                slope_row[t] -= betas[t] * weight * (mean[t] / total[t] - wanted)

@@ -7,6 +7,7 @@ Knows nothing of how a minimum is found, nor of when one means something.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +53,8 @@ class Loss:
         return int(self.prompts.size)
 
     @property
-    def is_valley(self) -> bool:
-        """Whether it has one minimum: the confidence loss alone is convex in 1 / tau."""
+    def is_convex(self) -> bool:
+        """Whether it is the confidence loss alone, which is convex in 1 / tau."""
         return not np.any(self.process_weights)
 
     @property
@@ -65,12 +66,11 @@ class Loss:
         return np.divide(self.factors, sizes, out=np.zeros_like(sizes), where=sizes > 0)
 
     def evaluate(
-        self, tau: FloatArray, every_second: tuple[FloatArray, FloatArray] | None = None
+        self, tau: FloatArray, table: tuple[FloatArray, FloatArray] | None = None
     ) -> tuple[FloatArray, FloatArray]:
         """Loss and its slope in ln tau at each tau: two float64 [n_tau].
 
-        `every_second` (two float32 [m, (n_tau + 1) // 2]) receives each row's values and slopes at
-        tau[0], tau[2], ...
+        `table` (two float32 [m, n_tau]) receives each row's values and slopes.
         """
         from edgecal.calibration.row_kernels import accumulate_rows
 
@@ -86,39 +86,54 @@ class Loss:
             self._add(rows, betas, losses, slopes)
             accumulate_rows(losses, self.groups[rows], sums[0])
             accumulate_rows(slopes, self.groups[rows], sums[1])
-            if every_second is not None:
-                every_second[0][rows] = losses[:, ::2]
-                every_second[1][rows] = slopes[:, ::2]
+            if table is not None:
+                table[0][rows] = losses
+                table[1][rows] = slopes
         scales = self.scales[:, None]
         return (scales * sums[0]).sum(axis=0), (scales * sums[1]).sum(axis=0)
 
+    def in_beta(self) -> Callable[[float], tuple[float, float, float]]:
+        """A convex loss (`is_convex`) and its first two derivatives, as a function of beta = 1 / tau."""
+        from edgecal.calibration.confidence_kernels import confidence_columns, confidence_sums
+
+        columns = confidence_columns(self.targets, self.final, self.n_choices)
+        weights = self.conf_weights * self.scales[self.groups]
+        return lambda beta: confidence_sums(*columns, weights, beta)
+
     def _add(self, rows: slice, betas: FloatArray, losses: FloatArray, slopes: FloatArray) -> None:
         """Add the two losses of some rows, each kernel seeing only the rows that it has a weight for."""
-        from edgecal.calibration.kernels import add_confidence_rows, stability_entropy
+        for weights, add in (
+            (self.conf_weights, self._add_confidence),
+            (self.process_weights, self._add_process),
+        ):
+            some = np.flatnonzero(weights[rows])
+            if some.size == losses.shape[0]:  # all of them: nothing to pick out
+                add(rows, betas, losses, slopes)
+            elif some.size:
+                part = losses[some], slopes[some]
+                add(some + rows.start, betas, *part)
+                losses[some], slopes[some] = part
+
+    def _add_confidence(
+        self, at: slice | IntArray, betas: FloatArray, losses: FloatArray, slopes: FloatArray
+    ) -> None:
+        from edgecal.calibration.confidence_kernels import add_confidence_rows
+
+        add_confidence_rows(
+            self.targets[at], self.final[at], self.n_choices[at], self.conf_weights[at], betas, losses, slopes
+        )
+
+    def _add_process(
+        self, at: slice | IntArray, betas: FloatArray, losses: FloatArray, slopes: FloatArray
+    ) -> None:
+        from edgecal.calibration.kernels import stability_entropy
         from edgecal.calibration.row_kernels import add_process_rows
 
-        some = np.flatnonzero(self.conf_weights[rows])
-        if some.size == rows.stop - rows.start:  # all of them: nothing to pick out
-            add_confidence_rows(
-                self.targets[rows], self.final[rows], self.n_choices[rows], self.conf_weights[rows],
-                betas, losses, slopes,
-            )  # fmt: skip
-        elif some.size:
-            at = some + rows.start
-            part = losses[some], slopes[some]
-            add_confidence_rows(
-                self.targets[at], self.final[at], self.n_choices[at], self.conf_weights[at], betas, *part
-            )
-            losses[some], slopes[some] = part
-        some = np.flatnonzero(self.process_weights[rows])
-        if some.size and self.layers is not None:
-            at = some + rows.start
-            part = losses[some], slopes[some]
-            stability = stability_entropy(
-                self.layers[at], self.n_choices[at], self.first[at], self.mixture, self.all_layers, betas
-            )
-            add_process_rows(*stability, self.stability[at], self.process_weights[at], *part)
-            losses[some], slopes[some] = part
+        assert self.layers is not None  # a row with this weight has layers
+        stability = stability_entropy(
+            self.layers[at], self.n_choices[at], self.first[at], self.mixture, self.all_layers, betas
+        )
+        add_process_rows(*stability, self.stability[at], self.process_weights[at], losses, slopes)
 
 
 def compute_divergence(logits: ChoiceLogits) -> tuple[FloatArray, IntArray]:
@@ -170,14 +185,14 @@ def build_loss(
         targets = np.zeros((prompts.size, logits.chat_final.shape[1]))
         targets[np.arange(prompts.size), logits.labels[prompts]] = 1.0
     else:
-        targets = softmax_rows(logits.base_final[prompts], n_choices)
+        targets = softmax_rows(logits.base_final.take(prompts, axis=0), n_choices)
     first = peaks[prompts] - 1
     stability: FloatArray = np.zeros(prompts.size)
     mixture, all_layers = method.ise == "mixture", method.tau_scope == "all"
     layers = None
     if method.needs_layers and logits.base_layers is not None and logits.chat_layers is not None:
-        layers = logits.chat_layers[prompts]
-        base = logits.base_layers[prompts]
+        layers = logits.chat_layers.take(prompts, axis=0)
+        base = logits.base_layers.take(prompts, axis=0)
         stability = stability_entropy(base, n_choices, first, mixture, True, np.ones(1))[0][:, 0]
     return Loss(
         prompts=prompts,
@@ -186,7 +201,7 @@ def build_loss(
         by_group=by_group,
         n_prompts=n,
         n_choices=n_choices,
-        final=logits.chat_final[prompts],
+        final=logits.chat_final.take(prompts, axis=0),
         targets=targets,
         conf_weights=conf[prompts],
         layers=layers,

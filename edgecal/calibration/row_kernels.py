@@ -1,51 +1,64 @@
-"""The light kernels over prompts: softmax, rows of the process loss, sums of rows, peak divergence layers.
+"""The light kernels over prompts: agreement, softmax, rows of the process loss, sums of rows, peak layers.
 
 Free functions on arrays without policy, with the conventions of `edgecal.calibration.kernels`.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numba import prange
 
-from edgecal.calibration.choice_logits import FloatArray, IntArray
-from edgecal.jit import inner, kernel
+from edgecal.calibration.choice_logits import BoolArray, FloatArray, IntArray
+from edgecal.calibration.vector_math import exp_row
+from edgecal.jit import kernel
 
-__all__ = ["accumulate_rows", "add_process_rows", "peak_divergence_layers", "softmax_rows"]
+__all__ = ["accumulate_rows", "add_process_rows", "agreeing_rows", "peak_divergence_layers", "softmax_rows"]
 
-
-@inner
-def _softmax(z: FloatArray, k: int, beta: float, p: FloatArray) -> tuple[float, float]:
-    """p = softmax(beta z) over the first k; returns (log of the sum, largest logit).
-
-    The sum is of exp(beta (z - max)), between 1 and k, so nothing overflows and log p[j] is exactly
-    beta (z[j] - max) - log of the sum.
-    """
-    top = np.float64(z[0])
-    for j in range(1, k):
-        if z[j] > top:
-            top = np.float64(z[j])
-    total = 0.0
-    for j in range(k):
-        p[j] = math.exp(beta * (z[j] - top))
-        total += p[j]
-    for j in range(k):
-        p[j] /= total
-    return math.log(total), top
+_BLOCK_ROWS = 64  # rows that share scratch memory
 
 
-@kernel(parallel=True)
+@kernel()
+def agreeing_rows(base: FloatArray, chat: FloatArray) -> BoolArray:
+    """bool [n]: the largest entries of both rows are at the same place (ties: the lowest); float [n, k_max]."""
+    n, k_max = base.shape
+    out = np.empty(n, dtype=np.bool_)
+    for i in range(n):
+        of_base, of_chat = 0, 0
+        top_base, top_chat = base[i, 0], chat[i, 0]
+        for j in range(1, k_max):  # choosing without a jump, which nobody could predict
+            higher = base[i, j] > top_base
+            of_base, top_base = (j, base[i, j]) if higher else (of_base, top_base)
+            higher = chat[i, j] > top_chat
+            of_chat, top_chat = (j, chat[i, j]) if higher else (of_chat, top_chat)
+        out[i] = of_base == of_chat
+    return out
+
+
+@kernel()
 def softmax_rows(logits: FloatArray, n_choices: IntArray) -> FloatArray:
     """Softmax over the first n_choices[i] entries of each row; zeros behind them.
 
     logits [n, k_max] float, n_choices [n] int; returns float64 [n, k_max].
     """
     n, k_max = logits.shape
-    out = np.zeros((n, k_max))
-    for i in prange(n):
-        _softmax(logits[i], n_choices[i], 1.0, out[i])
+    out = np.empty((n, k_max))
+    spare = np.empty(_BLOCK_ROWS * k_max)
+    for start in range(0, n, _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, n)
+        for i in range(start, stop):
+            k = n_choices[i]
+            top = np.float64(logits[i, 0])
+            for j in range(1, k):
+                if logits[i, j] > top:
+                    top = np.float64(logits[i, j])
+            for j in range(k_max):
+                out[i, j] = logits[i, j] - top if j < k else -np.inf
+        exp_row(out[start:stop].reshape(-1), spare[: (stop - start) * k_max])
+        for i in range(start, stop):
+            total = 0.0
+            for j in range(n_choices[i]):
+                total += out[i, j]
+            for j in range(n_choices[i]):
+                out[i, j] /= total
     return out
 
 

@@ -1,12 +1,14 @@
-"""Where a loss of one temperature has its minimum: a grid, cubic pieces between its nodes, a root to finish.
+"""Where a loss of one temperature has its minimum between TAU_MIN and TAU_MAX.
 
-Losses are functions of x = ln tau between TAU_MIN and TAU_MAX and need not be convex: every local minimum on
-the grid is a candidate, the lowest wins, ties go to the lowest tau, and the ends are candidates too.
+Losses are functions of x = ln tau and need not be convex: a grid, cubic pieces between its nodes, a root to finish.
+Every local minimum on the grid is a candidate, the lowest wins, ties go to the lowest tau, and the ends are
+candidates too. A loss that is convex in beta = 1 / tau has one minimum, and Newton's method needs no grid.
 Knows nothing of what the loss is made of.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -29,22 +31,27 @@ __all__ = [
 TAU_MIN: Final = 0.05
 TAU_MAX: Final = 50.0
 
-# 256 cells of 2.7 % in tau. A loss is a sum of terms whose shape in ln tau is about one unit wide, so
-# cubic pieces follow it closely; odd length, so that every second node is a grid that keeps both ends.
-GRID_TAU: Final[FloatArray] = np.geomspace(TAU_MIN, TAU_MAX, 257)
+# 128 cells of 5.5 % in tau. A loss is a sum of terms whose shape in ln tau is about one unit wide, so
+# cubic pieces follow it closely.
+GRID_TAU: Final[FloatArray] = np.geomspace(TAU_MIN, TAU_MAX, 129)
 GRID_TAU[[0, -1]] = TAU_MIN, TAU_MAX
 GRID_TAU.setflags(write=False)
 
 _ZOOM_CELLS: Final = 8
-_PARTS: Final = 4  # 256 cells are four times four times four times four
 _MAX_CANDIDATES: Final = 8
+_NEAR: Final = 2e-5  # how far a cubic piece may be off, of the range of the loss
 _MAX_ROOT_STEPS: Final = 60
 _ROOT_WIDTH: Final = 1e-12  # in ln tau, so relative to tau
 
 _GUESS_WIDTH: Final = 1e-7  # in ln tau: how near to the cubic's minimum the root is looked for first
 
+_MAX_NEWTON_STEPS: Final = 100  # halving alone is done after 60
+_LAST_STEP: Final = 1e-8  # relative: Newton's error is about its square
+
 # tau [n] -> (loss [n], slope in ln tau [n])
 Objective: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+# beta = 1 / tau -> (loss, first derivative in beta, second derivative in beta)
+ConvexObjective: TypeAlias = Callable[[float], tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def find_minimum(objective: Objective, losses: FloatArray, slopes: FloatArray) -
             found.append((value, cell))
     found.sort()
     if found:
-        near = min(found[0][0], losses[0], losses[-1]) + 1e-6 * float(np.ptp(losses))
+        near = min(found[0][0], losses[0], losses[-1]) + _NEAR * float(np.ptp(losses))
         found = [candidate for candidate in found[:_MAX_CANDIDATES] if candidate[0] <= near]
     best = Minimum(TAU_MIN, float(losses[0]), True)
     for _, cell in sorted(found, key=lambda candidate: candidate[1]):
@@ -90,27 +97,35 @@ def find_minimum(objective: Objective, losses: FloatArray, slopes: FloatArray) -
     return best
 
 
-def find_valley(objective: Objective) -> tuple[Minimum, FloatArray]:
-    """`find_minimum` for a loss that falls, then rises: the same bits from a tenth of the temperatures.
+def find_valley(objective: ConvexObjective) -> tuple[Minimum, FloatArray]:
+    """The minimum of a loss that is convex in beta = 1 / tau, to about 1e-10 relative in tau.
 
-    Looks at five temperatures of GRID_TAU, then at three between the two where the slope turns, until these are
-    neighbours. Returns the minimum and the loss at the five.
+    Newton's method for the root of the derivative as a function of tau, in which it is nearly straight; where a step
+    leaves the bracket or does not shrink fast enough, the bracket is halved in ln tau instead. Also returns the loss
+    at TAU_MIN, 1 and TAU_MAX.
     """
-    stride = (GRID_TAU.size - 1) // _PARTS
-    losses, slopes = objective(GRID_TAU[::stride])
-    rising = np.flatnonzero(slopes >= 0.0)
-    turn = int(rising[0]) if rising.size else slopes.size
-    if turn == 0:
-        return Minimum(TAU_MIN, float(losses[0]), True), losses
-    if turn == slopes.size:
-        return Minimum(TAU_MAX, float(losses[-1]), True), losses
-    cell = (turn - 1) * stride
-    while stride > 1:
-        end, stride = cell + stride, stride // _PARTS
-        inner = np.flatnonzero(objective(GRID_TAU[cell + stride : end : stride])[1] >= 0.0)
-        cell += stride * (int(inner[0]) if inner.size else _PARTS - 1)
-    tau = _refine(objective, float(np.log(GRID_TAU[cell])), float(np.log(GRID_TAU[cell + 1])))
-    return Minimum(tau, float(objective(np.array([tau]))[0][0]), tau in (TAU_MIN, TAU_MAX)), losses
+    lowest, middle, highest = (objective(1.0 / tau) for tau in (TAU_MIN, 1.0, TAU_MAX))
+    losses = np.array([lowest[0], middle[0], highest[0]])
+    if lowest[1] <= 0.0:
+        return Minimum(TAU_MIN, lowest[0], True), losses
+    if highest[1] >= 0.0:
+        return Minimum(TAU_MAX, highest[0], True), losses
+    low, high, tau, last = TAU_MIN, TAU_MAX, 1.0, math.inf
+    _, slope, curvature = middle
+    for _ in range(_MAX_NEWTON_STEPS):
+        if slope == 0.0:
+            break
+        low, high = (tau, high) if slope > 0.0 else (low, tau)
+        step = slope * tau * tau / curvature if curvature > 0.0 else math.inf
+        newton = low <= tau + step <= high and abs(step) < 0.5 * last
+        if not newton:
+            step = math.sqrt(low * high) - tau
+        last = abs(step)
+        tau += step
+        if last <= (_LAST_STEP if newton else _ROOT_WIDTH) * tau:
+            break
+        _, slope, curvature = objective(1.0 / tau)
+    return Minimum(tau, objective(1.0 / tau)[0], tau in (TAU_MIN, TAU_MAX)), losses
 
 
 def _refine(objective: Objective, low: float, high: float) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgecal.calibration import kernels, row_kernels
+from edgecal.calibration import confidence_kernels, kernels, row_kernels, vector_math
 
 BETAS = np.geomspace(0.02, 20.0, 17)
 
@@ -141,7 +141,7 @@ def test_confidence_rows(n, low, high, spread):
 
     def rows(betas):
         losses, slopes = np.ones((n, betas.size)), np.ones((n, betas.size))
-        kernels.add_confidence_rows(targets, chat[:, 0], n_choices, weights, betas, losses, slopes)
+        confidence_kernels.add_confidence_rows(targets, chat[:, 0], n_choices, weights, betas, losses, slopes)
         return losses - 1.0, slopes - 1.0
 
     losses, slopes = rows(BETAS)
@@ -159,7 +159,9 @@ def test_confidence_rows_with_one_hot_targets_are_the_negative_log_likelihood():
     _, chat, n_choices = ragged(6, 1, 3, 3, seed=2)
     targets = np.eye(3)[[0, 1, 2, 0, 1, 2]]
     losses, slopes = np.zeros((6, 1)), np.zeros((6, 1))
-    kernels.add_confidence_rows(targets, chat[:, 0], n_choices, np.ones(6), np.ones(1), losses, slopes)
+    confidence_kernels.add_confidence_rows(
+        targets, chat[:, 0], n_choices, np.ones(6), np.ones(1), losses, slopes
+    )
     expected = -np.log(twin_softmax(chat[:, 0])[np.arange(6), [0, 1, 2, 0, 1, 2]])
     np.testing.assert_allclose(losses[:, 0], expected, rtol=1e-12)
 
@@ -186,6 +188,60 @@ def test_accumulated_rows_do_not_depend_on_the_cut():
     np.testing.assert_allclose(whole, [rows[groups == g].sum(axis=0) for g in (0, 1)], atol=1e-12)
 
 
+@pytest.mark.parametrize(("n", "low", "high"), [(8, 2, 2), (200, 2, 26), (64, 4, 4), (0, 4, 4)])
+@pytest.mark.parametrize("spread", [0.01, 3.0, 1e4])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_confidence_sums(n, low, high, spread, one_hot):
+    base, chat, n_choices = ragged(n, 1, low, high, seed=5, spread=spread)
+    targets = row_kernels.softmax_rows(base[:, 0], n_choices)
+    if one_hot:
+        targets = np.eye(high)[np.arange(n) % low]
+    weights = np.linspace(0.5, 1.0, n)
+    columns = confidence_kernels.confidence_columns(targets, chat[:, 0], n_choices)
+    assert [column.shape for column in columns] == [(high, n), (n,), (n,)]
+    for beta in BETAS:
+        losses, slopes, curvatures = np.zeros((3, n))
+        for i, k in enumerate(n_choices):
+            z, target = chat[i, 0, :k].astype(np.float64), targets[i, :k]
+            p = twin_softmax(z * beta)
+            losses[i] = twin_conf(target, z, beta)
+            slopes[i] = np.sum(p * (z - z.max())) - np.sum(target * (z - z.max()))
+            curvatures[i] = np.sum(p * (z - np.sum(p * z)) ** 2)
+        expected = [(weights * each).sum() for each in (losses, slopes, curvatures)]
+        found = confidence_kernels.confidence_sums(*columns, weights, beta)
+        np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-11, atol=1e-13 * max(n, 1) * spread)
+        np.testing.assert_allclose(found[2], expected[2], rtol=1e-9, atol=1e-13 * max(n, 1) * spread**2)
+
+
+def test_no_prompts_confidence_loss_is_below_zero():
+    _, chat, n_choices = ragged(300, 1, 2, 9, seed=3)
+    targets = row_kernels.softmax_rows(chat[:, 0], n_choices)  # at beta = 1 all that is left is rounding
+    columns = confidence_kernels.confidence_columns(targets, chat[:, 0], n_choices)
+    losses = [confidence_kernels.confidence_sums(*columns, alone, 1.0)[0] for alone in np.eye(300)]
+    assert min(losses) == 0.0
+    assert 0.0 < max(losses) < 1e-14
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_nan_and_infinity_make_the_sums_nan(bad, place):
+    base, chat, n_choices = ragged(70, 1, 3, 3, seed=8)
+    targets = row_kernels.softmax_rows(base[:, 0], n_choices)
+    chat[66, 0, place] = bad
+    columns = confidence_kernels.confidence_columns(targets, chat[:, 0], n_choices)
+    assert np.isnan(columns[1]).nonzero()[0].tolist() == [66]
+    assert np.all(np.isnan(confidence_kernels.confidence_sums(*columns, np.ones(70), 1.0)))
+
+
+@pytest.mark.parametrize(("n", "k_max"), [(0, 3), (1, 2), (500, 2), (500, 9)])
+def test_agreeing_rows(n, k_max):
+    rng = np.random.default_rng(k_max)
+    base, chat = rng.integers(0, 3, size=(2, n, k_max)).astype(np.float32)  # many ties
+    base[: n // 2, -1] = chat[: n // 3, -1] = -np.inf
+    expected = np.argmax(base, axis=1) == np.argmax(chat, axis=1)
+    np.testing.assert_array_equal(row_kernels.agreeing_rows(base, chat), expected)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_nan_and_infinity_stay_in_their_prompt(bad, place):
@@ -207,7 +263,9 @@ def test_nan_and_infinity_stay_in_their_prompt(bad, place):
         np.testing.assert_array_equal(found[0][[0, 2]], sound[0][[0, 2]])
     losses, slopes = np.zeros((3, 2)), np.zeros((3, 2))
     targets = np.full((3, 3), 1 / 3)
-    kernels.add_confidence_rows(targets, base[:, 1], n_choices, np.ones(3), BETAS[:2], losses, slopes)
+    confidence_kernels.add_confidence_rows(
+        targets, base[:, 1], n_choices, np.ones(3), BETAS[:2], losses, slopes
+    )
     assert np.isnan(losses).tolist() == [[False] * 2, [True] * 2, [False] * 2]
 
 
@@ -237,13 +295,13 @@ def test_exp_and_log_are_within_2_units_in_the_last_place():
     x = np.concatenate(
         [rng.uniform(0, 708, 20_000), np.geomspace(1e-300, 700, 20_000), 1 + rng.normal(size=999) / 1e6]
     )
-    powers, logs = kernels.exp_log_rows(x)
+    powers, logs = vector_math.exp_log_rows(x)
     assert np.max(np.abs(powers - np.exp(-x)) / np.spacing(np.exp(-x))) <= 2
     assert np.max(np.abs(logs - np.log(x)) / np.spacing(np.abs(np.log(x)))) <= 2
 
 
 def test_exp_and_log_at_their_ends():
-    powers, logs = kernels.exp_log_rows(np.array([0.0, 1.0, 2.0, 709.0, np.inf, np.nan]))
+    powers, logs = vector_math.exp_log_rows(np.array([0.0, 1.0, 2.0, 709.0, np.inf, np.nan]))
     np.testing.assert_array_equal(powers[[0, 3, 4, 5]], [1.0, 0.0, 0.0, np.nan])
     np.testing.assert_array_equal(logs[[1, 2, 5]], [0.0, np.log(2.0), np.nan])
     assert logs[0] == np.log(2.2250738585072014e-308)

@@ -13,6 +13,7 @@ from support.choice_data import change_logits, make_choice_logits, rebuild
 
 from edgecal.calibration import METHODS, TAU_MAX, TAU_MIN, Method, evaluate_loss, fit_temperature
 from edgecal.calibration.losses import build_loss, compute_divergence
+from edgecal.calibration.search import GRID_TAU, find_minimum, find_valley
 from edgecal.errors import InputError, NotIdentifiedError
 
 DUAL = [
@@ -25,7 +26,8 @@ PROCESS = [
     Method("process", ise=ise, tau_scope=scope)
     for ise, scope in itertools.product(("mixture", "mean"), ("all", "final"))
 ]
-FITTED = [Method("daca"), Method("naive"), Method("ts"), *PROCESS, *DUAL, Method(combine="sum", lam=3.0)]
+CONVEX = [Method("daca"), Method("naive"), Method("ts")]
+FITTED = [*CONVEX, *PROCESS, *DUAL, Method(combine="sum", lam=3.0)]
 IDS = [f"{method.name} {method.variant_text()}" for method in FITTED]
 TAUS = np.geomspace(TAU_MIN, TAU_MAX, 23)
 
@@ -90,6 +92,50 @@ def test_loss_and_temperature_equal_the_reference(name, method):
     else:
         with pytest.raises(NotIdentifiedError, match="lowest at the end of the range"):
             fit_temperature(data, method, n_bootstrap=0)
+
+
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("method", CONVEX, ids=str)
+def test_newton_and_the_grid_find_the_same_minimum(name, method):
+    loss = build_loss(DATA[name], method)
+    assert loss.is_convex
+    found = find_minimum(loss.evaluate, *loss.evaluate(GRID_TAU))
+    newton = find_valley(loss.in_beta())[0]
+    assert newton.tau == pytest.approx(found.tau, rel=1e-9)
+    assert newton.loss == pytest.approx(found.loss, rel=1e-12)
+    assert newton.at_bound == found.at_bound
+    slopes = [loss.in_beta()(1.0 / tau)[1] for tau in (TAU_MIN, newton.tau, TAU_MAX)]
+    assert newton.at_bound or abs(slopes[1]) < 1e-12 * max(slopes[0], -slopes[2])
+
+
+def test_only_the_confidence_loss_counts_as_convex():
+    for method in FITTED:
+        assert build_loss(DATA["plain"], method).is_convex == (not method.needs_layers)
+
+
+@pytest.mark.parametrize("method", CONVEX, ids=str)
+def test_a_loss_and_its_derivatives_in_beta(method):
+    loss = build_loss(DATA["outliers"], method)
+    at = loss.in_beta()
+    values, slopes = loss.evaluate(TAUS)
+    found = np.array([at(1.0 / tau) for tau in TAUS])
+    np.testing.assert_allclose(found[:, 0], values, rtol=1e-12)
+    np.testing.assert_allclose(-found[:, 1] / TAUS, slopes, rtol=1e-9, atol=1e-12 * np.abs(slopes).max())
+    step = 1e-6 / TAUS
+    difference = [
+        (at(1.0 / t + h)[1] - at(1.0 / t - h)[1]) / (2.0 * h) for t, h in zip(TAUS, step, strict=True)
+    ]
+    np.testing.assert_allclose(found[:, 2], difference, rtol=1e-5, atol=1e-8 * found[:, 2].max())
+    assert np.all(found[:, 2] >= 0.0)
+
+
+@pytest.mark.parametrize(
+    "method", [m for m in FITTED if (m.name, m.tau_scope) != ("process", "final")], ids=str
+)
+def test_the_refits_change_no_bit_of_the_fit(method):
+    with_refits, without = (fit_temperature(DATA["plain"], method, n_bootstrap=n) for n in (20, 0))
+    for name in ("temperature", "loss_before", "loss_after", "n_used"):
+        assert getattr(with_refits, name) == getattr(without, name)
 
 
 def test_the_reference_above_was_mostly_compared_inside_the_range():

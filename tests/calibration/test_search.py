@@ -1,11 +1,13 @@
-"""The search for a minimum: cubic pieces against a dense scan, ends, ties, plateaus, several minima."""
+"""The search for a minimum: cubic pieces and Newton against a dense scan, ends, ties, plateaus, several minima."""
+
+import math
 
 import numpy as np
 import pytest
 
 from edgecal.calibration import TAU_MAX, TAU_MIN
 from edgecal.calibration.resample_kernels import cell_minimum, grid_minimum
-from edgecal.calibration.search import GRID_TAU, find_minimum, grid_step
+from edgecal.calibration.search import GRID_TAU, find_minimum, find_valley, grid_step
 
 X = np.log(GRID_TAU)
 
@@ -29,8 +31,8 @@ def hermite(f0, f1, g0, g1, t):
 
 
 def test_the_grid_has_both_ends_exactly():
-    assert (GRID_TAU[0], GRID_TAU[-1], GRID_TAU.size) == (TAU_MIN, TAU_MAX, 257)
-    np.testing.assert_allclose(np.diff(X), grid_step(257), rtol=1e-9)
+    assert (GRID_TAU[0], GRID_TAU[-1], GRID_TAU.size) == (TAU_MIN, TAU_MAX, 129)
+    np.testing.assert_allclose(np.diff(X), grid_step(GRID_TAU.size), rtol=1e-9)
 
 
 def test_cell_minimum_equals_a_dense_scan():
@@ -114,7 +116,7 @@ def test_equal_minima_go_to_the_lowest_tau():
     found = search(lambda x: (x**2 - 1) ** 2, lambda x: 4 * x * (x**2 - 1))
     assert abs(abs(np.log(found.tau)) - 1) < 1e-9
     exact = search(lambda x: np.maximum(np.abs(x) - 1, 0), lambda x: np.sign(x) * (np.abs(x) > 1))
-    assert np.log(exact.tau) == pytest.approx(-1.0, abs=grid_step(257))  # a plateau from -1 to 1
+    assert np.log(exact.tau) == pytest.approx(-1.0, abs=grid_step(GRID_TAU.size))  # a plateau from -1 to 1
 
 
 def test_the_ends():
@@ -131,3 +133,51 @@ def test_the_ends():
     near = search(lambda x: (x - X[0] - 1e-4) ** 2, lambda x: 2 * (x - X[0] - 1e-4))
     assert not near.at_bound
     assert near.tau == pytest.approx(TAU_MIN * np.exp(1e-4), rel=1e-10)
+
+
+# --- convex in beta = 1 / tau -------------------------------------------------------------------------------
+
+# name: (beta, place) -> (loss, its two derivatives in beta), least at beta = place
+CONVEX = {
+    "parabola": lambda b, at: ((b - at) ** 2, 2 * (b - at), 2.0),
+    "nearly flat there": lambda b, at: ((b - at) ** 4, 4 * (b - at) ** 3, 12 * (b - at) ** 2),
+    "kink": lambda b, at: (
+        math.hypot(b - at, 1e-5),
+        (b - at) / math.hypot(b - at, 1e-5),
+        1e-10 / math.hypot(b - at, 1e-5) ** 3,
+    ),
+    "entropy": lambda b, at: (b * math.log(b / at) - b, math.log(b / at), 1 / b),
+    "barrier": lambda b, at: (b / at - math.log(b), 1 / at - 1 / b, 1 / b**2),
+    "without curvature": lambda b, at: (abs(b - at), float(np.sign(b - at)), 0.0),
+}
+REL = {"nearly flat there": 1e-6, "kink": 1e-9, "without curvature": 1e-11}
+
+
+@pytest.mark.parametrize("tau", [0.0501, 0.2, 0.999, 1.0, 1.7, 3.0, 49.9])
+@pytest.mark.parametrize("name", CONVEX)
+def test_the_minimum_of_a_convex_loss(name, tau):
+    betas = []
+
+    def objective(beta):
+        betas.append(beta)
+        return CONVEX[name](beta, 1.0 / tau)
+
+    found, losses = find_valley(objective)
+    assert not found.at_bound
+    assert found.tau == pytest.approx(tau, rel=REL.get(name, 1e-12))
+    assert found.loss == CONVEX[name](1.0 / found.tau, 1.0 / tau)[0]
+    assert losses.tolist() == [CONVEX[name](1.0 / at, 1.0 / tau)[0] for at in (TAU_MIN, 1.0, TAU_MAX)]
+    assert len(betas) <= (20 if name in ("parabola", "barrier", "entropy") else 75)
+
+
+def test_the_ends_of_a_convex_loss():
+    for slope, tau in ((1.0, TAU_MAX), (-1.0, TAU_MIN), (0.0, TAU_MIN)):  # ties go to the lowest tau
+        found = find_valley(lambda beta, slope=slope: (slope * beta, slope, 0.0))[0]
+        assert (found.tau, found.loss, found.at_bound) == (tau, slope / tau, True)
+    for tau in (TAU_MIN, TAU_MAX):
+        found = find_valley(lambda beta, tau=tau: CONVEX["parabola"](beta, 1.0 / tau))[0]
+        assert (found.tau, found.at_bound) == (tau, True)
+
+
+def test_a_convex_loss_of_nan_ends_the_search():
+    assert np.all(np.isnan(find_valley(lambda beta: (math.nan, math.nan, math.nan))[1]))

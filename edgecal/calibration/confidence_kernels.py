@@ -1,0 +1,156 @@
+"""The kernels of the confidence loss: each prompt's at many temperatures, and the sum over all prompts at one.
+
+Free functions on arrays without policy, with the conventions of `edgecal.calibration.kernels`.
+
+conf = KL(target || softmax(beta z)) = negentropy + ln S - beta wanted, where with d[j] = z[j] - max z, S is the sum of
+exp(beta d[j]), wanted is E_target[d] and negentropy is E_target[ln target]. It is convex in beta: its derivative is
+E_softmax[d] - wanted, and that one's is Var_softmax(d).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from edgecal.calibration.choice_logits import FloatArray, IntArray
+from edgecal.calibration.vector_math import exp_row, log_row
+from edgecal.jit import kernel
+
+__all__ = ["add_confidence_rows", "confidence_columns", "confidence_sums"]
+
+_BLOCK_ROWS = 64  # rows that share scratch memory
+_NO_CHOICE = -1e100  # d of a choice that is not there: exp gives 0, and 0 times its square is 0
+
+
+@kernel(parallel=True)
+def add_confidence_rows(
+    targets: FloatArray,
+    logits: FloatArray,
+    n_choices: IntArray,
+    weights: FloatArray,
+    betas: FloatArray,
+    losses: FloatArray,
+    slopes: FloatArray,
+) -> None:
+    """Add weights[i] KL(targets[i] || softmax(beta logits[i])) to losses, its slope in ln tau to slopes.
+
+    targets [n, k_max] float64 distributions (one-hot: the negative log-likelihood), logits [n, k_max] float,
+    losses and slopes [n, n_beta].
+    """
+    n, k_max = logits.shape
+    n_beta = betas.shape[0]
+    for block in prange((n + _BLOCK_ROWS - 1) // _BLOCK_ROWS):
+        powers, spares = np.empty(k_max * n_beta), np.empty(k_max * n_beta)
+        scratch = np.empty((4, n_beta))
+        total, mean, logs, spare = scratch[0], scratch[1], scratch[2], scratch[3]
+        for i in range(block * _BLOCK_ROWS, min((block + 1) * _BLOCK_ROWS, n)):
+            k = n_choices[i]
+            top = np.float64(logits[i, 0])
+            for j in range(1, k):
+                if logits[i, j] > top:
+                    top = np.float64(logits[i, j])
+            negentropy = 0.0
+            wanted = 0.0
+            for j in range(k):
+                d = logits[i, j] - top
+                if targets[i, j] != 0.0:
+                    negentropy += targets[i, j] * math.log(targets[i, j])
+                    wanted += targets[i, j] * d
+                for t in range(n_beta):
+                    powers[j * n_beta + t] = betas[t] * d
+            exp_row(powers[: k * n_beta], spares[: k * n_beta])
+            for t in range(n_beta):
+                total[t] = 0.0
+                mean[t] = 0.0
+            for j in range(k):
+                d = logits[i, j] - top
+                for t in range(n_beta):
+                    total[t] += powers[j * n_beta + t]
+                    mean[t] += powers[j * n_beta + t] * d
+            log_row(total, logs, spare)
+            weight = weights[i]
+            loss_row = losses[i]
+            slope_row = slopes[i]
+            for t in range(n_beta):
+                loss = negentropy + logs[t] - betas[t] * wanted
+                loss_row[t] += weight * (0.0 if loss < 0.0 else loss)
+                slope_row[t] -= betas[t] * weight * (mean[t] / total[t] - wanted)
+
+
+@kernel()
+def confidence_columns(
+    targets: FloatArray, logits: FloatArray, n_choices: IntArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The prompts side by side, as `confidence_sums` reads them: (d [k_max, n], wanted [n], negentropy [n]).
+
+    All float64. targets and logits as for `add_confidence_rows`.
+    """
+    n, k_max = logits.shape
+    gaps = np.empty((k_max, n))
+    wanted = np.zeros(n)
+    negentropy = np.zeros(n)
+    scratch = np.empty((3, _BLOCK_ROWS))
+    for start in range(0, n, _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, n)
+        column, logs, spare = (
+            scratch[0, : stop - start],
+            scratch[1, : stop - start],
+            scratch[2, : stop - start],
+        )
+        for i in range(start, stop):
+            k = n_choices[i]
+            top = np.float64(logits[i, 0])
+            for j in range(1, k):
+                if logits[i, j] > top:
+                    top = np.float64(logits[i, j])
+            for j in range(k_max):
+                gaps[j, i] = logits[i, j] - top if j < k else _NO_CHOICE
+        for j in range(k_max):
+            for i in range(start, stop):
+                column[i - start] = targets[i, j]
+            log_row(column, logs, spare)
+            for i in range(start, stop):
+                wanted[i] += targets[i, j] * gaps[j, i]
+                negentropy[i] += targets[i, j] * logs[i - start]
+    return gaps, wanted, negentropy
+
+
+@kernel()
+def confidence_sums(
+    gaps: FloatArray, wanted: FloatArray, negentropy: FloatArray, weights: FloatArray, beta: float
+) -> tuple[float, float, float]:
+    """Sum of weights[i] conf_i at one beta, and its first and second derivative in beta.
+
+    The first three from `confidence_columns`. Always added up in the same order.
+    """
+    k_max, n = gaps.shape
+    sums = np.zeros((3, _BLOCK_ROWS))
+    scratch = np.empty((6, _BLOCK_ROWS))
+    for start in range(0, n, _BLOCK_ROWS):
+        size = min(_BLOCK_ROWS, n - start)
+        power, spare, total = scratch[0, :size], scratch[1, :size], scratch[2, :size]
+        mean, square, logs = scratch[3, :size], scratch[4, :size], scratch[5, :size]
+        for t in range(size):
+            total[t] = 0.0
+            mean[t] = 0.0
+            square[t] = 0.0
+        for j in range(k_max):
+            column = gaps[j, start : start + size]
+            for t in range(size):
+                power[t] = beta * column[t]
+            exp_row(power, spare)
+            for t in range(size):
+                total[t] += power[t]
+                mean[t] += power[t] * column[t]
+                square[t] += power[t] * column[t] * column[t]
+        log_row(total, logs, spare)
+        for t in range(size):
+            i = start + t
+            loss = negentropy[i] + logs[t] - beta * wanted[i]
+            middle = mean[t] / total[t]
+            sums[0, t] += weights[i] * (0.0 if loss < 0.0 else loss)
+            sums[1, t] += weights[i] * (middle - wanted[i])
+            sums[2, t] += weights[i] * (square[t] / total[t] - middle * middle)
+    return sums[0].sum(), sums[1].sum(), sums[2].sum()

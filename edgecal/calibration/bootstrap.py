@@ -1,4 +1,4 @@
-"""How far a temperature would move with other prompts: percentile bootstrap from tabulated losses.
+"""How far a temperature would move with other prompts: percentile bootstrap from tabulated slopes.
 
 All prompts are resampled with replacement, each with its agreement status; only those behind the loss have a
 row in the table. Knows nothing of what the loss is, nor of when an interval is acceptable.
@@ -37,32 +37,26 @@ class Refits:
         return float(low), float(high)
 
 
-def refit_resamples(
-    loss: Loss, values: FloatArray, slopes: FloatArray, *, n_resamples: int, seed: int
-) -> Refits:
+def refit_resamples(loss: Loss, slopes: FloatArray, *, n_resamples: int, seed: int) -> Refits:
     """Refit `n_resamples` resamples of the prompts.
 
-    values, slopes: float32 [n_used, n_nodes], each row's loss and slope in ln tau at n_nodes temperatures
-    evenly spaced in ln tau from TAU_MIN to TAU_MAX. Between nodes a resample's loss is the cubic through
-    values and slopes; with 129 nodes its minimum is within 1e-4 (relative) of an exact refit's.
-    The same seed gives the same bits, on any number of threads.
+    slopes: float32 [n_used, n_nodes], slopes in ln tau of each row's loss at n_nodes temperatures evenly spaced in
+    ln tau from TAU_MIN to TAU_MAX. With the 65 nodes of GRID_TAU a resample's minimum is within 1e-5 (relative) of
+    an exact refit's. The same seed gives the same bits, on any number of threads.
     """
     from edgecal.calibration.resample_kernels import resample_minima
 
-    n_nodes = values.shape[1]
-    step = grid_step(n_nodes)
-    per_cell = slopes * np.float32(step)
+    n_nodes = slopes.shape[1]
     positions = np.empty(n_resamples)
-    work = max(1, 2 * values.size)
-    chunk = max(_MIN_RESAMPLES_PER_CALL, _WORK_PER_CALL // work)
+    chunk = max(_MIN_RESAMPLES_PER_CALL, _WORK_PER_CALL // max(1, slopes.size))
     for first in range(0, n_resamples, chunk):
         resample_minima(
-            values, per_cell, loss.prompts, loss.groups, loss.factors, loss.by_group,
+            slopes, loss.prompts, loss.groups, loss.factors, loss.by_group,
             loss.n_prompts, np.uint64(seed), first, positions[first : first + chunk],
         )  # fmt: skip
     defined = positions[positions >= 0.0]
     at_bound = (defined == 0.0) | (defined == n_nodes - 1)
-    taus = TAU_MIN * np.exp(defined * step)
+    taus = TAU_MIN * np.exp(defined * grid_step(n_nodes))
     taus[defined == n_nodes - 1] = TAU_MAX
     missing = n_resamples - defined.size
     return Refits(taus, float(np.count_nonzero(at_bound) + missing) / max(n_resamples, 1))

@@ -72,7 +72,7 @@ def fit_temperature(
     """Find the temperature in [TAU_MIN, TAU_MAX] that minimises the method's loss, and its interval.
 
     Newton's method finds the minimum of a loss that is convex in 1 / tau (`daca`, `naive`, `ts`). Any other is
-    tabulated on a grid of 129 temperatures, evenly spaced in ln tau, and every cell that may hold the lowest
+    tabulated on a grid of 65 temperatures, evenly spaced in ln tau, and every cell that may hold the lowest
     minimum is refined. Both are good to about 1e-10 relative. The interval comes from `n_bootstrap` resamples of
     all prompts (0: no interval and no check of the refits) and changes no bit of the temperature. Same input, same
     bits: nothing depends on threads, and draws are a function of `seed` (0 to 2^64 - 1) alone.
@@ -125,27 +125,26 @@ def fit_temperature(
         return result(1.0, (1.0, 1.0), 0, (None, None), 0.0)
     loss = build_loss(logits, method, divergence)
     _check_examples(method, loss.n_used, n_agreement, n_prompts - n_agreement)
-    table = np.empty((2, loss.n_used if n_bootstrap else 0, GRID_TAU.size), dtype=np.float32)
-    rows = (table[0], table[1]) if n_bootstrap else None
+    table = np.empty((loss.n_used, GRID_TAU.size), dtype=np.float32) if n_bootstrap else None
     if loss.is_convex:
         minimum, losses = find_valley(loss.in_beta())
         _check_shape(np.append(losses, minimum.loss))
         before = float(losses[1])
     else:
-        losses, slopes = loss.evaluate(GRID_TAU, rows)
+        losses, slopes = loss.evaluate(np.append(GRID_TAU, 1.0), table)
         _check_shape(losses)
-        minimum = find_minimum(loss.evaluate, losses, slopes)
-        before = float(loss.evaluate(np.ones(1))[0][0])
+        minimum = find_minimum(loss.evaluate, losses[:-1], slopes[:-1])
+        before = float(losses[-1])
     if minimum.at_bound:
         raise NotIdentifiedError(
             f"the loss is lowest at the end of the range {TAU_MIN} to {TAU_MAX}, at {minimum.tau}: these prompts "
             "do not determine a temperature; try other or more prompts, or another method"
         )
-    if n_bootstrap == 0:
+    if table is None:
         return result(minimum.tau, (math.nan, math.nan), loss.n_used, (before, minimum.loss), 0.0)
     if loss.is_convex:  # nothing else was evaluated on the grid yet
-        loss.evaluate(GRID_TAU, rows)
-    refits = refit_resamples(loss, table[0], table[1], n_resamples=n_bootstrap, seed=seed)
+        loss.evaluate(GRID_TAU, table)
+    refits = refit_resamples(loss, table, n_resamples=n_bootstrap, seed=seed)
     if refits.share_at_bound > MAX_SHARE_AT_BOUND:
         raise NotIdentifiedError(
             f"{100 * refits.share_at_bound:.1f} % of {n_bootstrap} bootstrap refits end at {TAU_MIN} or "

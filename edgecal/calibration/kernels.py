@@ -21,7 +21,7 @@ from edgecal.calibration.choice_logits import FloatArray, IntArray
 from edgecal.calibration.vector_math import exp_row, log_row
 from edgecal.jit import inner, kernel
 
-__all__ = ["divergence_profile", "stability_entropy"]
+__all__ = ["divergence_profile", "stability_at_one", "stability_entropy"]
 
 # Layers whose sums, each at most K, are multiplied before a logarithm is taken: 26^64 is far below 1e308.
 _LAYERS_PER_LOG = 64
@@ -172,6 +172,27 @@ def _add_layer(
 
 
 @inner
+def _sum_layers(z: FloatArray, k: int, mixture: bool, shares: FloatArray) -> float:
+    """Sums over layers z [n_layer, k_max] as they are: of their probabilities into shares [k] (mixture; returns 0),
+    or of their entropies, returned."""
+    n_layer = z.shape[0]
+    p = np.empty((k, n_layer))
+    scratch = np.empty((2, n_layer))
+    _softmax_layers(z, k, p, scratch[0], scratch[1])
+    entropy = 0.0
+    for j in range(k):
+        row = p[j]
+        if mixture:
+            for t in range(n_layer):
+                shares[j] += row[t]
+        else:
+            log_row(row, scratch[0], scratch[1])
+            for t in range(n_layer):
+                entropy -= row[t] * scratch[0, t]
+    return entropy
+
+
+@inner
 def _stability(
     layers: FloatArray,
     k: int,
@@ -185,20 +206,6 @@ def _stability(
     """ISE of one prompt at every beta and its derivative in beta, into entropy and slope [n_beta]."""
     n_layer = layers.shape[0]
     n_beta = betas.shape[0]
-    one = np.ones(1)
-    scratch = np.empty((6, 1))
-    held = np.zeros((2, k, 1))
-    p_one = np.empty((k, 1))
-    scratch[2:] = 0.0
-    scratch[2] = 1.0
-    tempered = first if all_layers else n_layer - 1
-    for layer in range(first, tempered):
-        _add_layer(
-            layers[layer], k, one, mixture, p_one, scratch[0], scratch[1], scratch[2],
-            held[0], held[1], scratch[3], scratch[4], scratch[5],
-        )  # fmt: skip
-        scratch[3, 0] += math.log(scratch[2, 0])
-        scratch[2, 0] = 1.0
     p = np.empty((k, n_beta))
     total = np.empty(n_beta)
     mean = np.empty(n_beta)
@@ -207,11 +214,15 @@ def _stability(
     spare = np.empty(n_beta)
     mix = np.zeros((k, n_beta))
     turn = np.zeros((k, n_beta))
+    tempered = first if all_layers else n_layer - 1
+    held = np.zeros(k)
+    held_entropy = _sum_layers(layers[first:tempered], k, mixture, held) if first < tempered else 0.0
     for t in range(n_beta):
-        entropy[t] = scratch[3, 0]
+        entropy[t] = held_entropy
         slope[t] = 0.0
-        for j in range(k):
-            mix[j, t] = held[0, j, 0]
+    for j in range(k):
+        for t in range(n_beta):
+            mix[j, t] = held[j]
     for layer in range(tempered, n_layer):
         _add_layer(
             layers[layer], k, betas, mixture, p, total, mean, product, mix, turn, entropy, slope, spare
@@ -267,3 +278,27 @@ def stability_entropy(
         for t in range(n_beta):
             slopes[i, t] *= -betas[t]
     return entropies, slopes
+
+
+@kernel(parallel=True)
+def stability_at_one(
+    layers: FloatArray, n_choices: IntArray, first: IntArray, mixture: bool
+) -> FloatArray:
+    """Inferential stability entropy of each prompt's layers as they are, in nats: float64 [n].
+
+    layers, n_choices, first and mixture as for `stability_entropy`, whose beta is 1 here.
+    """
+    n, n_layer, k_max = layers.shape
+    out = np.empty(n)
+    for i in prange(n):
+        shares = np.zeros((3, k_max))
+        scale = 1.0 / (n_layer - first[i])
+        entropy = _sum_layers(layers[i, first[i] :], n_choices[i], mixture, shares[0]) * scale
+        if mixture:
+            for j in range(k_max):
+                shares[0, j] *= scale
+            log_row(shares[0], shares[1], shares[2])
+            for j in range(n_choices[i]):
+                entropy -= shares[0, j] * shares[1, j]
+        out[i] = 0.0 if entropy < 0.0 else entropy
+    return out

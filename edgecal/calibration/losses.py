@@ -65,12 +65,10 @@ class Loss:
             return self.factors / max(self.n_prompts, 1)
         return np.divide(self.factors, sizes, out=np.zeros_like(sizes), where=sizes > 0)
 
-    def evaluate(
-        self, tau: FloatArray, table: tuple[FloatArray, FloatArray] | None = None
-    ) -> tuple[FloatArray, FloatArray]:
+    def evaluate(self, tau: FloatArray, table: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Loss and its slope in ln tau at each tau: two float64 [n_tau].
 
-        `table` (two float32 [m, n_tau]) receives each row's values and slopes.
+        `table` (float32 [m, n_nodes]) receives each row's slopes at the first n_nodes of them.
         """
         from edgecal.calibration.row_kernels import accumulate_rows
 
@@ -87,8 +85,7 @@ class Loss:
             accumulate_rows(losses, self.groups[rows], sums[0])
             accumulate_rows(slopes, self.groups[rows], sums[1])
             if table is not None:
-                table[0][rows] = losses
-                table[1][rows] = slopes
+                table[rows] = slopes[:, : table.shape[1]]
         scales = self.scales[:, None]
         return (scales * sums[0]).sum(axis=0), (scales * sums[1]).sum(axis=0)
 
@@ -162,7 +159,7 @@ def build_loss(
 
     Raises InputError for `vanilla` (it has no loss), for layers or labels that are needed and missing.
     """
-    from edgecal.calibration.kernels import stability_entropy
+    from edgecal.calibration.kernels import stability_at_one
     from edgecal.calibration.row_kernels import softmax_rows
 
     if method.name == "vanilla":
@@ -193,7 +190,7 @@ def build_loss(
     if method.needs_layers and logits.base_layers is not None and logits.chat_layers is not None:
         layers = logits.chat_layers.take(prompts, axis=0)
         base = logits.base_layers.take(prompts, axis=0)
-        stability = stability_entropy(base, n_choices, first, mixture, True, np.ones(1))[0][:, 0]
+        stability = stability_at_one(base, n_choices, first, mixture)
     return Loss(
         prompts=prompts,
         groups=groups[prompts],

@@ -1,10 +1,10 @@
-"""Kernels of the bootstrap: draw prompts with replacement, add up tabulated losses, find the minimum.
+"""Kernels of the bootstrap: draw prompts with replacement, add up tabulated slopes, find the minimum.
 
-A refit never goes back to the logits: each prompt's loss is a row of values and slopes on a grid of ln tau,
-a resample's loss is a sum of rows with whole-number counts, and between nodes it is the cubic that has the
-values and slopes of both ends (Hermite). Draws come from a counter (SplitMix64's output function on
-key + j * constant), so draw j of resample b is a pure function of the seed: no state, no order, no thread
-can change it. Knows nothing of what a loss is made of.
+A refit never goes back to the logits: of each prompt's loss the slope on a grid of ln tau is a row, and a resample's
+slope is a sum of rows with whole-number counts. Between nodes it is the polynomial through six of them, and the
+loss is its integral: a loss's height is not needed to find where it is lowest. Draws come from a counter
+(SplitMix64's output function on key + j * constant), so draw j of resample b is a pure function of the seed: no
+state, no order, no thread can change it. Knows nothing of what a loss is made of.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from numba import prange
 from edgecal.calibration.choice_logits import FloatArray, IntArray
 from edgecal.jit import inner, kernel
 
-__all__ = ["cell_minimum", "draw_counts", "grid_minimum", "resample_minima"]
+__all__ = ["LEAST_NODES", "cell_minimum", "draw_counts", "grid_minimum", "resample_minima", "slope_root"]
+
+LEAST_NODES = 6
 
 _BLOCK = 8  # resamples that share one pass over the rows
+_MAX_STEPS = 60
+_ROOT_WIDTH = 1e-9  # of a cell
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -93,33 +97,107 @@ def cell_minimum(f0: float, f1: float, g0: float, g1: float) -> tuple[float, flo
 
 
 @inner
+def _slope_root(slopes: FloatArray, cell: int, guess: float) -> float:
+    """Where in a cell (0 to 1) the polynomial through the slopes at the six nearest nodes passes from - to +.
+
+    Newton's method from `guess` on divided differences, halving where a step leaves the bracket. `guess` itself if
+    the slopes at the cell's ends do not have these signs.
+    """
+    low, high = 0.0, 1.0
+    if not slopes[cell] < 0.0 < slopes[cell + 1]:
+        return guess
+    start = min(max(cell - 2, 0), slopes.shape[0] - LEAST_NODES)
+    offset = float(cell - start)
+    parts = np.empty(LEAST_NODES)
+    for i in range(LEAST_NODES):
+        parts[i] = slopes[start + i]
+    for order in range(1, LEAST_NODES):
+        for i in range(LEAST_NODES - 1, order - 1, -1):
+            parts[i] = (parts[i] - parts[i - 1]) / order
+    t = guess
+    for _ in range(_MAX_STEPS):
+        value = parts[LEAST_NODES - 1]
+        turn = 0.0
+        for i in range(LEAST_NODES - 2, -1, -1):
+            turn = turn * (offset + t - i) + value
+            value = value * (offset + t - i) + parts[i]
+        if value < 0.0:
+            low = t
+        else:
+            high = t
+        before = t
+        t = t - value / turn if turn > 0.0 else -1.0
+        if not low <= t <= high:
+            t = 0.5 * (low + high)
+        if abs(t - before) < _ROOT_WIDTH:
+            break
+    return t
+
+
+@kernel()
+def slope_root(slopes: FloatArray, cell: int, guess: float) -> float:
+    """As `_slope_root`, for calls from Python."""
+    return _slope_root(slopes, cell, guess)
+
+
+@inner
+def _integrate(slopes: FloatArray, values: FloatArray) -> None:
+    """values[i] = integral of the slopes (per cell) from node 0 to node i, each cell's by the six nearest nodes."""
+    last = slopes.shape[0] - 1
+    values[0] = 0.0
+    for cell in range(last):
+        if 2 <= cell < last - 2:
+            area = (
+                11.0 * (slopes[cell - 2] + slopes[cell + 3])
+                - 93.0 * (slopes[cell - 1] + slopes[cell + 2])
+                + 802.0 * (slopes[cell] + slopes[cell + 1])
+            ) / 1440.0
+        elif cell < 2:  # the cubic through the first or last four
+            area = _end_area(slopes[0], slopes[1], slopes[2], slopes[3], cell)
+        else:
+            area = _end_area(slopes[last], slopes[last - 1], slopes[last - 2], slopes[last - 3], last - 1 - cell)
+        values[cell + 1] = values[cell] + area
+
+
+@inner
+def _end_area(g0: float, g1: float, g2: float, g3: float, cell: int) -> float:
+    """Integral over cell 0 or 1 of the cubic with these values at 0, 1, 2 and 3."""
+    if cell == 0:
+        return (9.0 * g0 + 19.0 * g1 - 5.0 * g2 + g3) / 24.0
+    return (13.0 * (g1 + g2) - g0 - g3) / 24.0
+
+
+@inner
 def _grid_minimum(values: FloatArray, slopes: FloatArray) -> tuple[float, float]:
     last = values.shape[0] - 1
     position = 0.0
     best = values[0]
+    place = -1
     for cell in range(last):
         t, value = _cell_minimum(values[cell], values[cell + 1], slopes[cell], slopes[cell + 1])
         if t >= 0.0 and value < best:
-            position = cell + t
+            position = t
+            place = cell
             best = value
     if values[last] < best:
-        position = float(last)
-        best = values[last]
+        return float(last), values[last]
+    if place >= 0:
+        position = place + _slope_root(slopes, place, position)
     return position, best
 
 
 @kernel()
 def grid_minimum(values: FloatArray, slopes: FloatArray) -> tuple[float, float]:
-    """Lowest point of the piecewise cubic: (position in cells from 0 to n - 1, value); ties to the left.
+    """Lowest point of a function between its nodes: (position in cells from 0 to n - 1, value); ties to the left.
 
-    values, slopes float64 [n], n >= 2, slopes per cell. The ends count; NaN never wins over a number.
+    values, slopes float64 [n], n >= LEAST_NODES, slopes per cell. Which cell is decided by the cubics through values
+    and slopes of both ends, where in it by the slopes at six nodes. The ends count; NaN never wins over a number.
     """
     return _grid_minimum(values, slopes)
 
 
 @kernel(parallel=True)
 def resample_minima(
-    values: FloatArray,
     slopes: FloatArray,
     prompts: IntArray,
     groups: IntArray,
@@ -132,12 +210,12 @@ def resample_minima(
 ) -> None:
     """Refit resamples first, first + 1, ...: positions[r] is the minimum's place in cells, -1 if undefined.
 
-    values, slopes float32 [m, n_nodes]: one row for each prompt behind the loss, slopes per cell.
+    slopes float32 [m, n_nodes]: one row for each prompt behind the loss, slopes in ln tau, of any unit.
     prompts int64 [m]: the row's prompt, 0 to n_prompts - 1. groups int64 [m]: 0 or 1, the row's loss term.
     factors float64 [n_groups]: weight of each term. by_group: a term is a mean over its own examples, else
     both are sums. Undefined: a term for which no example was drawn.
     """
-    m, n_nodes = values.shape
+    m, n_nodes = slopes.shape
     n_groups = factors.shape[0]
     n_resamples = positions.shape[0]
     for block in prange((n_resamples + _BLOCK - 1) // _BLOCK):
@@ -145,33 +223,33 @@ def resample_minima(
         size = min(_BLOCK, n_resamples - begin)
         counts = np.empty((_BLOCK, n_prompts), dtype=np.int32)
         drawn = np.zeros((_BLOCK, n_groups))
-        sums = np.zeros((_BLOCK, n_groups, 2, n_nodes))
+        sums = np.zeros((_BLOCK, n_groups, n_nodes))
+        row = np.empty(n_nodes)
         for r in range(size):
             _draw(n_prompts, seed, first + begin + r, counts[r])
         for i in range(m):
             group = groups[i]
-            row_values = values[i]
-            row_slopes = slopes[i]
+            prompt = prompts[i]
+            for t in range(n_nodes):
+                row[t] = slopes[i, t]
             for r in range(size):
-                count = counts[r, prompts[i]]
+                count = counts[r, prompt]
                 if count > 0:
                     drawn[r, group] += count
                     weight = float(count)
-                    sum_values = sums[r, group, 0]
-                    sum_slopes = sums[r, group, 1]
+                    sum_slopes = sums[r, group]
                     for t in range(n_nodes):
-                        sum_values[t] += weight * row_values[t]
-                    for t in range(n_nodes):
-                        sum_slopes[t] += weight * row_slopes[t]
+                        sum_slopes[t] += weight * row[t]
+        total = np.empty((2, n_nodes))
         for r in range(size):
-            total = np.zeros((2, n_nodes))
             missing = False
+            total[1] = 0.0
             for group in range(n_groups):
                 if drawn[r, group] == 0.0:
                     missing = True
                 else:
                     scale = factors[group] / drawn[r, group] if by_group else factors[group]
                     for t in range(n_nodes):
-                        total[0, t] += scale * sums[r, group, 0, t]
-                        total[1, t] += scale * sums[r, group, 1, t]
+                        total[1, t] += scale * sums[r, group, t]
+            _integrate(total[1], total[0])
             positions[begin + r] = -1.0 if missing else _grid_minimum(total[0], total[1])[0]

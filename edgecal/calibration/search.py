@@ -31,9 +31,9 @@ __all__ = [
 TAU_MIN: Final = 0.05
 TAU_MAX: Final = 50.0
 
-# 128 cells of 5.5 % in tau. A loss is a sum of terms whose shape in ln tau is about one unit wide, so
-# cubic pieces follow it closely.
-GRID_TAU: Final[FloatArray] = np.geomspace(TAU_MIN, TAU_MAX, 129)
+# 64 cells of 11 % in tau. A loss is a sum of terms whose shape in ln tau is about one unit wide, so
+# polynomials between nodes follow it closely.
+GRID_TAU: Final[FloatArray] = np.geomspace(TAU_MIN, TAU_MAX, 65)
 GRID_TAU[[0, -1]] = TAU_MIN, TAU_MAX
 GRID_TAU.setflags(write=False)
 
@@ -43,7 +43,7 @@ _NEAR: Final = 2e-5  # how far a cubic piece may be off, of the range of the los
 _MAX_ROOT_STEPS: Final = 60
 _ROOT_WIDTH: Final = 1e-12  # in ln tau, so relative to tau
 
-_GUESS_WIDTH: Final = 1e-7  # in ln tau: how near to the cubic's minimum the root is looked for first
+_GUESS_WIDTH: Final = 1e-4  # in ln tau: how near to the polynomial's root the loss's own is looked for first
 
 _MAX_NEWTON_STEPS: Final = 100  # halving alone is done after 60
 _LAST_STEP: Final = 1e-8  # relative: Newton's error is about its square
@@ -74,21 +74,22 @@ def find_minimum(objective: Objective, losses: FloatArray, slopes: FloatArray) -
     `losses` and `slopes` are the objective on GRID_TAU. Cells whose cubic piece has a minimum that may be
     the lowest are refined with the objective itself.
     """
-    from edgecal.calibration.resample_kernels import cell_minimum
+    from edgecal.calibration.resample_kernels import cell_minimum, slope_root
 
     step = grid_step(GRID_TAU.size)
     found = []
     for cell in range(GRID_TAU.size - 1):
         t, value = cell_minimum(losses[cell], losses[cell + 1], slopes[cell] * step, slopes[cell + 1] * step)
         if t >= 0.0:
-            found.append((value, cell))
+            found.append((value, cell, t))
     found.sort()
     if found:
         near = min(found[0][0], losses[0], losses[-1]) + _NEAR * float(np.ptp(losses))
         found = [candidate for candidate in found[:_MAX_CANDIDATES] if candidate[0] <= near]
     best = Minimum(TAU_MIN, float(losses[0]), True)
-    for _, cell in sorted(found, key=lambda candidate: candidate[1]):
-        tau = _refine(objective, float(np.log(GRID_TAU[cell])), float(np.log(GRID_TAU[cell + 1])))
+    for _, cell, t in sorted(found, key=lambda candidate: candidate[1]):
+        low, high = np.log(GRID_TAU[cell : cell + 2]).tolist()
+        tau = _refine(objective, low, high, low + step * slope_root(slopes, cell, t))
         loss = float(objective(np.array([tau]))[0][0])
         if loss < best.loss:
             best = Minimum(tau, loss, tau in (TAU_MIN, TAU_MAX))
@@ -128,8 +129,26 @@ def find_valley(objective: ConvexObjective) -> tuple[Minimum, FloatArray]:
     return Minimum(tau, objective(1.0 / tau)[0], tau in (TAU_MIN, TAU_MAX)), losses
 
 
-def _refine(objective: Objective, low: float, high: float) -> float:
-    """tau of the lowest minimum between x = low and x = high."""
+def _refine(objective: Objective, low: float, high: float, guess: float) -> float:
+    """tau of the minimum between x = low and x = high that is near the guess, or else of the lowest there."""
+    root = _root_near(objective, guess)
+    if root is None:
+        root = _root_between(objective, low, high)
+    return float(np.exp(root).clip(TAU_MIN, TAU_MAX))
+
+
+def _root_near(objective: Objective, guess: float) -> float | None:
+    """The x where the parabola through three slopes around the guess passes from - to +; None if they do not."""
+    left, middle, right = objective(np.exp(guess + _GUESS_WIDTH * np.arange(-1.0, 2.0)))[1].tolist()
+    if not left < 0.0 < right:
+        return None
+    linear, square = (right - left) / 2.0, (right + left) / 2.0 - middle
+    below_root = max(linear * linear - 4.0 * square * middle, 0.0)
+    return float(guess - _GUESS_WIDTH * 2.0 * middle / (linear + math.sqrt(below_root)))
+
+
+def _root_between(objective: Objective, low: float, high: float) -> float:
+    """The x of the lowest minimum on a finer grid, and from there to the slope's root."""
     from edgecal.calibration.resample_kernels import grid_minimum
 
     x = np.linspace(low, high, _ZOOM_CELLS + 1)
@@ -137,15 +156,9 @@ def _refine(objective: Objective, low: float, high: float) -> float:
     step = (high - low) / _ZOOM_CELLS
     position = float(grid_minimum(losses, slopes * step)[0])
     cell = min(int(position), _ZOOM_CELLS - 1)
-    root = low + position * step
     if slopes[cell] < 0.0 < slopes[cell + 1]:
-        ends = np.array([max(root - _GUESS_WIDTH, x[cell]), min(root + _GUESS_WIDTH, x[cell + 1])])
-        left, right = objective(np.exp(ends))[1]
-        if left < 0.0 < right:  # straight between them, to about the square of their distance
-            root = (ends[0] * right - ends[1] * left) / (right - left)
-        else:
-            root = _root(objective, x[cell], x[cell + 1], slopes[cell], slopes[cell + 1])
-    return float(np.exp(root).clip(TAU_MIN, TAU_MAX))
+        return _root(objective, x[cell], x[cell + 1], slopes[cell], slopes[cell + 1])
+    return low + position * step
 
 
 def _root(objective: Objective, low: float, high: float, slope_low: float, slope_high: float) -> float:

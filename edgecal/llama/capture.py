@@ -22,7 +22,7 @@ from edgecal.llama.packing import (
     CACHE_STEP,
     OUTPUT_ROWS,
     CapturePlan,
-    PromptStep,
+    EndStep,
     Step,
     plan_capture,
 )
@@ -106,6 +106,7 @@ def plan_for(model: Model, prompts: Sequence[NDArray[np.int32]], settings: Captu
         prompts,
         settings,
         n_ctx_train=model.n_ctx_train,
+        is_wide=model.n_expert > 0,
         sequence_bytes=model.cache_bytes(CACHE_STEP),
         cache_bytes=settle_cache_bytes(),
     )
@@ -181,7 +182,7 @@ class _Slots:
 
 
 def _ends(step: Step) -> tuple[int, ...]:
-    return step.prompts if isinstance(step, PromptStep) else ()
+    return step.prompts if isinstance(step, EndStep) else ()
 
 
 def _chunks(steps: Sequence[Step], bytes_each: int) -> Iterator[list[Step]]:

@@ -120,7 +120,7 @@ def _most_probable(
 ) -> Iterator[tuple[int, int | None]]:
     """After each decode: (tokens in it, the most probable next token, or None within the prompt)."""
     logits = np.full((1, model.n_vocab), np.nan, dtype=np.float32)
-    cuts = decode_cuts(len(prompt), context.n_batch, context.n_ubatch)
+    cuts = decode_cuts(len(prompt), context.n_ubatch)
     for start, stop in pairwise([0, *cuts, len(prompt)]):
         last = stop == len(prompt)
         context.decode(_batch(prompt[start:stop], start, wanted=last), logits, None, None)

@@ -13,8 +13,8 @@ gets never depends on its company, and that rests on three rules, found by measu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,8 @@ __all__ = [
     "ROW_STEP",
     "CapturePlan",
     "ContextPlan",
-    "PromptStep",
+    "EndStep",
+    "LeadStep",
     "SharedStep",
     "Step",
     "cache_size",
@@ -46,6 +47,10 @@ CACHE_STEP = 256
 
 # What a decode that ends prompts costs beside its rows, in rows: its output rows, and its start.
 _DECODE_COST = 6
+
+# Rows of a decode. More make the kernels slower where the rows no longer fit into a core's cache, and let tokens attend
+# to places behind them; fewer than 32 are slower, too (docs/log.md).
+_WIDTH = 96
 
 # Beginnings that are kept in memory, one inside the other.
 _MOST_NESTED = 6
@@ -73,28 +78,50 @@ class SharedStep:
 
 
 @dataclass(frozen=True)
-class PromptStep:
-    """Runs prompts from a state to their ends.
+class LeadStep:
+    """Lets a prompt go on from a state, up to the rows that it ends with.
 
     Attributes
     ----------
-    depth: of the state that they go on from, -1 for none.
-    start: tokens in that state.
-    length: rows of each prompt, filled up behind its last token.
-    prompts: which, by index.
+    depth: of the state, -1 for none.
+    place: among the prompts that end together.
+    prompt: which, by index.
+    start: tokens in the state.
+    stop: tokens before the rows that it ends with; `start` if there is nothing between.
     """
 
     depth: int
+    place: int
+    prompt: int
     start: int
+    stop: int
+
+    @property
+    def n_rows(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class EndStep:
+    """Runs prompts to their ends, each from where its `LeadStep` left it.
+
+    Attributes
+    ----------
+    length: rows of each prompt, filled up behind its last token.
+    prompts: which, by index, in the order of their places.
+    starts: tokens of each before these rows.
+    """
+
     length: int
     prompts: tuple[int, ...]
+    starts: tuple[int, ...]
 
     @property
     def n_rows(self) -> int:
         return self.length * len(self.prompts)
 
 
-Step = SharedStep | PromptStep
+Step = SharedStep | LeadStep | EndStep
 
 
 @dataclass(frozen=True)
@@ -106,12 +133,14 @@ class ContextPlan:
     n_ctx_seq: tokens that each sequence's cache holds.
     n_shared: sequences that keep states.
     n_together: sequences that run prompts to their ends.
-    steps: the decodes; each needs what those before it left.
+    width: rows that a decode may have.
+    steps: what is run; each needs what those before it left.
     """
 
     n_ctx_seq: int
     n_shared: int
     n_together: int
+    width: int
     steps: tuple[Step, ...]
 
     @property
@@ -145,10 +174,11 @@ def plan_capture(
     settings: CaptureSettings,
     *,
     n_ctx_train: int,
+    is_wide: bool = False,
     sequence_bytes: int = 0,
     cache_bytes: int | None = None,
 ) -> CapturePlan:
-    """Every prompt is in exactly one `PromptStep`.
+    """Every prompt is in exactly one `EndStep`.
 
     Parameters
     ----------
@@ -156,6 +186,7 @@ def plan_capture(
     settings: `share` False runs each prompt whole and alone.
     n_ctx_train: tokens that the model can hold; a prompt that cannot be filled up to rows of four within them
         is run whole and alone.
+    is_wide: decodes of as many rows as a micro-batch may have, for models whose weights are each used by few rows.
     sequence_bytes: of a cache for `CACHE_STEP` tokens of one sequence.
     cache_bytes: that all caches of a context may take; None: no limit. Two sequences are always made.
 
@@ -167,12 +198,13 @@ def plan_capture(
     by_size: dict[int, list[int]] = {}
     for index, n_rows in enumerate(rows):
         by_size.setdefault(cache_size(n_rows), []).append(index)
+    width = settings.n_ubatch if is_wide or not settings.share else min(settings.n_ubatch, _WIDTH)
     contexts = []
     for size, members in sorted(by_size.items()):
         n_seq_max = settings.n_seq_max
         if cache_bytes is not None and sequence_bytes > 0:
             n_seq_max = min(n_seq_max, max(2, cache_bytes // (sequence_bytes * (size // CACHE_STEP))))
-        contexts.append(_plan_context(prompts, rows, members, size, n_seq_max, settings))
+        contexts.append(_plan_context(prompts, rows, members, size, n_seq_max, width, settings.share))
     return CapturePlan(tuple(contexts), sum(map(len, prompts)), count_distinct(prompts))
 
 
@@ -184,19 +216,15 @@ def cache_size(length: int) -> int:
     return size
 
 
-def decode_cuts(n_tokens: int, n_batch: int, n_ubatch: int) -> list[int]:
-    """Where the tokens of one long prompt are cut into decodes, ascending; empty when one decode holds them.
+def decode_cuts(n_rows: int, width: int) -> list[int]:
+    """Where many rows of one sequence are cut into decodes of at most `width`, ascending; empty if one holds them.
 
-    Cuts are at multiples of n_ubatch, so that they cut no micro-batch that llama.cpp would not cut. A last
-    micro-batch of fewer than 8 rows is avoided: the last decode then takes over 8 tokens of the one before.
+    The decodes are as few as can be and differ by 4 rows at most, the later ones being the larger; only the last
+    may be no multiple of 4. With a `width` that is a multiple of 4 and at least 16, none has fewer than 8 rows.
     """
-    step = n_ubatch * (n_batch // n_ubatch)
-    cuts = list(range(step, n_tokens, step))
-    rest = n_tokens % n_ubatch
-    if 0 < rest < LEAST_ROWS and n_tokens > n_ubatch > LEAST_ROWS:
-        tail = n_tokens - rest - LEAST_ROWS
-        cuts = [cut for cut in cuts if cut < tail] + [tail]
-    return cuts
+    n_decodes = -(-n_rows // width)
+    n_steps = -(-n_rows // ROW_STEP)
+    return [ROW_STEP * (n_steps * at // n_decodes) for at in range(1, n_decodes)]
 
 
 def _fill(length: int, n_ctx_train: int) -> int:
@@ -214,19 +242,20 @@ def _plan_context(
     members: Sequence[int],
     size: int,
     n_seq_max: int,
-    settings: CaptureSettings,
+    width: int,
+    share: bool,
 ) -> ContextPlan:
-    if settings.share:
+    if share:
         bodies = [prompts[index][: _sharable(len(prompts[index]), rows[index])] for index in members]
         tree = build_tree(bodies, ROW_STEP, LEAST_ROWS)
     else:
         tree = Node(0, 0, sorted(range(len(members)), key=lambda at: (rows[members[at]], members[at])))
     n_nested = min(_MOST_NESTED, n_seq_max // 2)
-    most_together = min(OUTPUT_ROWS, n_seq_max - n_nested) if settings.share else 1
-    steps = tuple(_steps(tree, members, rows, n_nested, most_together, settings.n_ubatch))
+    most_together = min(OUTPUT_ROWS, n_seq_max - n_nested) if share else 1
+    steps = tuple(_steps(tree, members, rows, n_nested, _Endings(most_together, width)))
     n_shared = max((step.depth + 1 for step in steps if isinstance(step, SharedStep)), default=0)
-    n_together = max(len(step.prompts) for step in steps if isinstance(step, PromptStep))
-    return ContextPlan(size, n_shared, n_together, steps)
+    n_together = max(len(step.prompts) for step in steps if isinstance(step, EndStep))
+    return ContextPlan(size, n_shared, n_together, width, steps)
 
 
 def _sharable(length: int, n_rows: int) -> int:
@@ -235,48 +264,72 @@ def _sharable(length: int, n_rows: int) -> int:
 
 
 def _steps(
-    tree: Node,
-    members: Sequence[int],
-    rows: Sequence[int],
-    n_nested: int,
-    most_together: int,
-    n_ubatch: int,
-) -> Iterator[Step]:
+    tree: Node, members: Sequence[int], rows: Sequence[int], n_nested: int, endings: _Endings
+) -> list[Step]:
     waiting: list[tuple[Node, int, int]] = [(tree, -1, 0)]  # node, its depth, tokens in the state above it
     while waiting:
         node, depth, start = waiting.pop()
         if depth >= 0:
-            yield SharedStep(depth, members[node.prompt], start, node.n_tokens)
+            endings.steps.append(SharedStep(depth, members[node.prompt], start, node.n_tokens))
         is_deepest = depth + 1 >= n_nested
         ending = [members[at] for at in (node.all_prompts() if is_deepest else node.prompts)]
-        for group in _groups(ending, rows, node.n_tokens, most_together, n_ubatch):
-            yield PromptStep(depth, node.n_tokens, max(rows[index] for index in group) - node.n_tokens, group)
+        for index in sorted(ending, key=lambda index: rows[index]):  # equals stay in the tree's order
+            endings.add(index, depth, node.n_tokens, rows[index])
         if not is_deepest:
             waiting.extend((child, depth + 1, node.n_tokens) for child in reversed(node.children))
+    endings.flush()
+    return endings.steps
 
 
-def _groups(
-    prompts: Sequence[int], rows: Sequence[int], start: int, most: int, n_ubatch: int
-) -> list[tuple[int, ...]]:
-    """Prompts that end together: neighbours in length, shared out so that the rows and the cost of the decodes
-    together are least. A group fits one micro-batch, or is a single prompt."""
-    order = sorted(prompts, key=lambda index: rows[index])  # equals stay in the tree's order
-    best = [0]  # least cost of the first n prompts
-    size_of_last = [0]
-    for n in range(1, len(order) + 1):
-        length = rows[order[n - 1]] - start
-        most_here = most if _is_filled(rows[order[n - 1]]) else 1
-        costs = []
-        for size in range(1, min(most_here, n) + 1):
-            if size > 1 and (size * length > n_ubatch or not _is_filled(rows[order[n - size]])):
-                break
-            costs.append((best[n - size] + size * length + _DECODE_COST, size))
-        cost, size = min(costs)
-        best.append(cost)
-        size_of_last.append(size)
-    groups: list[tuple[int, ...]] = []
-    n = len(order)
-    while n > 0:
-        groups.append(tuple(order[n - size_of_last[n] : n]))
-        n -= size_of_last[n]
-    return groups[::-1]
+class _Endings:
+    """Puts prompts that end into one decode, whatever they go on from, and collects all steps.
+
+    A long prompt runs alone up to its last rows, as many as those with which others end, so that nothing has to be
+    filled up. A short one ends whole. What a prompt goes on from is taken at once, since the state will not stay.
+    """
+
+    def __init__(self, most: int, width: int) -> None:
+        self.steps: list[Step] = []
+        self._most, self._width = most, width
+        self._end = max(LEAST_ROWS, width // 4 // ROW_STEP * ROW_STEP)  # rows that a long prompt ends with
+        self._short = max(width // 2 - ROW_STEP, self._end + LEAST_ROWS - ROW_STEP)  # rows of the longest short one
+        self._waiting: list[tuple[int, int]] = []  # of each prompt: its step, its rows
+
+    def add(self, prompt: int, depth: int, start: int, stop: int) -> None:
+        if self._waiting and self._length([*self._waiting, (0, stop - start)]) == 0:
+            self.flush()
+        self._waiting.append((len(self.steps), stop - start))
+        self.steps.append(LeadStep(depth, len(self._waiting) - 1, prompt, start, stop))
+
+    def flush(self) -> None:
+        """Ends the prompts that wait."""
+        if not self._waiting:
+            return
+        length = self._length(self._waiting)
+        leads = []
+        for at, _ in self._waiting:
+            step = self.steps[at]
+            assert isinstance(step, LeadStep)
+            step = replace(step, stop=max(step.start, step.stop - length))
+            self.steps[at] = step
+            leads.append(step)
+        self.steps.append(
+            EndStep(length, tuple(lead.prompt for lead in leads), tuple(lead.stop for lead in leads))
+        )
+        self._waiting = []
+
+    def _length(self, waiting: Sequence[tuple[int, int]]) -> int:
+        """Rows with which each of these prompts can end, 0 if they had better not end together."""
+        rows = [n_rows for _, n_rows in waiting]
+        if len(rows) == 1:
+            return rows[0]
+        short = [n_rows for n_rows in rows if n_rows <= self._short]
+        length = max(short, default=self._end)
+        fits = (
+            len(rows) <= self._most
+            and all(map(_is_filled, rows))
+            and length * len(rows) <= self._width
+            and all(n_rows <= self._short or n_rows >= length + self._end for n_rows in rows)
+            and sum(length - n_rows for n_rows in short) <= (len(rows) - 1) * _DECODE_COST
+        )
+        return length if fits else 0

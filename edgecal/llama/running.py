@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.llama.context import Context, TokenBatch
-from edgecal.llama.packing import OUTPUT_ROWS, ContextPlan, PromptStep, SharedStep, Step, decode_cuts
+from edgecal.llama.packing import (
+    OUTPUT_ROWS,
+    ContextPlan,
+    EndStep,
+    LeadStep,
+    SharedStep,
+    Step,
+    decode_cuts,
+)
 
 __all__ = ["StepRunner"]
 
@@ -39,41 +47,41 @@ class StepRunner:
 
         `slot_of` has the slot of the results for each prompt that the step ends.
         """
-        if isinstance(step, SharedStep):
-            self._keep(step)
-            batch = _row_batch(self._prompts[step.prompt][step.start : step.stop], step.start, step.depth)
-        else:
-            self._go_on(step)
+        if isinstance(step, EndStep):
             batch = self._ending_batch(step, slot_of)
-        n_tokens = len(batch.tokens)
-        cuts = decode_cuts(n_tokens, self._context.n_batch, self._context.n_ubatch)
-        for start, stop in pairwise([0, *cuts, n_tokens]):
-            yield _part(batch, start, stop)
+        else:
+            sequence = self._keep(step) if isinstance(step, SharedStep) else self._go_on(step)
+            batch = _row_batch(self._prompts[step.prompt][step.start : step.stop], step.start, sequence)
+        n_rows = len(batch.tokens)
+        for start, stop in pairwise([0, *decode_cuts(n_rows, self._plan.width), n_rows]):
+            if start < stop:
+                yield _part(batch, start, stop)
 
-    def _keep(self, step: SharedStep) -> None:
+    def _keep(self, step: SharedStep) -> int:
         if step.depth == 0:
             self._context.empty(0)
         else:
             self._context.fork(step.depth - 1, step.depth)
         self._n_states += 1
         self._states[step.depth] = self._n_states
+        return step.depth
 
-    def _go_on(self, step: PromptStep) -> None:
+    def _go_on(self, step: LeadStep) -> int:
         state = 0 if step.depth < 0 else self._states[step.depth]
-        for place in range(len(step.prompts)):
-            sequence = self._plan.n_shared + place
-            if step.depth < 0:
-                self._context.empty(sequence)
-            elif self._begins_with[place] != state or not self._context.rewind(sequence, step.start):
-                self._context.fork(step.depth, sequence)
-            self._begins_with[place] = state
+        sequence = self._plan.n_shared + step.place
+        if step.depth < 0:
+            self._context.empty(sequence)
+        elif self._begins_with[step.place] != state or not self._context.rewind(sequence, step.start):
+            self._context.fork(step.depth, sequence)
+        self._begins_with[step.place] = state
+        return sequence
 
-    def _ending_batch(self, step: PromptStep, slot_of: dict[int, int]) -> TokenBatch:
+    def _ending_batch(self, step: EndStep, slot_of: dict[int, int]) -> TokenBatch:
         parts = []
-        for place, index in enumerate(step.prompts):
-            rest = self._prompts[index][step.start :]
+        for place, (index, start) in enumerate(zip(step.prompts, step.starts, strict=True)):
+            rest = self._prompts[index][start:]
             filled = np.concatenate([rest, np.full(step.length - len(rest), rest[-1], dtype=np.int32)])
-            part = _row_batch(filled, step.start, self._plan.n_shared + place)
+            part = _row_batch(filled, start, self._plan.n_shared + place)
             part.wanted[len(rest) - 1] = slot_of[index]
             parts.append(part)
         batch = TokenBatch(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))

@@ -71,8 +71,8 @@ def test_draws_look_like_draws():
 
 
 def table_of(loss):
-    table = np.empty((2, loss.n_used, GRID_TAU.size), dtype=np.float32)
-    loss.evaluate(GRID_TAU, (table[0], table[1]))
+    table = np.empty((loss.n_used, GRID_TAU.size), dtype=np.float32)
+    loss.evaluate(GRID_TAU, table)
     return table
 
 
@@ -82,7 +82,7 @@ def test_refits_are_within_1e_4_of_exact_fits(method, k):
     data = make_choice_logits(160, 5, k, seed=11, noise=1.0)
     loss = build_loss(data, method)
     table = table_of(loss)
-    refits = refit_resamples(loss, table[0], table[1], n_resamples=6, seed=3)
+    refits = refit_resamples(loss, table, n_resamples=6, seed=3)
     exact = []
     for resample in range(6):
         members = np.repeat(np.arange(data.n_prompts), draw_counts(data.n_prompts, np.uint64(3), resample))
@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
 def test_the_first_resamples_do_not_depend_on_how_many_follow():
     loss = build_loss(make_choice_logits(100, 3, 3, seed=1), Method("daca"))
     table = table_of(loss)
-    few, many = (refit_resamples(loss, table[0], table[1], n_resamples=n, seed=9).taus for n in (5, 41))
+    few, many = (refit_resamples(loss, table, n_resamples=n, seed=9).taus for n in (5, 41))
     np.testing.assert_array_equal(few, many[:5])
 
 
@@ -139,7 +139,7 @@ def test_a_resample_without_a_term_counts_as_at_the_bound():
     other = np.flatnonzero(~data.agreement)
     loss = build_loss(data.take([*agree[:40], other[0]]), Method(combine="sum"))
     table = table_of(loss)
-    refits = refit_resamples(loss, table[0], table[1], n_resamples=400, seed=0)
+    refits = refit_resamples(loss, table, n_resamples=400, seed=0)
     missing = np.mean([draw_counts(41, np.uint64(0), r)[40] == 0 for r in range(400)])
     assert missing == pytest.approx(np.exp(-1), abs=0.1)
     assert refits.taus.size == round((1 - missing) * 400)

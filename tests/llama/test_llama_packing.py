@@ -15,8 +15,9 @@ from edgecal.llama.packing import (
     LEAST_ROWS,
     ROW_STEP,
     CapturePlan,
-    PromptStep,
+    EndStep,
     SharedStep,
+    Step,
     cache_size,
     decode_cuts,
     plan_capture,
@@ -45,32 +46,40 @@ def replay(plan: CapturePlan, prompts: Sequence[Tokens], settings: CaptureSettin
     for context in plan.contexts:
         assert context.n_seq_max <= settings.n_seq_max
         kept: dict[int, tuple[int, ...]] = {-1: ()}
+        going_on: dict[int, tuple[int, tuple[int, ...]]] = {}
         for step in context.steps:
+            if isinstance(step, EndStep):
+                said.extend(step.prompts)
+                assert 1 <= len(step.prompts) <= context.n_together
+                assert len(going_on) == len(step.prompts)
+                for place, (index, start) in enumerate(zip(step.prompts, step.starts, strict=True)):
+                    own = prompts[index]
+                    assert going_on.pop(place) == (index, tuple(own[:start].tolist()))
+                    assert start < len(own) <= start + step.length <= min(context.n_ctx_seq, n_ctx_train)
+                    assert context.n_ctx_seq == cache_size(max(len(own), LEAST_ROWS))
+                is_filled = step.length % ROW_STEP == 0 and step.length >= LEAST_ROWS
+                if len(step.prompts) > 1:
+                    assert is_filled and step.n_rows <= context.width
+                if not is_filled:  # whole and alone: the model has no room for more
+                    assert len(step.prompts) == 1 and step.starts == (0,)
+                    assert max(LEAST_ROWS, -(-step.length // ROW_STEP) * ROW_STEP) > n_ctx_train
+                continue
             state = kept[step.depth - 1 if isinstance(step, SharedStep) else step.depth]
+            own = prompts[step.prompt]
             assert len(state) == step.start and step.start % ROW_STEP == 0
+            assert tuple(own[: step.start].tolist()) == state and step.stop < len(own)
+            assert step.n_rows % ROW_STEP == 0
             if isinstance(step, SharedStep):
                 assert 0 <= step.depth < context.n_shared
-                own = prompts[step.prompt]
-                assert tuple(own[: step.start].tolist()) == state and step.stop < len(own)
                 kept[step.depth] = tuple(own[: step.stop].tolist())
                 # What was kept deeper goes on from a state that is gone.
                 kept = {depth: tokens for depth, tokens in kept.items() if depth <= step.depth}
-                assert step.n_rows % ROW_STEP == 0 and step.n_rows >= LEAST_ROWS
-                continue
-            said.extend(step.prompts)
-            assert 1 <= len(step.prompts) <= context.n_together
-            assert step.start + step.length <= min(context.n_ctx_seq, n_ctx_train)
-            for index in step.prompts:
-                own = prompts[index]
-                assert tuple(own[: step.start].tolist()) == state
-                assert step.start < len(own) <= step.start + step.length
-                assert context.n_ctx_seq == cache_size(max(len(own), LEAST_ROWS))
-            is_filled = step.length % ROW_STEP == 0 and step.length >= LEAST_ROWS
-            if is_filled:
-                assert len(step.prompts) == 1 or step.n_rows <= settings.n_ubatch
-            else:  # whole and alone: the model has no room for more
-                assert len(step.prompts) == 1 and step.start == 0
-                assert max(LEAST_ROWS, -(-step.length // ROW_STEP) * ROW_STEP) > n_ctx_train
+                assert step.n_rows >= LEAST_ROWS
+            else:
+                assert step.place not in going_on and 0 <= step.place < context.n_together
+                going_on[step.place] = (step.prompt, tuple(own[: step.stop].tolist()))
+                assert step.n_rows >= LEAST_ROWS or step.n_rows == 0
+        assert not going_on
     assert sorted(said) == list(range(len(prompts)))
     assert plan.n_tokens == sum(map(len, prompts))
     assert plan.n_rows == sum(step.n_rows for context in plan.contexts for step in context.steps)
@@ -85,13 +94,21 @@ def test_every_prompt_sees_its_own_tokens(seed: int) -> None:
     n_seq_max = int(rng.choice([2, 3, 4, 7, 12, 14, 40]))
     settings = CaptureSettings(n_ubatch=n_ubatch, n_seq_max=n_seq_max, share=bool(rng.random() < 0.8))
     limit = None if rng.random() < 0.5 else int(rng.integers(1, 100_000))
-    plan = plan_capture(prompts, settings, n_ctx_train=longest, sequence_bytes=1000, cache_bytes=limit)
+    plan = plan_capture(
+        prompts,
+        settings,
+        n_ctx_train=longest,
+        is_wide=bool(rng.random() < 0.3),
+        sequence_bytes=1000,
+        cache_bytes=limit,
+    )
     replay(plan, prompts, settings, longest)
     for context in plan.contexts:
         taken = context.n_seq_max * 1000 * context.n_ctx_seq // CACHE_STEP
         assert limit is None or taken <= limit or context.n_seq_max <= 2
     if not settings.share:
-        assert all(isinstance(s, PromptStep) and len(s.prompts) == 1 for c in plan.contexts for s in c.steps)
+        steps = [step for context in plan.contexts for step in context.steps]
+        assert all(step.n_rows == 0 or (isinstance(step, EndStep) and len(step.prompts) == 1) for step in steps)
         assert all(context.n_seq_max == 1 for context in plan.contexts)
 
 
@@ -155,9 +172,14 @@ def test_what_is_run_does_not_depend_on_the_order_given() -> None:
     assert (one.n_rows, one.n_distinct) == (two.n_rows, two.n_distinct)
     for a, b in zip(one.contexts, two.contexts, strict=True):
         assert (a.n_ctx_seq, a.n_shared, a.n_together) == (b.n_ctx_seq, b.n_shared, b.n_together)
-        assert [(type(s), s.depth, s.start, s.n_rows) for s in a.steps] == [
-            (type(s), s.depth, s.start, s.n_rows) for s in b.steps
-        ]
+        assert list(map(shape, a.steps)) == list(map(shape, b.steps))
+
+
+def shape(step: Step) -> tuple[object, ...]:
+    """All of a step but which of equal prompts it runs."""
+    if isinstance(step, EndStep):
+        return type(step), step.length, step.starts
+    return type(step), step.depth, step.start, step.stop
 
 
 def test_thousands_of_prompts_inside_each_other() -> None:
@@ -175,7 +197,7 @@ def test_a_cache_depends_on_its_own_prompt_only() -> None:
         index: context.n_ctx_seq
         for context in plan.contexts
         for step in context.steps
-        if isinstance(step, PromptStep)
+        if isinstance(step, EndStep)
         for index in step.prompts
     }
     assert sizes == {0: 256, 1: 256, 2: 512, 3: 512, 4: 1024, 5: 4096}
@@ -186,17 +208,43 @@ def test_nothing_to_run() -> None:
     assert (plan.contexts, plan.n_tokens, plan.n_distinct, plan.n_rows) == ((), 0, 0, 0)
 
 
-@pytest.mark.parametrize("n_ubatch", [16, 20, 36, 64])
-@pytest.mark.parametrize("n_batch", [64, 100, 128])
-def test_cuts(n_ubatch: int, n_batch: int) -> None:
-    for n_tokens in range(1, 300):
-        edges = [0, *decode_cuts(n_tokens, n_batch, n_ubatch), n_tokens]
-        assert all(0 < b - a <= n_batch for a, b in itertools.pairwise(edges))
-        assert all(edge % n_ubatch == 0 for edge in edges[1:-2])
+def test_long_prompts_end_together_whatever_they_go_on_from() -> None:
+    """Four to a decode, nothing filled up but to the next four rows."""
+    rng = np.random.default_rng(4)
+    prompts = [
+        np.concatenate([stem, rng.integers(0, 999, n)]).astype(np.int32)
+        for stem in rng.integers(0, 999, (4, 100))
+        for n in (45, 63, 90)
+    ]
+    plan = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048)
+    replay(plan, prompts, CaptureSettings(), 2048)
+    (context,) = plan.contexts
+    ends = [step for step in context.steps if isinstance(step, EndStep)]
+    assert [len(step.prompts) for step in ends] == [4, 4, 4]
+    assert plan.n_rows <= plan.n_distinct + ROW_STEP * len(prompts)
+
+
+def test_models_with_experts_get_wide_decodes() -> None:
+    prompts = [np.asarray(prompt, dtype=np.int32) for prompt in plain(np.random.default_rng(5), 40)]
+
+    def n_decodes(is_wide: bool) -> int:
+        (context,) = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, is_wide=is_wide).contexts
+        replay(plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, is_wide=is_wide), prompts, CaptureSettings(), 2048)
+        return sum(1 + len(decode_cuts(step.n_rows, context.width)) for step in context.steps if step.n_rows)
+
+    assert n_decodes(True) < 0.5 * n_decodes(False)
+
+
+@pytest.mark.parametrize("width", [16, 20, 36, 96, 512])
+def test_cuts(width: int) -> None:
+    assert decode_cuts(0, width) == []
+    for n_rows in range(1, 1200):
+        edges = [0, *decode_cuts(n_rows, width), n_rows]
+        sizes = [b - a for a, b in itertools.pairwise(edges)]
+        assert max(sizes) <= width and len(sizes) == -(-n_rows // width)
+        assert min(sizes) >= LEAST_ROWS or len(sizes) == 1
+        assert max(sizes) - min(sizes) < 2 * ROW_STEP
         assert all(edge % ROW_STEP == 0 for edge in edges[:-1])
-        if n_tokens >= LEAST_ROWS:
-            sizes = [b - a for a, b in itertools.pairwise(edges)]
-            assert all(size % n_ubatch == 0 or size % n_ubatch >= LEAST_ROWS for size in sizes)
 
 
 def test_settings_are_checked_and_described() -> None:

@@ -106,7 +106,7 @@ def make_changes(n_threads: int) -> list[Change]:
     """Everything that is tried, without other libraries."""
     counts = sorted({1, 2, os.cpu_count() or 1} - {n_threads})
     return [
-        *(Change(f"n_ubatch {n}", {"n_ubatch": n}) for n in (128, 256, 1024, 2048)),
+        *(Change(f"_WIDTH {n}", constants={"packing._WIDTH": n}) for n in (32, 48, 64, 128, 192, 512)),
         *(Change(f"n_threads {n}", {"n_threads": n}) for n in counts),
         Change("flash_attn", _FLASH),
         Change("kv_unified", _UNIFIED),
@@ -123,7 +123,7 @@ def make_changes(n_threads: int) -> list[Change]:
         Change("OMP_WAIT_POLICY active", environment={"OMP_WAIT_POLICY": "active"}),
         *(
             Change(f"GOMP_SPINCOUNT {n}", environment={"GOMP_SPINCOUNT": str(n)})
-            for n in (1_000, 10_000, 100_000)
+            for n in (1_000, 10_000, 1_000_000)
         ),
         Change("GGML_CPU_TILED_MM_FORCE 1", environment={"GGML_CPU_TILED_MM_FORCE": "1"}),
     ]

@@ -18,7 +18,7 @@ from edgecal.architectures import PLAIN_STREAM, ResidualStream
 from edgecal.errors import ModelError
 from edgecal.llama.hook import HiddenCapture, PlannedRow
 from edgecal.llama.library import clear_log, ggml_addresses, last_error_lines, load_library
-from edgecal.llama.microbatch import Memory, MicroBatch, split, split_rule
+from edgecal.llama.microbatch import MicroBatch, split, split_rule
 from edgecal.llama.model import Model
 from edgecal.llama.settings import MAX_SEQUENCES, CaptureSettings
 
@@ -145,7 +145,7 @@ class Context:
     def rewind(self, sequence: int, n_tokens: int) -> bool:
         """Forgets what is behind the first tokens of a sequence. False, with nothing done, for a model whose state
         cannot go back."""
-        if self._model.memory not in (Memory.ATTENTION, Memory.SLIDING):
+        if not self._model.can_rewind:
             return False
         return bool(self._library.llama_memory_seq_rm(self._memory, sequence, n_tokens, -1))
 

@@ -118,6 +118,11 @@ class Model:
         self.n_expert = self._number("expert_count", 0)
         self.memory = self._memory(library)
 
+    @property
+    def can_rewind(self) -> bool:
+        """Whether it can forget the last tokens of a sequence; a state of fixed size cannot go back."""
+        return self.memory in (Memory.ATTENTION, Memory.SLIDING)
+
     def _memory(self, library: Any) -> Memory:
         if self.architecture in _OWN_RULES:
             return Memory.OTHER

@@ -64,7 +64,7 @@ class SharedStep:
     ----------
     depth: where the state is kept; the state at depth - 1, if there is one, comes before these tokens.
     prompt: a prompt that holds the tokens.
-    start, stop: which of its tokens.
+    start, stop: which of its tokens. Rows that are filled up behind them are forgotten before the state is used.
     """
 
     depth: int
@@ -74,7 +74,7 @@ class SharedStep:
 
     @property
     def n_rows(self) -> int:
-        return self.stop - self.start
+        return _filled(self.stop - self.start)
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,7 @@ def plan_capture(
     settings: CaptureSettings,
     *,
     n_ctx_train: int,
+    can_rewind: bool = False,
     is_wide: bool = False,
     sequence_bytes: int = 0,
     cache_bytes: int | None = None,
@@ -186,6 +187,8 @@ def plan_capture(
     settings: `share` False runs each prompt whole and alone.
     n_ctx_train: tokens that the model can hold; a prompt that cannot be filled up to rows of four within them
         is run whole and alone.
+    can_rewind: the model can forget the last tokens of a sequence, so that what prompts share may end at any token;
+        else it ends at every fourth.
     is_wide: decodes of as many rows as a micro-batch may have, for models whose weights are each used by few rows.
     sequence_bytes: of a cache for `CACHE_STEP` tokens of one sequence.
     cache_bytes: that all caches of a context may take; None: no limit. Two sequences are always made.
@@ -194,17 +197,17 @@ def plan_capture(
     -------
     Contexts from small caches to large.
     """
-    rows = [_fill(len(prompt), n_ctx_train) for prompt in prompts]
-    by_size: dict[int, list[int]] = {}
-    for index, n_rows in enumerate(rows):
-        by_size.setdefault(cache_size(n_rows), []).append(index)
     width = settings.n_ubatch if is_wide or not settings.share else min(settings.n_ubatch, _WIDTH)
+    filling = _Filling(n_ctx_train, can_rewind)
+    by_size: dict[int, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        by_size.setdefault(cache_size(filling.most_cells(len(prompt))), []).append(index)
     contexts = []
     for size, members in sorted(by_size.items()):
         n_seq_max = settings.n_seq_max
         if cache_bytes is not None and sequence_bytes > 0:
             n_seq_max = min(n_seq_max, max(2, cache_bytes // (sequence_bytes * (size // CACHE_STEP))))
-        contexts.append(_plan_context(prompts, rows, members, size, n_seq_max, width, settings.share))
+        contexts.append(_plan_context(prompts, members, size, n_seq_max, width, settings.share, filling))
     return CapturePlan(tuple(contexts), sum(map(len, prompts)), count_distinct(prompts))
 
 
@@ -227,9 +230,37 @@ def decode_cuts(n_rows: int, width: int) -> list[int]:
     return [ROW_STEP * (n_steps * at // n_decodes) for at in range(1, n_decodes)]
 
 
-def _fill(length: int, n_ctx_train: int) -> int:
-    filled = max(LEAST_ROWS, -(-length // ROW_STEP) * ROW_STEP)
-    return filled if filled <= n_ctx_train else length
+@dataclass(frozen=True)
+class _Filling:
+    """How many rows a prompt takes behind what it shares, and how much it may share."""
+
+    n_ctx_train: int
+    can_rewind: bool
+
+    def rows(self, length: int, start: int) -> int:
+        """Of a prompt of some length behind its first `start` tokens; unfilled where the model has no room."""
+        filled = _filled(length - start)
+        return filled if start + filled <= self.n_ctx_train else length - start
+
+    def sharable(self, length: int) -> int:
+        """Tokens that a prompt may share at most: its last rows are always run for it alone."""
+        if self.can_rewind:
+            return max(0, length - LEAST_ROWS + ROW_STEP - 1) if self._has_room(length) else 0
+        n_rows = self.rows(length, 0)
+        return min(n_rows - LEAST_ROWS, (length - 1) // ROW_STEP * ROW_STEP) if _is_filled(n_rows) else 0
+
+    def most_cells(self, length: int) -> int:
+        """Tokens that a prompt's sequence may come to hold, whatever it shares."""
+        if self.can_rewind and self._has_room(length):
+            return length + ROW_STEP - 1
+        return self.rows(length, 0)
+
+    def _has_room(self, length: int) -> bool:
+        return length + ROW_STEP - 1 <= self.n_ctx_train
+
+
+def _filled(n_rows: int) -> int:
+    return max(LEAST_ROWS, -(-n_rows // ROW_STEP) * ROW_STEP)
 
 
 def _is_filled(n_rows: int) -> bool:
@@ -238,47 +269,54 @@ def _is_filled(n_rows: int) -> bool:
 
 def _plan_context(
     prompts: Sequence[NDArray[np.int32]],
-    rows: Sequence[int],
     members: Sequence[int],
     size: int,
     n_seq_max: int,
     width: int,
     share: bool,
+    filling: _Filling,
 ) -> ContextPlan:
     if share:
-        bodies = [prompts[index][: _sharable(len(prompts[index]), rows[index])] for index in members]
-        tree = build_tree(bodies, ROW_STEP, LEAST_ROWS)
+        bodies = [prompts[index][: filling.sharable(len(prompts[index]))] for index in members]
+        tree = build_tree(bodies, 1 if filling.can_rewind else ROW_STEP, LEAST_ROWS)
     else:
-        tree = Node(0, 0, sorted(range(len(members)), key=lambda at: (rows[members[at]], members[at])))
+        tree = Node(0, 0, list(range(len(members))))
     n_nested = min(_MOST_NESTED, n_seq_max // 2)
     most_together = min(OUTPUT_ROWS, n_seq_max - n_nested) if share else 1
-    steps = tuple(_steps(tree, members, rows, n_nested, _Endings(most_together, width)))
+    endings = _Endings(most_together, width, min(size, filling.n_ctx_train))
+    _add_steps(tree, [(index, len(prompts[index])) for index in members], n_nested, filling, endings)
+    steps = tuple(endings.steps)
     n_shared = max((step.depth + 1 for step in steps if isinstance(step, SharedStep)), default=0)
     n_together = max(len(step.prompts) for step in steps if isinstance(step, EndStep))
     return ContextPlan(size, n_shared, n_together, width, steps)
 
 
-def _sharable(length: int, n_rows: int) -> int:
-    """Tokens that a prompt may share: its own last rows are always run for it alone."""
-    return min(n_rows - LEAST_ROWS, (length - 1) // ROW_STEP * ROW_STEP) if _is_filled(n_rows) else 0
-
-
-def _steps(
-    tree: Node, members: Sequence[int], rows: Sequence[int], n_nested: int, endings: _Endings
-) -> list[Step]:
+def _add_steps(
+    tree: Node, members: Sequence[tuple[int, int]], n_nested: int, filling: _Filling, endings: _Endings
+) -> None:
+    """Walks the tree. `members` are the prompts that it is made of: index and length."""
     waiting: list[tuple[Node, int, int]] = [(tree, -1, 0)]  # node, its depth, tokens in the state above it
     while waiting:
-        node, depth, start = waiting.pop()
+        node, depth, above = waiting.pop()
+        start = node.n_tokens
         if depth >= 0:
-            endings.steps.append(SharedStep(depth, members[node.prompt], start, node.n_tokens))
+            endings.steps.append(SharedStep(depth, members[node.prompt][0], above, start))
         is_deepest = depth + 1 >= n_nested
         ending = [members[at] for at in (node.all_prompts() if is_deepest else node.prompts)]
-        for index in sorted(ending, key=lambda index: rows[index]):  # equals stay in the tree's order
-            endings.add(index, depth, node.n_tokens, rows[index])
+        for index, length in sorted(ending, key=lambda member: member[1]):  # equals stay in the tree's order
+            endings.add(index, depth, start, filling.rows(length, start))
         if not is_deepest:
-            waiting.extend((child, depth + 1, node.n_tokens) for child in reversed(node.children))
+            waiting.extend((child, depth + 1, start) for child in reversed(node.children))
     endings.flush()
-    return endings.steps
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """A prompt that waits to be ended: where its step stands, its rows, and how many it has room for."""
+
+    at: int
+    n_rows: int
+    room: int
 
 
 class _Endings:
@@ -288,18 +326,22 @@ class _Endings:
     filled up. A short one ends whole. What a prompt goes on from is taken at once, since the state will not stay.
     """
 
-    def __init__(self, most: int, width: int) -> None:
+    def __init__(self, most: int, width: int, n_cells: int) -> None:
+        """`most` prompts in a decode of at most `width` rows; a sequence holds at most `n_cells` tokens."""
         self.steps: list[Step] = []
-        self._most, self._width = most, width
+        self._most, self._width, self._n_cells = most, width, n_cells
         self._end = max(LEAST_ROWS, width // 4 // ROW_STEP * ROW_STEP)  # rows that a long prompt ends with
         self._short = max(width // 2 - ROW_STEP, self._end + LEAST_ROWS - ROW_STEP)  # rows of the longest short one
-        self._waiting: list[tuple[int, int]] = []  # of each prompt: its step, its rows
+        self._waiting: list[_Ending] = []
 
-    def add(self, prompt: int, depth: int, start: int, stop: int) -> None:
-        if self._waiting and self._length([*self._waiting, (0, stop - start)]) == 0:
+    def add(self, prompt: int, depth: int, start: int, n_rows: int) -> None:
+        """A prompt goes on from the state that is kept at `depth` now; it has `n_rows` behind that."""
+        ending = _Ending(len(self.steps), n_rows, self._n_cells - start)
+        if self._waiting and self._length([*self._waiting, ending]) == 0:
             self.flush()
-        self._waiting.append((len(self.steps), stop - start))
-        self.steps.append(LeadStep(depth, len(self._waiting) - 1, prompt, start, stop))
+            ending = replace(ending, at=len(self.steps))
+        self.steps.append(LeadStep(depth, len(self._waiting), prompt, start, start))
+        self._waiting.append(ending)
 
     def flush(self) -> None:
         """Ends the prompts that wait."""
@@ -307,29 +349,29 @@ class _Endings:
             return
         length = self._length(self._waiting)
         leads = []
-        for at, _ in self._waiting:
-            step = self.steps[at]
-            assert isinstance(step, LeadStep)
-            step = replace(step, stop=max(step.start, step.stop - length))
-            self.steps[at] = step
-            leads.append(step)
+        for ending in self._waiting:
+            lead = self.steps[ending.at]
+            assert isinstance(lead, LeadStep)
+            lead = replace(lead, stop=lead.start + max(0, ending.n_rows - length))
+            self.steps[ending.at] = lead
+            leads.append(lead)
         self.steps.append(
             EndStep(length, tuple(lead.prompt for lead in leads), tuple(lead.stop for lead in leads))
         )
         self._waiting = []
 
-    def _length(self, waiting: Sequence[tuple[int, int]]) -> int:
+    def _length(self, endings: Sequence[_Ending]) -> int:
         """Rows with which each of these prompts can end, 0 if they had better not end together."""
-        rows = [n_rows for _, n_rows in waiting]
-        if len(rows) == 1:
-            return rows[0]
-        short = [n_rows for n_rows in rows if n_rows <= self._short]
-        length = max(short, default=self._end)
+        if len(endings) == 1:
+            return endings[0].n_rows
+        short = [ending for ending in endings if ending.n_rows <= self._short]
+        length = max((ending.n_rows for ending in short), default=self._end)
         fits = (
-            len(rows) <= self._most
-            and all(map(_is_filled, rows))
-            and length * len(rows) <= self._width
-            and all(n_rows <= self._short or n_rows >= length + self._end for n_rows in rows)
-            and sum(length - n_rows for n_rows in short) <= (len(rows) - 1) * _DECODE_COST
+            len(endings) <= self._most
+            and length * len(endings) <= self._width
+            and all(_is_filled(ending.n_rows) for ending in endings)
+            and all(ending.n_rows >= length + self._end for ending in endings if ending.n_rows > self._short)
+            and all(length <= ending.room for ending in short)
+            and sum(length - ending.n_rows for ending in short) <= (len(endings) - 1) * _DECODE_COST
         )
         return length if fits else 0

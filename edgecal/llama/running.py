@@ -51,11 +51,14 @@ class StepRunner:
             batch = self._ending_batch(step, slot_of)
         else:
             sequence = self._keep(step) if isinstance(step, SharedStep) else self._go_on(step)
-            batch = _row_batch(self._prompts[step.prompt][step.start : step.stop], step.start, sequence)
+            tokens = _filled_up(self._prompts[step.prompt][step.start : step.stop], step.n_rows)
+            batch = _row_batch(tokens, step.start, sequence)
         n_rows = len(batch.tokens)
         for start, stop in pairwise([0, *decode_cuts(n_rows, self._plan.width), n_rows]):
             if start < stop:
                 yield _part(batch, start, stop)
+        if isinstance(step, SharedStep) and n_rows > step.stop - step.start:
+            self._context.rewind(step.depth, step.stop)
 
     def _keep(self, step: SharedStep) -> int:
         if step.depth == 0:
@@ -80,8 +83,7 @@ class StepRunner:
         parts = []
         for place, (index, start) in enumerate(zip(step.prompts, step.starts, strict=True)):
             rest = self._prompts[index][start:]
-            filled = np.concatenate([rest, np.full(step.length - len(rest), rest[-1], dtype=np.int32)])
-            part = _row_batch(filled, start, self._plan.n_shared + place)
+            part = _row_batch(_filled_up(rest, step.length), start, self._plan.n_shared + place)
             part.wanted[len(rest) - 1] = slot_of[index]
             parts.append(part)
         batch = TokenBatch(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
@@ -90,6 +92,11 @@ class StepRunner:
         missing = max(0, OUTPUT_ROWS - len(step.prompts))
         batch.outputs[np.flatnonzero(~batch.outputs)[::-1][:missing]] = True
         return batch
+
+
+def _filled_up(tokens: NDArray[np.int32], n_rows: int) -> NDArray[np.int32]:
+    """The tokens, the last of them again and again behind them."""
+    return np.concatenate([tokens, np.repeat(tokens[-1:], n_rows - len(tokens))])
 
 
 def _columns(batch: TokenBatch) -> tuple[NDArray[np.generic], ...]:

@@ -128,6 +128,10 @@ def test_stability_entropy(n, n_layer, low, high, mixture, all_layers, spread):
         np.testing.assert_allclose(entropy[i], twin, rtol=1e-12, atol=1e-14)
         assert np.all(entropy[i] >= 0)
         assert np.all(entropy[i] <= np.log(k) + 1e-12)
+    if all_layers:
+        at_one = kernels.stability_at_one(layers, n_choices, first, mixture)
+        at_beta = kernels.stability_entropy(layers, n_choices, first, mixture, True, np.ones(1))[0][:, 0]
+        np.testing.assert_allclose(at_one, at_beta, rtol=1e-12, atol=1e-14)
     # ln tau = -ln beta; central differences carry an error of step^2 and of rounding / step
     np.testing.assert_allclose(slope, (near[0] - near[1]) / (2 * step), atol=2e-8)
 

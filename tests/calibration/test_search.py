@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgecal.calibration import TAU_MAX, TAU_MIN
-from edgecal.calibration.resample_kernels import cell_minimum, grid_minimum
+from edgecal.calibration.resample_kernels import cell_minimum, grid_minimum, slope_root
 from edgecal.calibration.search import GRID_TAU, find_minimum, find_valley, grid_step
 
 X = np.log(GRID_TAU)
@@ -31,7 +31,7 @@ def hermite(f0, f1, g0, g1, t):
 
 
 def test_the_grid_has_both_ends_exactly():
-    assert (GRID_TAU[0], GRID_TAU[-1], GRID_TAU.size) == (TAU_MIN, TAU_MAX, 129)
+    assert (GRID_TAU[0], GRID_TAU[-1], GRID_TAU.size) == (TAU_MIN, TAU_MAX, 65)
     np.testing.assert_allclose(np.diff(X), grid_step(GRID_TAU.size), rtol=1e-9)
 
 
@@ -71,12 +71,35 @@ def test_cell_minimum_of_a_parabola_is_exact():
 
 
 def test_grid_minimum_counts_the_ends_and_breaks_ties_to_the_left():
-    two = np.array([1.0, 0.0, 1.0, 0.0, 1.0]), np.zeros(5)
+    two = np.array([1.0, 0.0, 1.0, 0.0, 1.0, 1.0]), np.zeros(6)
     assert grid_minimum(*two)[0] == 1.0
-    rising = np.arange(5.0), np.ones(5)
+    rising = np.arange(6.0), np.ones(6)
     assert grid_minimum(*rising) == (0.0, 0.0)
-    assert grid_minimum(rising[0][::-1].copy(), -rising[1]) == (4.0, 0.0)
-    assert grid_minimum(np.ones(5), np.zeros(5)) == (0.0, 1.0)
+    assert grid_minimum(rising[0][::-1].copy(), -rising[1]) == (5.0, 0.0)
+    assert grid_minimum(np.ones(6), np.zeros(6)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 1.0, 4.0, 5.5, 7.9, 8.0])
+def test_the_root_is_that_of_the_polynomial_through_six_slopes(place):
+    """Exact for slopes of the fifth degree, in every cell, whatever the guess."""
+    nodes = np.arange(9.0)
+    slopes = (nodes - place) * (1 + 0.1 * (nodes - place) ** 4)
+    cell = min(int(place), 7)
+    if slopes[cell] < 0 < slopes[cell + 1]:
+        for guess in (0.0, 0.5, 1.0):
+            assert slope_root(slopes, cell, guess) == pytest.approx(place - cell, abs=1e-9)
+    for other in set(range(8)) - {cell - 1, cell}:
+        assert slope_root(slopes, other, 0.25) == 0.25
+
+
+@pytest.mark.parametrize("place", [-2.9, -1.0, 0.0, 0.123456789, 1.1, 3.9, X[40] + 1e-6, X[40] - 1e-6])
+@pytest.mark.parametrize("lean", [-9.0, 3.0])
+def test_a_lopsided_minimum(place, lean):
+    def loss(x):
+        return np.expm1(lean * (x - place)) - lean * (x - place)
+
+    found = search(loss, lambda x: lean * np.expm1(lean * (x - place)))
+    assert found.tau == pytest.approx(np.exp(place), rel=1e-10)
 
 
 @pytest.mark.parametrize("place", [-2.9, -1.0, 0.0, 0.123456789, 1.1, 3.9])
@@ -98,7 +121,7 @@ def test_a_steep_kink_like_minimum():
 @pytest.mark.parametrize("seed", range(8))
 def test_the_lowest_of_many_minima(seed):
     rng = np.random.default_rng(seed)
-    size, rate, phase = rng.uniform(0.2, 1, 12), rng.uniform(1, 25, 12), rng.uniform(0, 6, 12)
+    size, rate, phase = rng.uniform(0.2, 1, 12), rng.uniform(1, 12, 12), rng.uniform(0, 6, 12)
 
     def function(x):
         return 0.02 * x**2 + np.sum(size * np.sin(np.outer(x, rate) + phase), axis=1)

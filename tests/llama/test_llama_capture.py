@@ -169,8 +169,8 @@ def test_progress_counts_everything() -> None:
             progress=lambda n_prompts, n_tokens: calls.append((n_prompts, n_tokens)),
         ):
             pass
-    # In rows, which are filled up: 8 and 132 and 700.
-    assert calls == [(1, 8), (2, 140), (2, 396), (2, 652), (3, 840)]
+    # In rows, which are filled up: 124 of the 132 alone, then 8 and 8 together, and 700 alone.
+    assert calls == [(0, 60), (0, 124), (2, 140), *((2, n) for n in (224, 312, 400, 488, 576, 664, 752)), (3, 840)]
 
 
 def test_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

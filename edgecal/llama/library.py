@@ -51,7 +51,7 @@ GGML_GETTERS = (
 # Where a user may have said how OpenMP's threads wait (the standard's, GNU's and LLVM's variable).
 _WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
-_SPIN_ROUNDS = "100000"
+_SPIN_ROUNDS = "100000"  # a millisecond or two
 
 _LOG_LINES = 200
 # As in ggml.h; the bindings' own logger numbers them differently, and wrongly.

@@ -107,7 +107,7 @@ def plan_for(model: Model, prompts: Sequence[NDArray[np.int32]], settings: Captu
         settings,
         n_ctx_train=model.n_ctx_train,
         can_rewind=model.can_rewind,
-        is_wide=model.n_expert > 0,
+        is_wide=model.n_expert > 0 or settings.flash_attn,
         sequence_bytes=model.cache_bytes(CACHE_STEP),
         cache_bytes=settle_cache_bytes(),
     )

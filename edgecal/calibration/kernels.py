@@ -281,9 +281,7 @@ def stability_entropy(
 
 
 @kernel(parallel=True)
-def stability_at_one(
-    layers: FloatArray, n_choices: IntArray, first: IntArray, mixture: bool
-) -> FloatArray:
+def stability_at_one(layers: FloatArray, n_choices: IntArray, first: IntArray, mixture: bool) -> FloatArray:
     """Inferential stability entropy of each prompt's layers as they are, in nats: float64 [n].
 
     layers, n_choices, first and mixture as for `stability_entropy`, whose beta is 1 here.

@@ -155,7 +155,9 @@ def _integrate(slopes: FloatArray, values: FloatArray) -> None:
         elif cell < 2:  # the cubic through the first or last four
             area = _end_area(slopes[0], slopes[1], slopes[2], slopes[3], cell)
         else:
-            area = _end_area(slopes[last], slopes[last - 1], slopes[last - 2], slopes[last - 3], last - 1 - cell)
+            area = _end_area(
+                slopes[last], slopes[last - 1], slopes[last - 2], slopes[last - 3], last - 1 - cell
+            )
         values[cell + 1] = values[cell] + area
 
 

@@ -331,7 +331,9 @@ class _Endings:
         self.steps: list[Step] = []
         self._most, self._width, self._n_cells = most, width, n_cells
         self._end = max(LEAST_ROWS, width // 4 // ROW_STEP * ROW_STEP)  # rows that a long prompt ends with
-        self._short = max(width // 2 - ROW_STEP, self._end + LEAST_ROWS - ROW_STEP)  # rows of the longest short one
+        self._short = max(
+            width // 2 - ROW_STEP, self._end + LEAST_ROWS - ROW_STEP
+        )  # rows of the longest short one
         self._waiting: list[_Ending] = []
 
     def add(self, prompt: int, depth: int, start: int, n_rows: int) -> None:

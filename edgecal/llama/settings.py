@@ -51,12 +51,13 @@ class CaptureSettings:
     Attributes
     ----------
     n_threads: threads of llama.cpp; by default one per physical core.
-    n_batch: tokens that one decode may hold; longer prompts take several decodes.
-    n_ubatch: tokens that llama.cpp computes at once (a micro-batch).
+    n_batch: tokens that one decode may hold; at least n_ubatch.
+    n_ubatch: tokens that llama.cpp computes at once (a micro-batch), at most; a decode has as many or fewer.
     n_seq_max: sequences that a context may hold: shared beginnings and prompts together.
     share: compute what prompts begin with in common once, and put prompts that end alike into one decode. It
         changes no bit of any prompt's numbers; False is for measuring what it spares.
-    flash_attn: llama.cpp's fused attention. Off by default: its sums depend on how tokens are batched.
+    flash_attn: llama.cpp's fused attention, which is quicker for long prompts. Off by default: its sums depend on
+        how tokens are batched.
     kv_unified: one cache for all sequences instead of a stream for each. Off by default: what a prompt gets
         then depends on where the others lie.
     """

@@ -170,7 +170,13 @@ def test_progress_counts_everything() -> None:
         ):
             pass
     # In rows, which are filled up: 124 of the 132 alone, then 8 and 8 together, and 700 alone.
-    assert calls == [(0, 60), (0, 124), (2, 140), *((2, n) for n in (224, 312, 400, 488, 576, 664, 752)), (3, 840)]
+    assert calls == [
+        (0, 60),
+        (0, 124),
+        (2, 140),
+        *((2, n) for n in (224, 312, 400, 488, 576, 664, 752)),
+        (3, 840),
+    ]
 
 
 def test_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +287,9 @@ def test_importing_the_settings_loads_no_llama_cpp() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [({}, "passive 100000"), ({"GOMP_SPINCOUNT": "7"}, "None 7")])
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [({}, "passive 100000"), ({"GOMP_SPINCOUNT": "7"}, "None 7")]
+)
 def test_waiting_threads_sleep_unless_told_otherwise(chosen: dict[str, str], expected: str) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     environment = {key: value for key, value in os.environ.items() if key not in names} | chosen

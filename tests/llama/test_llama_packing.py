@@ -119,7 +119,9 @@ def test_every_prompt_sees_its_own_tokens(seed: int) -> None:
         assert limit is None or taken <= limit or context.n_seq_max <= 2
     if not settings.share:
         steps = [step for context in plan.contexts for step in context.steps]
-        assert all(step.n_rows == 0 or (isinstance(step, EndStep) and len(step.prompts) == 1) for step in steps)
+        assert all(
+            step.n_rows == 0 or (isinstance(step, EndStep) and len(step.prompts) == 1) for step in steps
+        )
         assert all(context.n_seq_max == 1 for context in plan.contexts)
 
 
@@ -242,7 +244,12 @@ def test_models_with_experts_get_wide_decodes() -> None:
 
     def n_decodes(is_wide: bool) -> int:
         (context,) = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, is_wide=is_wide).contexts
-        replay(plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, is_wide=is_wide), prompts, CaptureSettings(), 2048)
+        replay(
+            plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, is_wide=is_wide),
+            prompts,
+            CaptureSettings(),
+            2048,
+        )
         return sum(1 + len(decode_cuts(step.n_rows, context.width)) for step in context.steps if step.n_rows)
 
     assert n_decodes(True) < 0.5 * n_decodes(False)

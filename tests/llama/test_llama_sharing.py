@@ -68,6 +68,22 @@ def family() -> tuple[Tokens, ...]:
     return tuple(prompt.astype(np.int32) for prompt in prompts)
 
 
+@cache
+def few_shot() -> tuple[Tokens, ...]:
+    """22 prompts on two long beginnings, which several decodes run: short and long ones behind them, that end with
+    each other, and some whose length is about that of a cache."""
+    rng = np.random.default_rng(29)
+    prompts = []
+    for n_shared, n_own in (
+        (301, (1, 6, 17, 44, 45, 90, 110, 207)),
+        (118, (9, 33, 40, 70, 98, 135, 136, 137, 138, 250)),
+    ):
+        stem = rng.integers(3, 250, n_shared)
+        prompts += [np.concatenate([stem, rng.integers(3, 250, n)]) for n in n_own]
+    prompts += [np.concatenate([prompts[-1], rng.integers(3, 250, n)]) for n in (4, 30, 142, 143)]
+    return tuple(prompt.astype(np.int32) for prompt in prompts)
+
+
 def run_all(
     model: Model,
     prompts: Sequence[Tokens],
@@ -158,6 +174,18 @@ def test_the_family_shares_all_that_can_be_shared() -> None:
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_weights(weights: str) -> None:
     assert differing(tiny_llama(weights), family(), WAYS) == []
+
+
+@pytest.mark.parametrize("weights", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "IQ4_NL"])
+def test_long_prompts(weights: str) -> None:
+    ways = [SHARED, replace(SHARED, n_ubatch=48, n_threads=2), replace(SHARED, n_seq_max=4)]
+    assert differing(tiny_llama(weights), few_shot(), ways) == []
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gpt-oss", "jamba", "mamba", "gpt2", "deepseek2"])
+def test_long_prompts_of_other_memories(name: str) -> None:
+    prompts = [prompt for prompt in few_shot() if len(prompt) <= 508]
+    assert differing(tiny_arch(name, "Q4_0"), prompts, [SHARED]) == []
 
 
 @pytest.mark.parametrize("name", ARCHS)

@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecal.errors import ModelError
 from edgecal.llama.context import Context, TokenBatch
 from edgecal.llama.packing import (
     OUTPUT_ROWS,
@@ -58,7 +59,7 @@ class StepRunner:
             if start < stop:
                 yield _part(batch, start, stop)
         if isinstance(step, SharedStep) and n_rows > step.stop - step.start:
-            self._context.rewind(step.depth, step.stop)
+            self._forget_filling(step)
 
     def _keep(self, step: SharedStep) -> int:
         if step.depth == 0:
@@ -68,6 +69,10 @@ class StepRunner:
         self._n_states += 1
         self._states[step.depth] = self._n_states
         return step.depth
+
+    def _forget_filling(self, step: SharedStep) -> None:
+        if not self._context.rewind(step.depth, step.stop):
+            raise ModelError("llama.cpp does not forget the last tokens of a sequence; run with share=False")
 
     def _go_on(self, step: LeadStep) -> int:
         state = 0 if step.depth < 0 else self._states[step.depth]

@@ -54,7 +54,7 @@ class CaptureSettings:
     n_batch: tokens that one decode may hold; at least n_ubatch.
     n_ubatch: tokens that llama.cpp computes at once (a micro-batch), at most; a decode has as many or fewer.
     n_seq_max: sequences that a context may hold: shared beginnings and prompts together.
-    share: compute what prompts begin with in common once, and put prompts that end alike into one decode. It
+    share: compute what prompts begin with in common once, and let several end in one decode. It
         changes no bit of any prompt's numbers; False is for measuring what it spares.
     flash_attn: llama.cpp's fused attention, which is quicker for long prompts. Off by default: its sums depend on
         how tokens are batched.

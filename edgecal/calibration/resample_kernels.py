@@ -17,7 +17,14 @@ from numba import prange
 from edgecal.calibration.choice_logits import FloatArray, IntArray
 from edgecal.jit import inner, kernel
 
-__all__ = ["LEAST_NODES", "cell_minimum", "draw_counts", "grid_minimum", "resample_minima", "slope_root"]
+__all__ = [
+    "LEAST_NODES",
+    "cell_minimum",
+    "draw_counts",
+    "grid_minimum",
+    "resample_minima",
+    "slope_root",
+]
 
 LEAST_NODES = 6
 

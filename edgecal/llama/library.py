@@ -106,9 +106,9 @@ def _let_threads_sleep() -> None:
 
     OpenMP's threads wait by spinning. When other programs want the same cores, a spinning thread keeps from
     the core the very thread that it waits for: two threads on two busy cores took 15 to 37 s for what they do
-    in under 1 s when they sleep. Spinning for a moment only (GNU's OpenMP counts rounds) keeps that, and takes
-    seven eighths of the time on an idle machine. OpenMP reads the variables when it is loaded, so this comes
-    first. It changes no number.
+    in under 1 s when they sleep. Spinning for a millisecond or two (GNU's OpenMP counts rounds) keeps
+    that, and is as fast as spinning for ever on an idle machine, where waking a thread takes longer than most
+    waits. OpenMP reads the variables when it is loaded, so this comes first. It changes no number.
     """
     if not any(name in os.environ for name in _WAIT_VARIABLES):
         os.environ["OMP_WAIT_POLICY"] = "passive"

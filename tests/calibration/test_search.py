@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgecal.calibration import TAU_MAX, TAU_MIN
-from edgecal.calibration.resample_kernels import cell_minimum, grid_minimum, slope_root
+from edgecal.calibration.resample_kernels import _integrate, cell_minimum, grid_minimum, slope_root
 from edgecal.calibration.search import GRID_TAU, find_minimum, find_valley, grid_step
 
 X = np.log(GRID_TAU)
@@ -100,6 +100,16 @@ def test_a_lopsided_minimum(place, lean):
 
     found = search(loss, lambda x: lean * np.expm1(lean * (x - place)))
     assert found.tau == pytest.approx(np.exp(place), rel=1e-10)
+
+
+@pytest.mark.parametrize("degree", range(4))
+@pytest.mark.parametrize("n_nodes", [6, 7, 65])
+def test_values_are_the_integral_of_the_slopes(degree, n_nodes):
+    """Exact up to the third degree, also in the two cells at each end."""
+    nodes = np.arange(n_nodes) / n_nodes
+    values = np.empty(n_nodes)
+    _integrate(nodes**degree / n_nodes, values)
+    np.testing.assert_allclose(values, nodes ** (degree + 1) / (degree + 1), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("place", [-2.9, -1.0, 0.0, 0.123456789, 1.1, 3.9])

@@ -29,6 +29,7 @@ __all__ = [
     "hidden_path",
     "output_errors",
     "path_identity",
+    "place",
     "remove_stale",
 ]
 
@@ -140,15 +141,17 @@ class Draft:
 
 
 @contextlib.contextmanager
-def drafting(target: Path, *, like: os.stat_result) -> Iterator[Draft]:
+def drafting(target: Path, *, like: os.stat_result, source: Path) -> Iterator[Draft]:
     """A draft for `target`, removed on any exit that did not publish it; first removes stale drafts.
 
-    The new file's mode is that of the file `like` less the umask, as `cp` does. If `like` is the target
-    itself (an edit in place), mode and owner stay as far as the system allows it. OSError as the system
-    gives it.
+    `like` is the status of the open file `source`. The new file's mode is its mode less the umask, as `cp` does. If
+    `target` is the same file (an edit in place), mode and owner stay as far as the system allows it. OSError as the
+    system gives it.
     """
     remove_stale(target)
-    in_place = path_identity(target) == FileIdentity.of(like)
+    # By name too: another edit may have put a new file in the place of the one that is open here.
+    is_own_name = place(target) == place(source) and not target.is_symlink()
+    in_place = is_own_name or path_identity(target) == FileIdentity.of(like)
     draft = _create(target, stat.S_IMODE(like.st_mode) & 0o777, FileIdentity.of(like) if in_place else None)
     try:
         if in_place:
@@ -180,6 +183,11 @@ def path_identity(path: Path) -> FileIdentity | None:
         return FileIdentity.of(path.lstat())
     except FileNotFoundError:
         return None
+
+
+def place(path: Path) -> Path:
+    """The path with its folder resolved but its last part as it is."""
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def _rename_to_free_name(path: Path, target: Path) -> None:

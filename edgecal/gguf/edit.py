@@ -166,7 +166,7 @@ def edited_draft(
     with (
         output_errors(output, edit.size),
         _opened(source) as file,
-        drafting(output, like=os.fstat(file)) as draft,
+        drafting(output, like=os.fstat(file), source=source.path) as draft,
     ):
         for block in edit.blocks(file):
             write_all(draft.descriptor, block)

@@ -42,6 +42,7 @@ from edgecal.gguf.values import Value
 __all__ = ["FILLER_KEY", "check_editable", "edit_in_place"]
 
 SECTOR_BYTES = 512
+_CLOCK_STEPS_NS = (1, 1_000_000_000, 2_000_000_000)  # of ext4, of ext3, of FAT
 
 
 def edit_in_place(
@@ -118,6 +119,7 @@ def _edited_where_it_is(
             write_spans(file, (sector,))
         elif not _rewritten(source, file, patch):
             return None
+        _make_later(file, source.identity.mtime_ns)
         return header_after(source, layout, FileIdentity.of(os.fstat(file)))
 
 
@@ -175,6 +177,19 @@ def _rewritten(source: Header, file: int, patch: Patch) -> bool:
                 raise
             journal.remove()
     return True
+
+
+def _make_later(file: int, mtime_ns: int) -> None:
+    """Let an edited file's time be later than before it, by which other processes tell that it was edited.
+
+    Many kernels' clock for it stands for milliseconds (Linux before 6.13), that of some file systems for seconds.
+    """
+    for step_ns in _CLOCK_STEPS_NS:
+        status = os.fstat(file)
+        if status.st_mtime_ns > mtime_ns:
+            return
+        with contextlib.suppress(PermissionError):  # a file of another user that this one may write
+            os.utime(file, ns=(status.st_atime_ns, mtime_ns + step_ns))
 
 
 def _put_back(path: Path, file: int, patch: Patch, why: BaseException) -> None:

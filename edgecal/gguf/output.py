@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgecal.errors import InputError, OutputError
 from edgecal.gguf.copying import Progress
-from edgecal.gguf.draft import hidden_path
+from edgecal.gguf.draft import hidden_path, place
 from edgecal.gguf.edit import edited_draft
 from edgecal.gguf.inplace import check_editable, edit_in_place
 from edgecal.gguf.split import PlacedSibling, ShardSet, placed_siblings, shard_name, split_name
@@ -171,7 +171,7 @@ def _check_target(path: Path, inputs: Collection[Path], force: bool) -> None:
 
 def _check_sibling(path: Path, inputs: Collection[Path], force: bool) -> None:
     """A sibling may be a link to its input (an earlier run made it) but never the input's own name."""
-    if any(_place(path) in (_place(other), Path(os.path.realpath(other))) for other in inputs):
+    if any(place(path) in (place(other), Path(os.path.realpath(other))) for other in inputs):
         raise InputError(f"{path}: is an input and would be overwritten; choose another output")
     if os.path.lexists(path):
         if not path.is_symlink() and not path.is_file():
@@ -189,11 +189,6 @@ def _check_folder(path: Path) -> None:
         raise InputError(f"{path}: {path.parent} is not a folder")
     if not path.name or "\0" in path.name or len(os.fsencode(path.name)) > 255:
         raise InputError(f"{path}: not a file name that can be written")
-
-
-def _place(path: Path) -> Path:
-    """The path with its folder resolved but its last part as it is."""
-    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def _is_same(path: Path, other: Path) -> bool:

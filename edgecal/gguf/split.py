@@ -237,7 +237,7 @@ def _make(source: Path, path: Path) -> How:
 def _copy(source: Path, path: Path) -> None:
     with source.open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
-        with output_errors(path, status.st_size), drafting(path, like=status) as draft:
+        with output_errors(path, status.st_size), drafting(path, like=status, source=source) as draft:
             copy_span(file.fileno(), 0, status.st_size, draft.descriptor)
             draft.publish(overwrite=False)
 

@@ -108,7 +108,7 @@ def rewritten_draft(
     with (
         output_errors(output, layout.data_start + data_bytes),
         _opened(source) as file,
-        drafting(output, like=os.fstat(file)) as draft,
+        drafting(output, like=os.fstat(file), source=source.path) as draft,
     ):
         for block in _blocks(file, layout.pieces, source.path):
             write_all(draft.descriptor, block)

@@ -14,7 +14,7 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import Value, read_header, write_edited
+from edgecal.gguf import Value, draft, read_header, write_edited
 from edgecal.gguf.draft import drafting, hidden_path
 
 N_DATA = 8 << 20
@@ -111,6 +111,30 @@ def test_a_target_that_changed_meanwhile_is_not_replaced(tmp_path):
     assert names(tmp_path) == ["m.gguf"]
 
 
+def test_a_target_that_another_edit_replaced_before_the_draft_was_made(tmp_path, monkeypatch):
+    """The file that is open here has no name any more then, and looks as it did."""
+    path = write_bytes(tmp_path / "m.gguf", SMALL)
+    header = read_header(path)
+
+    def edit_meanwhile(target):
+        monkeypatch.undo()
+        write_edited(read_header(target), target, changes={"theirs": Value.uint32(2)})
+
+    monkeypatch.setattr(draft, "remove_stale", edit_meanwhile)
+    with pytest.raises(OutputError, match="changed"):
+        write_edited(header, tmp_path / "." / "m.gguf", changes=ONE)
+    assert (read_header(path).get("k"), read_header(path).get("theirs")) == (0, 2)
+    assert names(tmp_path) == ["m.gguf"]
+
+
+def test_a_link_at_the_source_s_name_is_replaced(tmp_path):
+    real = write_bytes(tmp_path / "real.gguf", SMALL)
+    (tmp_path / "m.gguf").symlink_to("real.gguf")
+    write_edited(read_header(tmp_path / "m.gguf"), tmp_path / "m.gguf", changes=ONE)
+    assert not (tmp_path / "m.gguf").is_symlink() and read_header(tmp_path / "m.gguf").get("k") == 1
+    assert real.read_bytes() == SMALL
+
+
 def test_what_is_read_back_is_compared(tmp_path, monkeypatch):
     """A disk that stores something else is found out before the target is touched."""
     path = write_bytes(tmp_path / "m.gguf", SMALL)
@@ -135,7 +159,7 @@ def test_stale_drafts_are_removed_and_live_ones_are_not(tmp_path):
     stale = write_bytes(hidden_path(target), b"from a killed run")
     of_another = write_bytes(hidden_path(tmp_path / "another.gguf"), b"not mine")
     hidden_path(target).symlink_to("m.gguf")
-    with drafting(target, like=target.stat()) as live:
+    with drafting(target, like=target.stat(), source=target) as live:
         write_edited(read_header(target), target, changes=ONE)
         assert live.path.exists()
         assert not stale.exists()

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
 
 import gguf
 import pytest
@@ -168,6 +169,20 @@ def test_a_value_that_keeps_its_size_is_overwritten(folder):
         expected = raw[: entry.value_start] + struct.pack("<f", 1.25) + raw[entry.end :]
         assert path.read_bytes() == expected == mapped[:]
     assert path.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("future_s", [0, 3600])
+def test_whoever_read_the_file_before_an_edit_is_refused(folder, future_s):
+    """However fast edits of one size follow each other, and however coarse the clock is that stamps them."""
+    path = write_bytes(folder / "m.gguf", model())
+    os.utime(path, ns=(0, (int(time.time()) + future_s) * 10**9))
+    for value in range(20):
+        before = read_header(path)
+        edit(path, {"general.sampling.temp": Value.float32(value)})
+        with pytest.raises(InputError, match="changed since"):
+            edit_in_place(before, {"general.sampling.temp": Value.float32(-1)})
+        assert path.stat().st_mtime_ns > before.identity.mtime_ns
+    assert read_header(path).get("general.sampling.temp") == value
 
 
 def test_many_edits_against_copies(folder):

@@ -17,6 +17,10 @@ __all__ = ["MADE", "can_insert", "mounted"]
 MADE: dict[str, tuple[list[str], int]] = {
     "ext4": (["mkfs.ext4", "-q", "-b", "4096"], 48),
     "ext4 with 1 KiB blocks": (["mkfs.ext4", "-q", "-b", "1024"], 32),
+    "ext3": (
+        ["mkfs.ext3", "-q", "-b", "4096", "-I", "128"],
+        48,
+    ),  # times in whole seconds, no ranges to insert
     "xfs": (["mkfs.xfs", "-q"], 320),
     "tmpfs": ([], 32),
 }

@@ -119,7 +119,8 @@ FAMILIES: dict[str, Family] = _rows(
     ("grok", Family(scale="multiplies", scale_default=0.5773502691896257, soft_cap="read")),
     ("muse-glimmer", Family(scale="multiplies", soft_cap="read", cap_default=30.0)),
     # Several streams
-    ("deepseek4", Family(head_scale=False, node="l_last", merge="sigmoid")),
+    # A copied state is the one that its source has when the copy is first used.
+    ("deepseek4", Family(head_scale=False, node="l_last", merge="sigmoid", may_share=False)),
     ("hy_v4", Family(head_scale=False, merge="sigmoid")),
     ("glm5-next", Family(head_scale=False, merge="mean")),
     ("qwen4exp", Family(None, None, node="l_last", merge="gated")),

@@ -4,8 +4,8 @@ A pure function of the prompts' tokens, the model's limits and the settings; doe
 gets never depends on its company, and that rests on three rules, found by measuring (docs/log.md):
 
 - llama.cpp's kernels take rows in fours, and use another kernel for the rest and, with some weight types, for
-  fewer than 8 rows. So each sequence's rows of a decode are a multiple of 4 and at least 8. What is missing is
-  filled with tokens behind the last, which a causal model cannot see from there.
+  fewer than 8 rows. So each decode has a multiple of 4 rows, and each of its sequences at least 8. What is missing
+  is filled with tokens behind the last, which a causal model cannot see from there.
 - The last block and the head compute the output rows only, so that each decode that ends prompts has 4 of them.
 - Each sequence has a stream of the cache for itself, whose size depends on its own length only (a few models
   scale positions by it).
@@ -45,8 +45,10 @@ OUTPUT_ROWS = 4
 # llama.cpp rounds a sequence's cache up to a multiple of this.
 CACHE_STEP = 256
 
-# What a decode that ends prompts costs beside its rows, in rows: its output rows, and its start.
-_DECODE_COST = 6
+# What a decode costs beside its rows, in rows: to read the weights and to start; and, if it ends prompts, its output
+# rows (bench/operations.py).
+_DECODE_COST = 3
+_OUTPUT_COST = 4
 
 # Rows of a decode. More make the kernels slower where the rows no longer fit into a core's cache, and let tokens attend
 # to places behind them; fewer than 32 are slower, too (docs/log.md).
@@ -79,7 +81,7 @@ class SharedStep:
 
 @dataclass(frozen=True)
 class LeadStep:
-    """Lets a prompt go on from a state, up to the rows that it ends with.
+    """Lets a prompt go on from a state, up to the rows that it runs together with others.
 
     Attributes
     ----------
@@ -87,7 +89,7 @@ class LeadStep:
     place: among the prompts that end together.
     prompt: which, by index.
     start: tokens in the state.
-    stop: tokens before the rows that it ends with; `start` if there is nothing between.
+    stop: tokens before the rows that it runs with others; `start` if there is nothing between.
     """
 
     depth: int
@@ -103,7 +105,7 @@ class LeadStep:
 
 @dataclass(frozen=True)
 class EndStep:
-    """Runs prompts to their ends, each from where its `LeadStep` left it.
+    """Runs prompts to their ends side by side, each from where its `LeadStep` left it.
 
     Attributes
     ----------
@@ -146,6 +148,11 @@ class ContextPlan:
     @property
     def n_seq_max(self) -> int:
         return self.n_shared + self.n_together
+
+    def cuts(self, step: Step) -> list[int]:
+        """Where a step's rows of each sequence are cut into decodes (see `decode_cuts`)."""
+        n_sequences = len(step.prompts) if isinstance(step, EndStep) else 1
+        return decode_cuts(step.n_rows // n_sequences, _rows_each(self.width, n_sequences))
 
 
 @dataclass(frozen=True)
@@ -225,35 +232,32 @@ def decode_cuts(n_rows: int, width: int) -> list[int]:
     The decodes are as few as can be and differ by 4 rows at most, the later ones being the larger; only the last
     may be no multiple of 4. With a `width` that is a multiple of 4 and at least 16, none has fewer than 8 rows.
     """
-    n_decodes = -(-n_rows // width)
+    n_decodes = _n_decodes(n_rows, width)
     n_steps = -(-n_rows // ROW_STEP)
     return [ROW_STEP * (n_steps * at // n_decodes) for at in range(1, n_decodes)]
 
 
 @dataclass(frozen=True)
 class _Filling:
-    """How many rows a prompt takes behind what it shares, and how much it may share."""
+    """How much a prompt may share, and how many places its rows take with what is filled up."""
 
     n_ctx_train: int
     can_rewind: bool
-
-    def rows(self, length: int, start: int) -> int:
-        """Of a prompt of some length behind its first `start` tokens; unfilled where the model has no room."""
-        filled = _filled(length - start)
-        return filled if start + filled <= self.n_ctx_train else length - start
 
     def sharable(self, length: int) -> int:
         """Tokens that a prompt may share at most: its last rows are always run for it alone."""
         if self.can_rewind:
             return max(0, length - LEAST_ROWS + ROW_STEP - 1) if self._has_room(length) else 0
-        n_rows = self.rows(length, 0)
-        return min(n_rows - LEAST_ROWS, (length - 1) // ROW_STEP * ROW_STEP) if _is_filled(n_rows) else 0
+        n_rows = _filled(length)
+        return (
+            min(n_rows - LEAST_ROWS, (length - 1) // ROW_STEP * ROW_STEP) if n_rows <= self.n_ctx_train else 0
+        )
 
     def most_cells(self, length: int) -> int:
         """Tokens that a prompt's sequence may come to hold, whatever it shares."""
         if self.can_rewind and self._has_room(length):
             return length + ROW_STEP - 1
-        return self.rows(length, 0)
+        return _filled(length) if _filled(length) <= self.n_ctx_train else length
 
     def _has_room(self, length: int) -> bool:
         return length + ROW_STEP - 1 <= self.n_ctx_train
@@ -263,8 +267,13 @@ def _filled(n_rows: int) -> int:
     return max(LEAST_ROWS, -(-n_rows // ROW_STEP) * ROW_STEP)
 
 
-def _is_filled(n_rows: int) -> bool:
-    return n_rows % ROW_STEP == 0 and n_rows >= LEAST_ROWS
+def _rows_each(width: int, n_sequences: int) -> int:
+    """Rows that each sequence may have in a decode of at most `width` rows."""
+    return width // n_sequences // ROW_STEP * ROW_STEP
+
+
+def _n_decodes(n_rows: int, width: int) -> int:
+    return -(-n_rows // width)
 
 
 def _plan_context(
@@ -282,18 +291,16 @@ def _plan_context(
     else:
         tree = Node(0, 0, list(range(len(members))))
     n_nested = min(_MOST_NESTED, n_seq_max // 2)
-    most_together = min(OUTPUT_ROWS, n_seq_max - n_nested) if share else 1
+    most_together = min(OUTPUT_ROWS, n_seq_max - n_nested, width // (2 * LEAST_ROWS)) if share else 1
     endings = _Endings(most_together, width, min(size, filling.n_ctx_train))
-    _add_steps(tree, [(index, len(prompts[index])) for index in members], n_nested, filling, endings)
+    _add_steps(tree, [(index, len(prompts[index])) for index in members], n_nested, endings)
     steps = tuple(endings.steps)
     n_shared = max((step.depth + 1 for step in steps if isinstance(step, SharedStep)), default=0)
     n_together = max(len(step.prompts) for step in steps if isinstance(step, EndStep))
     return ContextPlan(size, n_shared, n_together, width, steps)
 
 
-def _add_steps(
-    tree: Node, members: Sequence[tuple[int, int]], n_nested: int, filling: _Filling, endings: _Endings
-) -> None:
+def _add_steps(tree: Node, members: Sequence[tuple[int, int]], n_nested: int, endings: _Endings) -> None:
     """Walks the tree. `members` are the prompts that it is made of: index and length."""
     waiting: list[tuple[Node, int, int]] = [(tree, -1, 0)]  # node, its depth, tokens in the state above it
     while waiting:
@@ -304,7 +311,7 @@ def _add_steps(
         is_deepest = depth + 1 >= n_nested
         ending = [members[at] for at in (node.all_prompts() if is_deepest else node.prompts)]
         for index, length in sorted(ending, key=lambda member: member[1]):  # equals stay in the tree's order
-            endings.add(index, depth, start, filling.rows(length, start))
+            endings.add(index, depth, start, length - start)
         if not is_deepest:
             waiting.extend((child, depth + 1, start) for child in reversed(node.children))
     endings.flush()
@@ -318,30 +325,42 @@ class _Ending:
     n_rows: int
     room: int
 
+    def lead(self, together: int) -> int:
+        """Rows that it runs alone before so many together with others: none, or a multiple of 4 and at least 8."""
+        return _filled(self.n_rows - together) if self.n_rows > together else 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can be filled up; else it is run as it is and alone."""
+        return _filled(self.n_rows) <= self.room
+
 
 class _Endings:
-    """Puts prompts that end into one decode, whatever they go on from, and collects all steps.
+    """Puts prompts that end side by side into decodes, whatever they go on from, and collects all steps.
 
-    A long prompt runs alone up to its last rows, as many as those with which others end, so that nothing has to be
-    filled up. A short one ends whole. What a prompt goes on from is taken at once, since the state will not stay.
+    What one has more rows than the others it runs alone before. What a prompt goes on from is taken at once, since
+    the state will not stay.
     """
 
     def __init__(self, most: int, width: int, n_cells: int) -> None:
         """`most` prompts in a decode of at most `width` rows; a sequence holds at most `n_cells` tokens."""
         self.steps: list[Step] = []
         self._most, self._width, self._n_cells = most, width, n_cells
-        self._end = max(LEAST_ROWS, width // 4 // ROW_STEP * ROW_STEP)  # rows that a long prompt ends with
-        self._short = max(
-            width // 2 - ROW_STEP, self._end + LEAST_ROWS - ROW_STEP
-        )  # rows of the longest short one
         self._waiting: list[_Ending] = []
+        self._cost = 0
 
     def add(self, prompt: int, depth: int, start: int, n_rows: int) -> None:
         """A prompt goes on from the state that is kept at `depth` now; it has `n_rows` behind that."""
         ending = _Ending(len(self.steps), n_rows, self._n_cells - start)
-        if self._waiting and self._length([*self._waiting, ending]) == 0:
-            self.flush()
-            ending = replace(ending, at=len(self.steps))
+        alone, _ = self._best([ending])
+        if self._waiting:
+            together, length = self._best([*self._waiting, ending])
+            if length == 0 or together > self._cost + alone:
+                self.flush()
+                ending = replace(ending, at=len(self.steps))
+            else:
+                alone = together
+        self._cost = alone
         self.steps.append(LeadStep(depth, len(self._waiting), prompt, start, start))
         self._waiting.append(ending)
 
@@ -349,12 +368,12 @@ class _Endings:
         """Ends the prompts that wait."""
         if not self._waiting:
             return
-        length = self._length(self._waiting)
+        _, length = self._best(self._waiting)
         leads = []
         for ending in self._waiting:
             lead = self.steps[ending.at]
             assert isinstance(lead, LeadStep)
-            lead = replace(lead, stop=lead.start + max(0, ending.n_rows - length))
+            lead = replace(lead, stop=lead.start + ending.lead(length))
             self.steps[ending.at] = lead
             leads.append(lead)
         self.steps.append(
@@ -362,18 +381,28 @@ class _Endings:
         )
         self._waiting = []
 
-    def _length(self, endings: Sequence[_Ending]) -> int:
-        """Rows with which each of these prompts can end, 0 if they had better not end together."""
+    def _best(self, endings: Sequence[_Ending]) -> tuple[int, int]:
+        """What it costs, in rows, to end these prompts side by side, and how many rows of each then; 0: they cannot."""
         if len(endings) == 1:
-            return endings[0].n_rows
-        short = [ending for ending in endings if ending.n_rows <= self._short]
-        length = max((ending.n_rows for ending in short), default=self._end)
-        fits = (
-            len(endings) <= self._most
-            and length * len(endings) <= self._width
-            and all(_is_filled(ending.n_rows) for ending in endings)
-            and all(ending.n_rows >= length + self._end for ending in endings if ending.n_rows > self._short)
-            and all(length <= ending.room for ending in short)
-            and sum(length - ending.n_rows for ending in short) <= (len(endings) - 1) * _DECODE_COST
-        )
-        return length if fits else 0
+            length = _filled(endings[0].n_rows) if endings[0].has_room else endings[0].n_rows
+            return self._price(endings, length), length
+        if len(endings) > self._most or not all(ending.has_room for ending in endings):
+            return 0, 0
+        # All rows of one of them, or as many as fill one decode, with what makes rows in fours.
+        starts = [ending.n_rows for ending in endings] + [
+            _rows_each(self._width, len(endings)) - ROW_STEP + 1
+        ]
+        lengths = {
+            length
+            for start in starts
+            for length in range(max(LEAST_ROWS, start), max(LEAST_ROWS, start) + ROW_STEP)
+            if length * len(endings) % ROW_STEP == 0
+            and all(ending.lead(length) + length <= ending.room for ending in endings)
+        }
+        return min(((self._price(endings, length), length) for length in lengths), default=(0, 0))
+
+    def _price(self, endings: Sequence[_Ending], length: int) -> int:
+        leads = [ending.lead(length) for ending in endings]
+        n_decodes = _n_decodes(length, _rows_each(self._width, len(endings)))
+        n_decodes += sum(_n_decodes(lead, self._width) for lead in leads)
+        return sum(leads) + length * len(endings) + _DECODE_COST * n_decodes + _OUTPUT_COST

@@ -21,7 +21,6 @@ from edgecal.llama.packing import (
     LeadStep,
     SharedStep,
     Step,
-    decode_cuts,
 )
 
 __all__ = ["StepRunner"]
@@ -49,15 +48,15 @@ class StepRunner:
         `slot_of` has the slot of the results for each prompt that the step ends.
         """
         if isinstance(step, EndStep):
-            batch = self._ending_batch(step, slot_of)
+            parts = self._endings(step, slot_of)
         else:
             sequence = self._keep(step) if isinstance(step, SharedStep) else self._go_on(step)
             tokens = _filled_up(self._prompts[step.prompt][step.start : step.stop], step.n_rows)
-            batch = _row_batch(tokens, step.start, sequence)
-        n_rows = len(batch.tokens)
-        for start, stop in pairwise([0, *decode_cuts(n_rows, self._plan.width), n_rows]):
+            parts = [_row_batch(tokens, step.start, sequence)]
+        n_rows = len(parts[0].tokens)
+        for start, stop in pairwise([0, *self._plan.cuts(step), n_rows]):
             if start < stop:
-                yield _part(batch, start, stop)
+                yield _joined([_part(part, start, stop) for part in parts])
         if isinstance(step, SharedStep) and n_rows > step.stop - step.start:
             self._forget_filling(step)
 
@@ -84,19 +83,15 @@ class StepRunner:
         self._begins_with[step.place] = state
         return sequence
 
-    def _ending_batch(self, step: EndStep, slot_of: dict[int, int]) -> TokenBatch:
+    def _endings(self, step: EndStep, slot_of: dict[int, int]) -> list[TokenBatch]:
+        """The rows of each prompt."""
         parts = []
         for place, (index, start) in enumerate(zip(step.prompts, step.starts, strict=True)):
             rest = self._prompts[index][start:]
             part = _row_batch(_filled_up(rest, step.length), start, self._plan.n_shared + place)
             part.wanted[len(rest) - 1] = slot_of[index]
             parts.append(part)
-        batch = TokenBatch(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
-        batch.outputs[batch.wanted >= 0] = True
-        # From the end, so that they lie in one micro-batch with the wanted row of a long prompt.
-        missing = max(0, OUTPUT_ROWS - len(step.prompts))
-        batch.outputs[np.flatnonzero(~batch.outputs)[::-1][:missing]] = True
-        return batch
+        return parts
 
 
 def _filled_up(tokens: NDArray[np.int32], n_rows: int) -> NDArray[np.int32]:
@@ -104,12 +99,22 @@ def _filled_up(tokens: NDArray[np.int32], n_rows: int) -> NDArray[np.int32]:
     return np.concatenate([tokens, np.repeat(tokens[-1:], n_rows - len(tokens))])
 
 
+def _joined(parts: Sequence[TokenBatch]) -> TokenBatch:
+    """A decode; one that ends prompts has as many output rows as all others that do, if it has as many rows."""
+    batch = TokenBatch(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
+    batch.outputs[batch.wanted >= 0] = True
+    n_wanted = int(batch.outputs.sum())
+    if n_wanted:
+        batch.outputs[np.flatnonzero(~batch.outputs)[::-1][: max(0, OUTPUT_ROWS - n_wanted)]] = True
+    return batch
+
+
 def _columns(batch: TokenBatch) -> tuple[NDArray[np.generic], ...]:
     return batch.tokens, batch.positions, batch.seq_ids, batch.wanted, batch.outputs
 
 
 def _row_batch(tokens: NDArray[np.int32], start: int, sequence: int) -> TokenBatch:
-    """Tokens of one sequence from a position on, none of them wanted."""
+    """Tokens of one sequence from a position on, none of them wanted yet."""
     n = len(tokens)
     return TokenBatch(
         tokens=np.asarray(tokens, dtype=np.int32),

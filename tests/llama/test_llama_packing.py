@@ -15,6 +15,7 @@ from edgecal.llama.packing import (
     LEAST_ROWS,
     ROW_STEP,
     CapturePlan,
+    ContextPlan,
     EndStep,
     SharedStep,
     Step,
@@ -64,13 +65,14 @@ def replay(
                     assert start < len(own) <= start + step.length <= min(context.n_ctx_seq, n_ctx_train)
                     room = 3 if can_rewind and len(own) + 3 <= n_ctx_train else 0
                     assert context.n_ctx_seq == cache_size(max(len(own) + room, LEAST_ROWS))
-                is_filled = step.length % ROW_STEP == 0 and step.length >= LEAST_ROWS
-                if len(step.prompts) > 1:
-                    assert is_filled and step.n_rows <= context.width
-                if not is_filled:  # whole and alone: the model has no room for more
+                if (
+                    step.n_rows % ROW_STEP or step.length < LEAST_ROWS
+                ):  # the model has no room for more: whole and alone
                     assert len(step.prompts) == 1 and step.starts == (0,)
                     assert max(LEAST_ROWS, -(-step.length // ROW_STEP) * ROW_STEP) > n_ctx_train
+                check_decodes(context, step)
                 continue
+            check_decodes(context, step)
             state = kept[step.depth - 1 if isinstance(step, SharedStep) else step.depth]
             own = prompts[step.prompt]
             assert len(state) == step.start and (can_rewind or step.start % ROW_STEP == 0)
@@ -92,6 +94,19 @@ def replay(
     assert sorted(said) == list(range(len(prompts)))
     assert plan.n_tokens == sum(map(len, prompts))
     assert plan.n_rows == sum(step.n_rows for context in plan.contexts for step in context.steps)
+
+
+def check_decodes(context: ContextPlan, step: Step) -> None:
+    """Rows in fours, at least 8 of each sequence, not too many of all."""
+    n_sequences = len(step.prompts) if isinstance(step, EndStep) else 1
+    n_rows = step.n_rows // n_sequences
+    edges = [0, *context.cuts(step), n_rows]
+    for start, stop in itertools.pairwise(edges):
+        assert (stop - start) * n_sequences <= context.width
+        if n_rows and not (
+            n_sequences == 1 and stop == n_rows
+        ):  # a prompt for which the model has no room ends anyhow
+            assert (stop - start) * n_sequences % ROW_STEP == 0 and stop - start >= LEAST_ROWS
 
 
 @pytest.mark.parametrize("seed", range(120))
@@ -223,34 +238,43 @@ def test_nothing_to_run() -> None:
     assert (plan.contexts, plan.n_tokens, plan.n_distinct, plan.n_rows) == ((), 0, 0, 0)
 
 
-def test_long_prompts_end_together_whatever_they_go_on_from() -> None:
-    """Four to a decode, nothing filled up but to the next four rows."""
+def after_stems(*pairs: tuple[int, tuple[int, ...]]) -> list[Tokens]:
+    """Prompts of so many tokens of their own after beginnings of so many, none of which shares a token."""
     rng = np.random.default_rng(4)
-    prompts = [
-        np.concatenate([stem, rng.integers(0, 999, n)]).astype(np.int32)
-        for stem in rng.integers(0, 999, (4, 100))
-        for n in (45, 63, 90)
+    return [
+        np.concatenate([np.full(n_stem, 1000 + at), [2000 + i], rng.integers(0, 999, n - 1)]).astype(np.int32)
+        for at, (n_stem, own) in enumerate(pairs)
+        for i, n in enumerate(own)
     ]
-    plan = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048)
-    replay(plan, prompts, CaptureSettings(), 2048)
+
+
+def ends_of(prompts: list[Tokens], can_rewind: bool = True) -> tuple[CapturePlan, list[EndStep]]:
+    plan = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, can_rewind=can_rewind)
+    replay(plan, prompts, CaptureSettings(), 2048, can_rewind)
     (context,) = plan.contexts
-    ends = [step for step in context.steps if isinstance(step, EndStep)]
-    assert [len(step.prompts) for step in ends] == [4, 4, 4]
-    assert plan.n_rows <= plan.n_distinct + ROW_STEP * len(prompts)
+    return plan, [step for step in context.steps if isinstance(step, EndStep)]
+
+
+@pytest.mark.parametrize("can_rewind", [False, True])
+def test_prompts_end_side_by_side_whatever_they_go_on_from(can_rewind: bool) -> None:
+    """Hardly any rows are filled up, and few decodes have output rows."""
+    plan, ends = ends_of(after_stems(*[(100, (45, 63, 90))] * 8), can_rewind)
+    assert len(ends) <= 8 and all(len(set(step.starts)) > 1 for step in ends if len(step.prompts) > 2)
+    assert plan.n_rows <= 1.04 * plan.n_distinct
+
+
+def test_prompts_of_one_length_are_not_filled_up() -> None:
+    plan, ends = ends_of(after_stems((100, (29,) * 4), (120, (63,) * 4)))
+    assert [(step.length, len(step.prompts)) for step in ends] == [(29, 4), (63, 4)]
+    assert plan.n_rows == plan.n_distinct
 
 
 def test_no_prompt_is_filled_up_past_its_cache() -> None:
-    """Eight rows that end at the cache's last place cannot end together with twelve of another beginning."""
-    rng = np.random.default_rng(6)
-    prompts = [
-        np.concatenate([stem, rng.integers(0, 999, n_own)]).astype(np.int32)
-        for stem, n_own in ((np.zeros(248, dtype=np.int32), 8), (np.ones(200, dtype=np.int32), 12))
-        for _ in range(2)
-    ]
-    plan = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048)
-    replay(plan, prompts, CaptureSettings(), 2048)
-    (context,) = plan.contexts
-    assert [step.length for step in context.steps if isinstance(step, EndStep)] == [8, 12]
+    """Two that end three places before the cache does cannot be filled up by four, as they are elsewhere."""
+    _, roomy = ends_of(after_stems((230, (12, 12)), (100, (16, 16))))
+    _, full = ends_of(after_stems((241, (12, 12)), (100, (16, 16))))
+    assert [step.length for step in roomy] == [16]
+    assert all(step.length < 16 or len(set(step.starts)) == 1 for step in full)
 
 
 def test_models_with_experts_get_wide_decodes() -> None:

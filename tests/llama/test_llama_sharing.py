@@ -28,7 +28,7 @@ from edgecal.llama import packing, running
 from edgecal.llama.capture import capture, plan_for
 from edgecal.llama.context import Context
 from edgecal.llama.model import Model
-from edgecal.llama.packing import EndStep, SharedStep
+from edgecal.llama.packing import ROW_STEP, EndStep, SharedStep
 from edgecal.llama.settings import CaptureSettings
 
 Array = NDArray[np.float32]
@@ -81,6 +81,17 @@ def few_shot() -> tuple[Tokens, ...]:
         stem = rng.integers(3, 250, n_shared)
         prompts += [np.concatenate([stem, rng.integers(3, 250, n)]) for n in n_own]
     prompts += [np.concatenate([prompts[-1], rng.integers(3, 250, n)]) for n in (4, 30, 142, 143)]
+    return tuple(prompt.astype(np.int32) for prompt in prompts)
+
+
+@cache
+def of_one_length() -> tuple[Tokens, ...]:
+    """25 prompts that end in fours, threes and pairs: as many rows of each as they have, seldom a multiple of four."""
+    rng = np.random.default_rng(31)
+    prompts = []
+    for n_own, n in ((9, 4), (14, 4), (23, 4), (31, 4), (61, 4), (38, 2), (27, 3)):
+        stem = rng.integers(3, 250, 40)
+        prompts += [np.concatenate([stem, rng.integers(3, 250, n_own)]) for _ in range(n)]
     return tuple(prompt.astype(np.int32) for prompt in prompts)
 
 
@@ -169,11 +180,20 @@ def test_the_family_shares_all_that_can_be_shared() -> None:
         ends = [step for step in steps if isinstance(step, EndStep)]
         assert any(len(step.prompts) > 1 and len(set(step.starts)) > 1 for step in ends)
         assert plan.n_rows < 0.5 * plan_for(model, family(), ALONE).n_rows
+        plan = plan_for(model, of_one_length(), SHARED)
+        ends = [step for context in plan.contexts for step in context.steps if isinstance(step, EndStep)]
+        assert {1, 2, 3} <= {step.length % ROW_STEP for step in ends}
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_weights(weights: str) -> None:
     assert differing(tiny_llama(weights), family(), WAYS) == []
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_rows_of_several_prompts_in_a_four(weights: str) -> None:
+    ways = [SHARED, replace(SHARED, n_ubatch=36), replace(SHARED, n_ubatch=64, n_threads=2)]
+    assert differing(tiny_llama(weights), of_one_length(), ways) == []
 
 
 @pytest.mark.parametrize("weights", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "IQ4_NL"])
@@ -194,6 +214,7 @@ def test_architectures(name: str) -> None:
     stream = None if spec.node is None else stream_of(spec.arch, read_header(path).get, path)
     ways = WAYS[:1] if spec.adds_up_by_cuts else WAYS[2:3]
     assert differing(path, family(), ways, stream=stream) == []
+    assert differing(path, of_one_length(), WAYS[:1], stream=stream) == []
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,10 @@ OUTPUT_ROWS = 4
 # llama.cpp rounds a sequence's cache up to a multiple of this.
 CACHE_STEP = 256
 
-# What a decode costs beside its rows, in rows: to read the weights and to start; and, if it ends prompts, its output
-# rows (bench/operations.py).
-_DECODE_COST = 3
-_OUTPUT_COST = 4
+# What a decode costs beside its rows, in rows: to start, and for each sequence, since attention works on one after the
+# other (docs/log.md).
+_DECODE_COST = 1
+_SEQUENCE_COST = 1
 
 # Rows of a decode. More make the kernels slower where the rows no longer fit into a core's cache, and let tokens attend
 # to places behind them; fewer than 32 are slower, too (docs/log.md).
@@ -347,20 +347,13 @@ class _Endings:
         self.steps: list[Step] = []
         self._most, self._width, self._n_cells = most, width, n_cells
         self._waiting: list[_Ending] = []
-        self._cost = 0
 
     def add(self, prompt: int, depth: int, start: int, n_rows: int) -> None:
         """A prompt goes on from the state that is kept at `depth` now; it has `n_rows` behind that."""
         ending = _Ending(len(self.steps), n_rows, self._n_cells - start)
-        alone, _ = self._best([ending])
-        if self._waiting:
-            together, length = self._best([*self._waiting, ending])
-            if length == 0 or together > self._cost + alone:
-                self.flush()
-                ending = replace(ending, at=len(self.steps))
-            else:
-                alone = together
-        self._cost = alone
+        if self._waiting and self._length([*self._waiting, ending]) == 0:
+            self.flush()
+            ending = replace(ending, at=len(self.steps))
         self.steps.append(LeadStep(depth, len(self._waiting), prompt, start, start))
         self._waiting.append(ending)
 
@@ -368,7 +361,7 @@ class _Endings:
         """Ends the prompts that wait."""
         if not self._waiting:
             return
-        _, length = self._best(self._waiting)
+        length = self._length(self._waiting)
         leads = []
         for ending in self._waiting:
             lead = self.steps[ending.at]
@@ -381,28 +374,32 @@ class _Endings:
         )
         self._waiting = []
 
-    def _best(self, endings: Sequence[_Ending]) -> tuple[int, int]:
-        """What it costs, in rows, to end these prompts side by side, and how many rows of each then; 0: they cannot."""
-        if len(endings) == 1:
-            length = _filled(endings[0].n_rows) if endings[0].has_room else endings[0].n_rows
-            return self._price(endings, length), length
-        if len(endings) > self._most or not all(ending.has_room for ending in endings):
-            return 0, 0
+    def _length(self, endings: Sequence[_Ending]) -> int:
+        """Rows of each prompt when these end side by side, for the least cost; 0: they cannot."""
+        n = len(endings)
+        if n == 1:
+            return _filled(endings[0].n_rows) if endings[0].has_room else endings[0].n_rows
+        if n > self._most or not all(ending.has_room for ending in endings):
+            return 0
         # All rows of one of them, or as many as fill one decode, with what makes rows in fours.
-        starts = [ending.n_rows for ending in endings] + [
-            _rows_each(self._width, len(endings)) - ROW_STEP + 1
-        ]
+        starts = [*(ending.n_rows for ending in endings), _rows_each(self._width, n) - ROW_STEP + 1]
         lengths = {
             length
             for start in starts
             for length in range(max(LEAST_ROWS, start), max(LEAST_ROWS, start) + ROW_STEP)
-            if length * len(endings) % ROW_STEP == 0
+            if length * n % ROW_STEP == 0
             and all(ending.lead(length) + length <= ending.room for ending in endings)
         }
-        return min(((self._price(endings, length), length) for length in lengths), default=(0, 0))
+        return min(lengths, key=lambda length: (self._price(endings, length), length), default=0)
 
     def _price(self, endings: Sequence[_Ending], length: int) -> int:
+        """What it costs, in rows, to run so many rows of each side by side, and what each has more alone."""
         leads = [ending.lead(length) for ending in endings]
-        n_decodes = _n_decodes(length, _rows_each(self._width, len(endings)))
-        n_decodes += sum(_n_decodes(lead, self._width) for lead in leads)
-        return sum(leads) + length * len(endings) + _DECODE_COST * n_decodes + _OUTPUT_COST
+        n_alone = sum(_n_decodes(lead, self._width) for lead in leads)
+        n_together = _n_decodes(length, _rows_each(self._width, len(endings)))
+        return (
+            sum(leads)
+            + length * len(endings)
+            + (_DECODE_COST + _SEQUENCE_COST) * n_alone
+            + (_DECODE_COST + _SEQUENCE_COST * len(endings)) * n_together
+        )

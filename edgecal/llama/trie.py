@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Node", "build_tree", "count_distinct"]
 
-# A state is kept only if that spares at least this many tokens. Keeping one costs a decode of its own, usually a
-# short one, and keeps the prompts below it from being packed with others: measured, about this many tokens.
+# A state is kept only if that spares at least this many tokens. Keeping one costs a decode of its own, usually a short
+# one, whose rows are filled up; with 6, 12 or 18 as much is run in all (docs/log.md).
 _WORTH_TOKENS = 24
 
 

@@ -4,8 +4,8 @@
 
 Ours reads the prompts, tokenizes them, captures logits and all hidden states, and picks an answer; the peer
 is given the same prompts, each letter as a continuation, and picks the likeliest. It runs as it comes, one question
-at a time, and with `-np 32 -c 64`, which lets it decode several at once. That both choose the same letters is checked.
-Wanted: faster.
+at a time (with `-np 5` where a question has five options, since it stops there else), and with `-np 32 -c 64`, which
+lets it decode several at once. That both choose the same letters is checked. Wanted: faster.
 
 The program is built from llama.cpp's source with its default settings (10 minutes on 2 cores, once); see models.py for
 SOURCE. `--bin` is a folder with a llama-perplexity that is there already.
@@ -45,7 +45,8 @@ from models import ROOT, SHAPES, find_vocabulary, make_model
 
 PROGRAM = "llama-perplexity"
 WANTED = 1.0
-PEERS = {"as it comes": (), "-np 32 -c 64": ("-np", "32", "-c", "64")}
+N_PARALLEL = 4  # the program's default
+PEERS: dict[str, tuple[str, ...]] = {"as it comes": (), "-np 32 -c 64": ("-np", "32", "-c", "64")}
 ALLOWED_OTHERS = 0.1  # of the letters: near ties fall either way with other kernels
 _TALLY = re.compile(r"^(\d+)\t([\d.]+)$", re.MULTILINE)
 
@@ -79,7 +80,9 @@ def main() -> None:
         write_tasks(tasks, prompt_set)
         ours = [model, lines, arguments.threads, arguments.settings]
         sides = {"ours": partial(run_side, BENCH / "perplexity.py", "--side", *ours)}
+        n_choices = max(len(labels(prompt)) for prompt in prompt_set.prompts)
         for name, options in PEERS.items():
+            options = options or ("-np", str(max(n_choices, N_PARALLEL)))
             sides[name] = partial(run_program, program, model, tasks, arguments.threads, options)
         taken = take_in_turn(sides, arguments.repetitions, warm_up=not arguments.quick)
         for name in PEERS:

@@ -117,7 +117,7 @@ class Recording:
             kind = ENDING if n_outputs else SHARED
 
             def step(handles: dict[Any, Any]) -> None:
-                assert original(handles[first], batch.raw) == 0
+                assert self._library.llama_decode(handles[first], batch.raw) == 0
         elif name == "llama_get_logits_ith":
             row = np.ctypeslib.as_array(found, shape=(self._n_vocab,)).copy()
             self._checks.append((len(self._steps), first, rest[0], row))

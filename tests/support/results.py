@@ -1,20 +1,23 @@
-"""Results of evaluations and comparisons as the command line prints them, from a seeded simulation.
-
-A base model that is honest, a chat model that post-training made far too sure, ten subjects, eight layers: the
-figures are computed from drawn answers, so that pictures of them look as real ones do.
-"""
+"""Results of evaluations and comparisons as the command line prints them, of simulated models."""
 
 import copy
 
 import numpy as np
-
-SUBJECTS = [
-    "astronomy", "biology", "chemistry", "computer science", "geography",
-    "history", "law", "mathematics", "medicine", "philosophy",
-]  # fmt: skip
-N_QUESTIONS = 1200
-N_LAYERS = 8
-CHOSEN = 3.84
+from support.simulated_figures import (
+    CHOSEN,
+    N_QUESTIONS,
+    SUBJECTS,
+    draw_layers,
+    draw_world,
+    figures_of,
+    figures_once,
+    finite,
+    loss_of,
+    reliability_of,
+    risk_coverage_of,
+    softmax,
+    wrong_of,
+)
 
 
 def eval_result():
@@ -102,183 +105,6 @@ def _built(kind):
     return _CACHE[kind]
 
 
-# The simulation.
-
-
-def _world(seed=0):
-    """Logits of both models and right answers: [n, 4], [n, 4], [n]."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    subject = np.arange(N_QUESTIONS) % len(SUBJECTS)
-    hardness = np.linspace(2.3, 0.7, len(SUBJECTS))[subject]
-    truth = rng.normal(size=(N_QUESTIONS, 4)) * hardness[:, None]
-    probs = np.exp(truth) / np.exp(truth).sum(axis=1, keepdims=True)
-    labels = (rng.random(N_QUESTIONS)[:, None] < probs.cumsum(axis=1)).argmax(axis=1)
-    base = truth + 0.25 * rng.normal(size=truth.shape)
-    chat = CHOSEN * (0.78 * truth + 0.42 * rng.normal(size=truth.shape))
-    return base, chat, labels, subject
-
-
-def _probs(logits, temperature=1.0):
-    z = logits / temperature
-    z = z - z.max(axis=1, keepdims=True)
-    return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-
-
-def _binned(sure, hit, edges):
-    index = np.clip(np.searchsorted(edges[1:-1], sure, side="left"), 0, len(edges) - 2)
-    n = np.bincount(index, minlength=len(edges) - 1)
-    return n, np.bincount(index, sure, len(edges) - 1), np.bincount(index, hit, len(edges) - 1)
-
-
-def _ece(sure, hit, edges):
-    n, sums, hits = _binned(sure, hit, edges)
-    return float(np.abs(sums - hits).sum() / n.sum())
-
-
-def _figures_once(probs, labels):
-    sure, hit = probs.max(axis=1), (probs.argmax(axis=1) == labels).astype(float)
-    n = len(labels)
-    counts, sums, hits = _binned(sure, hit, np.linspace(0, 1, 11))
-    some = counts > 0
-    gaps = np.abs(sums[some] - hits[some]) / counts[some]
-    accuracy = hits[some] / counts[some]
-    noise = accuracy * (1 - accuracy) / np.maximum(counts[some] - 1, 1)
-    debiased = float((counts[some] / n * np.maximum(gaps**2 - noise, 0)).sum())
-    order = np.argsort(-sure, kind="stable")
-    grid = np.linspace(0, 1, 101)
-    kernel = np.exp(-0.5 * ((grid[:, None] - sure[None]) / 0.05) ** 2)
-    right, wrong = np.sort(sure[hit == 1]), sure[hit == 0]
-    ranks = np.searchsorted(right, wrong, "left") + 0.5 * (
-        np.searchsorted(right, wrong, "right") - np.searchsorted(right, wrong, "left")
-    )
-    one_hot = np.eye(probs.shape[1])[labels]
-    return {
-        "accuracy": hit.mean(),
-        "confidence": sure.mean(),
-        "ece": _ece(sure, hit, np.linspace(0, 1, 11)),
-        "ece_15": _ece(sure, hit, np.linspace(0, 1, 16)),
-        "ece_equal_mass": _ece(sure, hit, np.quantile(sure, np.linspace(0, 1, 11))),
-        "ece_debiased": float((counts[some] / n * np.maximum(gaps - np.sqrt(noise) / 2, 0)).sum()),
-        "rmsce_debiased": debiased**0.5,
-        "mce": gaps[counts[some] >= 5].max(initial=0.0),
-        "smece": np.abs((kernel * (hit - sure)).mean(axis=1)).mean() / kernel.mean(axis=1).mean(),
-        "brier": ((sure - hit) ** 2).mean(),
-        "brier_multiclass": ((probs - one_hot) ** 2).sum(axis=1).mean(),
-        "nll": -np.log(np.maximum(probs[np.arange(n), labels], 1e-12)).mean(),
-        "auroc": 1 - ranks.mean() / max(len(right), 1) if len(wrong) and len(right) else np.nan,
-        "aurc": (np.cumsum(1 - hit[order]) / np.arange(1, n + 1)).mean(),
-        "classwise_ece": np.mean(
-            [_ece(probs[:, k], one_hot[:, k], np.linspace(0, 1, 11)) for k in range(probs.shape[1])]
-        ),
-    }
-
-
-def _json(value):
-    return None if value is None or not np.isfinite(value) else float(value)
-
-
-def _interval(value, samples):
-    low, high = np.nanquantile(samples, [0.025, 0.975]) if np.isfinite(samples).any() else (np.nan, np.nan)
-    return {"value": _json(value), "low": _json(low), "high": _json(high)}
-
-
-def _figures(sets, labels, n_boot=60):
-    """Figures of several probability tables of the same questions, and the last's minus the first's."""
-    rng = np.random.Generator(np.random.PCG64(7))
-    values = [_figures_once(probs, labels) for probs in sets]
-    draws = [[] for _ in sets]
-    for _ in range(n_boot):
-        pick = rng.integers(0, len(labels), len(labels))
-        for drawn, probs in zip(draws, sets, strict=True):
-            drawn.append(_figures_once(probs[pick], labels[pick]))
-    out = []
-    for value, drawn in zip(values, draws, strict=True):
-        out.append({k: _interval(value[k], np.array([d[k] for d in drawn])) for k in value})
-    first, last = draws[0], draws[-1]
-    difference = {
-        k: _interval(
-            values[-1][k] - values[0][k], np.array([b[k] - a[k] for a, b in zip(first, last, strict=True)])
-        )
-        for k in values[0]
-    }
-    return out, difference
-
-
-def _reliability(probs, labels):
-    sure, hit = probs.max(axis=1), (probs.argmax(axis=1) == labels).astype(float)
-    edges = np.linspace(0, 1, 11)
-    n, sums, hits = _binned(sure, hit, edges)
-    out = {"edges": edges.tolist(), "n": n.tolist(), "confidence": [], "accuracy": [], "low": [], "high": []}
-    for count, total, right in zip(n, sums, hits, strict=True):
-        if count == 0:
-            for key in ("confidence", "accuracy", "low", "high"):
-                out[key].append(None)
-            continue
-        share, z = right / count, 1.96
-        middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-        half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
-        out["confidence"].append(float(total / count))
-        out["accuracy"].append(float(share))
-        out["low"].append(float(max(middle - half, 0)))
-        out["high"].append(float(min(middle + half, 1)))
-    return out
-
-
-def _risk_coverage(probs, labels):
-    sure, miss = probs.max(axis=1), (probs.argmax(axis=1) != labels).astype(float)
-    risk = np.cumsum(miss[np.argsort(-sure, kind="stable")]) / np.arange(1, len(miss) + 1)
-    at = np.unique(np.linspace(9, len(miss) - 1, 200).astype(int))
-    return {"coverage": ((at + 1) / len(miss)).tolist(), "risk": risk[at].tolist()}
-
-
-def _loss(base, chat):
-    g = _probs(base)
-    agree = base.argmax(axis=1) == chat.argmax(axis=1)
-    grid = np.geomspace(0.05, 50, 121)
-    curve = []
-    for t in grid:
-        f = _probs(chat, t)
-        curve.append(float((g * np.log(g / np.maximum(f, 1e-9)))[agree].sum(axis=1).mean()))
-    return {
-        "method": "dual-align", "unit": "nats", "temperature": grid.tolist(), "loss": curve,
-        "chosen": float(grid[int(np.argmin(curve))]),
-        "interval": [float(grid[int(np.argmin(curve))] * 0.97), float(grid[int(np.argmin(curve))] * 1.035)],
-    }  # fmt: skip
-
-
-def _layers():
-    rng = np.random.Generator(np.random.PCG64(3))
-    layer = np.arange(1, N_LAYERS + 1)
-    agree = 0.004 + 0.05 / (1 + np.exp(-(layer - 6.2) * 1.6)) + 0.002 * rng.random(N_LAYERS)
-    differ = 0.006 + 0.33 / (1 + np.exp(-(layer - 6.4) * 2.1)) + 0.004 * rng.random(N_LAYERS)
-    part = rng.choice(layer, size=251, p=[0, 0.01, 0.02, 0.03, 0.05, 0.14, 0.6, 0.15])
-    return {
-        "layer": layer.tolist(), "agreement": agree.tolist(), "disagreement": differ.tolist(),
-        "pdl_histogram": np.bincount(part - 1, minlength=N_LAYERS).tolist(),
-        "n_agreement": 949, "n_disagreement": 251,
-    }  # fmt: skip
-
-
-def _wrong(before, after, labels, subject, n=6):
-    predicted, sure = before.argmax(axis=1), before.max(axis=1)
-    worst = [i for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][:n]
-    names = [("Mercury", "Venus", "Mars", "Jupiter"), ("ribosome", "nucleus", "membrane", "vacuole"),
-             ("1215", "1415", "1618", "1815"), ("Lima", "Quito", "Bogota", "Caracas")]  # fmt: skip
-    return [
-        {
-            "where": f"test.jsonl, line {i + 1}",
-            "subject": SUBJECTS[subject[i]],
-            "question": f"Which of these did the text of lesson {i} name as the one that the others depend on?",
-            "choices": list(names[i % 4]),
-            "answer": int(labels[i]),
-            "predicted": int(predicted[i]),
-            "confidence_before": float(sure[i]),
-            "confidence_after": None if after is None else float(after[i].max()),
-        }
-        for i in worst
-    ]
-
-
 def _model(role):
     return {
         "path": f"models/edgecal-tiny-{role}-Q8_0.gguf", "name": f"edgecal tiny {role}", "architecture": "llama",
@@ -287,7 +113,7 @@ def _model(role):
 
 
 def _common(chat, after, labels, subject):
-    before = _probs(chat)
+    before = softmax(chat)
     return {
         "data": {
             "files": ["models/questions/test.jsonl"], "formats": ["edgecal JSON Lines"], "n_read": N_QUESTIONS + 3,
@@ -300,14 +126,16 @@ def _common(chat, after, labels, subject):
             "sha256": "9f2c" * 16, "limit": None, "seed": 0, "subjects": None,
         },
         "plots": {
-            "reliability": {"base": None, "before": _reliability(before, labels), "after": _reliability(after, labels)},
+            "reliability": {
+                "base": None, "before": reliability_of(before, labels), "after": reliability_of(after, labels),
+            },
             "risk_coverage": {
-                "base": None, "before": _risk_coverage(before, labels), "after": _risk_coverage(after, labels),
+                "base": None, "before": risk_coverage_of(before, labels), "after": risk_coverage_of(after, labels),
             },
             "loss": None,
             "layers": None,
         },
-        "wrong": _wrong(before, after, labels, subject),
+        "wrong": wrong_of(before, after, labels, subject),
         "bootstrap": {"n": 1000, "level": 0.95, "seed": 0},
         "runtime": {
             "command": "edgecal compare models/edgecal-tiny-base-Q8_0.gguf models/edgecal-tiny-chat-Q8_0.gguf "
@@ -320,9 +148,9 @@ def _common(chat, after, labels, subject):
 
 
 def _eval():
-    _, chat, labels, subject = _world()
-    before, after = _probs(chat), _probs(chat, CHOSEN)
-    (was, now), difference = _figures([before, after], labels)
+    _, chat, labels, subject = draw_world()
+    before, after = softmax(chat), softmax(chat, CHOSEN)
+    (was, now), difference = figures_of([before, after], labels)
     result = {
         "kind": "eval",
         "verdict": f"This model is overconfident: on average {was['confidence']['value']:.0%} sure but right "
@@ -345,7 +173,7 @@ def _eval():
     result["subjects"] = []
     for index, name in enumerate(SUBJECTS):
         mine = subject == index
-        (a, b), _ = _figures([before[mine], after[mine]], labels[mine], n_boot=20)
+        (a, b), _ = figures_of([before[mine], after[mine]], labels[mine], n_boot=20)
         result["subjects"].append({"subject": name, "n": int(mine.sum()), "before": a, "after": b})
     return result
 
@@ -358,7 +186,7 @@ def _row(
     name, title, probs, labels, temperature=None, *, uses_labels=False, default=False, variant=None, **more
 ):
     figures = {
-        key: _spread(_json(v), abs(v) * 0.06 + 0.002) for key, v in _figures_once(probs, labels).items()
+        key: _spread(finite(v), abs(v) * 0.06 + 0.002) for key, v in figures_once(probs, labels).items()
     }
     return {
         "name": name, "title": title, "variant": variant, "uses_labels": uses_labels, "default": default,
@@ -369,7 +197,7 @@ def _row(
 
 
 def _ablation_row(name, chat, labels, temperature, **more):
-    figures = _figures_once(_probs(chat, temperature), labels)
+    figures = figures_once(softmax(chat, temperature), labels)
     return {
         "name": name, "temperature": _spread(temperature, 0.03 * temperature),
         "ece": _spread(figures["ece"], 0.006), "nll": _spread(figures["nll"], 0.01), "not_identified": 0, **more,
@@ -377,14 +205,14 @@ def _ablation_row(name, chat, labels, temperature, **more):
 
 
 def _compare():
-    base, chat, labels, subject = _world()
-    before, after, plm = _probs(chat), _probs(chat, 3.74), _probs(base)
-    (was, now), difference = _figures([before, after], labels)
-    (reference,), _ = _figures([plm], labels)
+    base, chat, labels, subject = draw_world()
+    before, after, plm = softmax(chat), softmax(chat, 3.74), softmax(base)
+    (was, now), difference = figures_of([before, after], labels)
+    (reference,), _ = figures_of([plm], labels)
     common = _common(chat, after, labels, subject)
-    common["plots"]["reliability"]["base"] = _reliability(plm, labels)
-    common["plots"]["risk_coverage"]["base"] = _risk_coverage(plm, labels)
-    common["plots"] |= {"loss": _loss(base, chat), "layers": _layers()}
+    common["plots"]["reliability"]["base"] = reliability_of(plm, labels)
+    common["plots"]["risk_coverage"]["base"] = risk_coverage_of(plm, labels)
+    common["plots"] |= {"loss": loss_of(base, chat), "layers": draw_layers()}
     variants = [
         {"ise": ise, "tau_scope": scope, "combine": combine, "lambda": lam}
         for ise in ("mixture", "mean")
@@ -396,17 +224,17 @@ def _compare():
         _row("polm", "chat model as delivered", before, labels),
         _row("verbalized", "confidence in words", before, labels,
              withheld="only 31 % of the answers could be parsed", parsed_share=0.31) | {"figures": {}},
-        _row("cape", "permuted options", _probs(chat, 2.1), labels, n_permutations=4),
-        _row("internal-consistency", "agreement of layers", _probs(chat, 1.6), labels),
-        _row("naive", "all questions", _probs(chat, 4.9), labels, 4.9),
-        _row("daca", "agreement only", _probs(chat, 3.42), labels, 3.42),
-        _row("process", "process loss only", _probs(chat, 3.9), labels, 3.9, variant=variants[3],
+        _row("cape", "permuted options", softmax(chat, 2.1), labels, n_permutations=4),
+        _row("internal-consistency", "agreement of layers", softmax(chat, 1.6), labels),
+        _row("naive", "all questions", softmax(chat, 4.9), labels, 4.9),
+        _row("daca", "agreement only", softmax(chat, 3.42), labels, 3.42),
+        _row("process", "process loss only", softmax(chat, 3.9), labels, 3.9, variant=variants[3],
              not_identified=["split 2: more than 5 % of the bootstrap refits are at a bound"]),
         *(
-            _row("dual-align", "both losses", _probs(chat, t), labels, t, variant=variant, default=i == 0)
+            _row("dual-align", "both losses", softmax(chat, t), labels, t, variant=variant, default=i == 0)
             for i, (variant, t) in enumerate(zip(variants, np.linspace(3.74, 4.6, 12).tolist(), strict=True))
         ),
-        _row("ts", "supervised", _probs(chat, 3.95), labels, 3.95, uses_labels=True),
+        _row("ts", "supervised", softmax(chat, 3.95), labels, 3.95, uses_labels=True),
     ]  # fmt: skip
     result = {
         "kind": "compare",
@@ -465,6 +293,6 @@ def _compare():
     result["subjects"] = []
     for index, name in enumerate(SUBJECTS):
         mine = subject == index
-        (p, a, b), _ = _figures([plm[mine], before[mine], after[mine]], labels[mine], n_boot=20)
+        (p, a, b), _ = figures_of([plm[mine], before[mine], after[mine]], labels[mine], n_boot=20)
         result["subjects"].append({"subject": name, "n": int(mine.sum()), "base": p, "before": a, "after": b})
     return result

@@ -99,7 +99,7 @@ def _output_rows(n_together: int, n_filled: int | None = None) -> dict[str, int]
     return {f"{module}.OUTPUT_ROWS": n for module, n in modules.items()}
 
 
-_UNFILLED = {"packing.ROW_STEP": 1, "packing.LEAST_ROWS": 1, **_output_rows(8, 1)}
+_UNFILLED = {"rows.ROW_STEP": 1, "rows.LEAST_ROWS": 1, **_output_rows(8, 1)}
 
 
 def make_changes(n_threads: int) -> list[Change]:
@@ -115,8 +115,9 @@ def make_changes(n_threads: int) -> list[Change]:
         *(Change(f"n_seq_max {n}", {"n_seq_max": n}) for n in (4, 8, 24)),
         Change("use_extra_bufts off", repack=False),
         *(Change(f"OUTPUT_ROWS {n}", {"n_seq_max": n + 6}, _output_rows(n)) for n in (8, 16)),
-        *(Change(f"_DECODE_COST {n}", constants={"packing._DECODE_COST": n}) for n in (2, 12, 20)),
-        *(Change(f"_WORTH_TOKENS {n}", constants={"trie._WORTH_TOKENS": n}) for n in (8, 64)),
+        *(Change(f"_DECODE_COST {n}", constants={"rows._DECODE_COST": n}) for n in (2, 12, 20)),
+        *(Change(f"_REST_COST {n}", constants={"rows._REST_COST": n}) for n in (0, 1)),
+        *(Change(f"_STATE_COST {n}", constants={"rows._STATE_COST": n}) for n in (0, 20, 60)),
         Change("rows not filled", constants=_UNFILLED),
         Change("rows not filled, flash_attn", _FLASH, _UNFILLED),
         Change("rows not filled, flash_attn kv_unified", _FLASH | _UNIFIED, _UNFILLED),

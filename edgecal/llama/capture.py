@@ -18,16 +18,11 @@ from edgecal.llama.context import Context
 from edgecal.llama.library import steady_experts
 from edgecal.llama.memory import settle_cache_bytes
 from edgecal.llama.model import Model
-from edgecal.llama.packing import (
-    CACHE_STEP,
-    OUTPUT_ROWS,
-    CapturePlan,
-    EndStep,
-    Step,
-    plan_capture,
-)
+from edgecal.llama.packing import CACHE_STEP, CapturePlan, plan_capture
+from edgecal.llama.rows import OUTPUT_ROWS
 from edgecal.llama.running import StepRunner
 from edgecal.llama.settings import CaptureSettings
+from edgecal.llama.steps import EndStep, Step
 
 __all__ = ["CapturedChunk", "capture", "plan_for"]
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from edgecal.errors import InputError, ModelError
 from edgecal.llama.context import Context, TokenBatch
 from edgecal.llama.model import Model
-from edgecal.llama.packing import cache_size, decode_cuts
+from edgecal.llama.packing import cache_size
+from edgecal.llama.rows import decode_cuts
 from edgecal.llama.settings import CaptureSettings
 from edgecal.llama.vocabulary import Tokenizer
 

@@ -14,14 +14,9 @@ from numpy.typing import NDArray
 
 from edgecal.errors import ModelError
 from edgecal.llama.context import Context, TokenBatch
-from edgecal.llama.packing import (
-    OUTPUT_ROWS,
-    ContextPlan,
-    EndStep,
-    LeadStep,
-    SharedStep,
-    Step,
-)
+from edgecal.llama.packing import ContextPlan
+from edgecal.llama.rows import OUTPUT_ROWS
+from edgecal.llama.steps import EndStep, LeadStep, SharedStep, Step
 
 __all__ = ["StepRunner"]
 

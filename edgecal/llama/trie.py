@@ -5,7 +5,7 @@ Token sequences are numbers here; does not know models, memory or llama.cpp.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Node", "build_tree", "count_distinct"]
 
-# A state is kept only if that spares at least this many tokens. Keeping one costs a decode of its own, usually a short
-# one, whose rows are filled up; with 6, 12 or 18 as much is run in all (docs/log.md).
-_WORTH_TOKENS = 24
+IsWorth = Callable[[int, int], bool]
 
 
 @dataclass
@@ -45,14 +43,15 @@ class Node:
             waiting.extend(reversed(node.children))
 
 
-def build_tree(bodies: Sequence[NDArray[np.int32]], step: int, least: int) -> Node:
+def build_tree(bodies: Sequence[NDArray[np.int32]], step: int, is_worth: IsWorth) -> Node:
     """The tree of some token sequences.
 
     Parameters
     ----------
     bodies: what of each prompt may be shared; an empty array for a prompt that shares nothing.
     step: lengths of shared beginnings are multiples of this.
-    least: tokens by which a beginning is longer than the one that it goes on from, at least.
+    is_worth: whether to make a beginning a node, by how many tokens it is longer than the one that it goes on from,
+        and by the number of prompts and longer beginnings that go on from it.
 
     Returns
     -------
@@ -68,7 +67,7 @@ def build_tree(bodies: Sequence[NDArray[np.int32]], step: int, least: int) -> No
             closed = open_nodes.pop()
             if open_nodes[-1].n_tokens < shared:
                 open_nodes.append(Node(shared, closed.prompt))
-            _attach(open_nodes[-1], closed, least)
+            _attach(open_nodes[-1], closed, is_worth)
         if open_nodes[-1].n_tokens < shared:
             last = open_nodes[-1].prompts.pop()  # the previous one: nothing was closed since it was put there
             open_nodes.append(Node(shared, last, [last]))
@@ -76,7 +75,7 @@ def build_tree(bodies: Sequence[NDArray[np.int32]], step: int, least: int) -> No
         previous = index
     while len(open_nodes) > 1:
         closed = open_nodes.pop()
-        _attach(open_nodes[-1], closed, least)
+        _attach(open_nodes[-1], closed, is_worth)
     return open_nodes[0]
 
 
@@ -87,10 +86,8 @@ def count_distinct(prompts: Sequence[NDArray[np.int32]]) -> int:
     return sum(map(len, prompts)) - repeated
 
 
-def _attach(parent: Node, node: Node, least: int) -> None:
-    length = node.n_tokens - parent.n_tokens
-    n_users = len(node.prompts) + len(node.children)
-    if length >= least and (n_users - 1) * length >= _WORTH_TOKENS:
+def _attach(parent: Node, node: Node, is_worth: IsWorth) -> None:
+    if is_worth(node.n_tokens - parent.n_tokens, len(node.prompts) + len(node.children)):
         parent.children.append(node)
     else:
         parent.prompts.extend(node.prompts)

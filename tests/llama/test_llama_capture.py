@@ -171,10 +171,10 @@ def test_progress_counts_everything() -> None:
             pass
     # In rows, which are filled up: 124 of the 132 alone, then 8 and 8 together, and 700 alone.
     assert calls == [
-        (0, 60),
+        (0, 64),
         (0, 124),
         (2, 140),
-        *((2, n) for n in (224, 312, 400, 488, 576, 664, 752)),
+        *((2, 140 + 16 * n) for n in (5, 11, 16, 22, 27, 33, 38)),
         (3, 840),
     ]
 

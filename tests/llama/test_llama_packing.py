@@ -10,20 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecal.errors import InputError
-from edgecal.llama.packing import (
-    CACHE_STEP,
-    LEAST_ROWS,
-    ROW_STEP,
-    CapturePlan,
-    ContextPlan,
-    EndStep,
-    SharedStep,
-    Step,
-    cache_size,
-    decode_cuts,
-    plan_capture,
-)
+from edgecal.llama.packing import CACHE_STEP, CapturePlan, ContextPlan, cache_size, plan_capture
+from edgecal.llama.rows import LEAST_ROWS, ROW_STEP, decode_cuts, price, rows_each
 from edgecal.llama.settings import CaptureSettings, count_physical_cores
+from edgecal.llama.steps import EndStep, SharedStep, Step
 
 Tokens = NDArray[np.int32]
 
@@ -257,6 +247,48 @@ def ends_of(prompts: list[Tokens], can_rewind: bool = True) -> tuple[CapturePlan
     return plan, [step for step in context.steps if isinstance(step, EndStep)]
 
 
+def dense(rng: np.random.Generator, n: int) -> list[Tokens]:
+    """Questions of 12 tokens after an instruction of 20, each with all orders of its four options of 4."""
+    instruction = rng.integers(0, 999, 20)
+    prompts = []
+    for _ in range(n // 24):
+        question = rng.integers(0, 999, 12)
+        options = rng.integers(0, 999, (4, 4))
+        turns = [options[list(order)].ravel() for order in itertools.permutations(range(4))]
+        prompts.extend(np.concatenate([instruction, question, turned, [3, 4]]) for turned in turns)
+    return prompts
+
+
+def test_short_beginnings_are_shared_where_many_go_on() -> None:
+    """Beginnings of a few tokens too, although a decode has at least 8 rows; not where that would spare nothing."""
+    prompts = [np.asarray(prompt, dtype=np.int32) for prompt in dense(np.random.default_rng(6), 480)]
+    plan = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, can_rewind=True)
+    replay(plan, prompts, CaptureSettings(), 2048, can_rewind=True)
+    (context,) = plan.contexts
+    shared = [step for step in context.steps if isinstance(step, SharedStep)]
+    assert min(step.stop - step.start for step in shared) < LEAST_ROWS
+    assert plan.n_rows < 1.25 * plan.n_distinct
+    plan, _ = ends_of(after_stems(*[(30, (40, 40)), (6, (40, 40))]))
+    (context,) = plan.contexts
+    assert [step.stop for step in context.steps if isinstance(step, SharedStep)] == [30]
+
+
+@pytest.mark.parametrize("kind", [few_shot, permuted, plain])
+def test_rows_in_sixteens(kind) -> None:
+    """Most decodes have rows in sixteens, which kernels of repacked weights are made for."""
+    prompts = [np.asarray(prompt, dtype=np.int32) for prompt in kind(np.random.default_rng(8), 400)]
+    (context,) = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, can_rewind=True).contexts
+    n_rest = sum(
+        (stop - start) * n_sequences % 16
+        for step in context.steps
+        for n_sequences in [len(step.prompts) if isinstance(step, EndStep) else 1]
+        for start, stop in itertools.pairwise([0, *context.cuts(step), step.n_rows // n_sequences])
+    )
+    n_rows = sum(step.n_rows for step in context.steps)
+    print(kind.__name__, n_rest / n_rows)
+    assert n_rest < 0.05 * n_rows
+
+
 @pytest.mark.parametrize("can_rewind", [False, True])
 def test_prompts_end_side_by_side_whatever_they_go_on_from(can_rewind: bool) -> None:
     """Hardly any rows are filled up, and few decodes have output rows."""
@@ -266,9 +298,9 @@ def test_prompts_end_side_by_side_whatever_they_go_on_from(can_rewind: bool) -> 
 
 
 def test_prompts_of_one_length_are_not_filled_up() -> None:
-    """Whole, or up to a decode's worth of rows side by side: more sequences make a decode slower, not faster."""
+    """Whole, or what is left of each behind rows in sixteens, side by side."""
     plan, ends = ends_of(after_stems((100, (29,) * 4), (120, (63,) * 4)))
-    assert [(step.length, len(step.prompts)) for step in ends] == [(29, 4), (23, 4)]
+    assert [(step.length, len(step.prompts)) for step in ends] == [(29, 4), (15, 4)]
     assert plan.n_rows == plan.n_distinct
 
 
@@ -291,21 +323,39 @@ def test_models_with_experts_get_wide_decodes() -> None:
             CaptureSettings(),
             2048,
         )
-        return sum(1 + len(decode_cuts(step.n_rows, context.width)) for step in context.steps if step.n_rows)
+        return sum(1 + len(context.cuts(step)) for step in context.steps if step.n_rows)
 
     assert n_decodes(True) < 0.5 * n_decodes(False)
 
 
-@pytest.mark.parametrize("width", [16, 20, 36, 96, 512])
-def test_cuts(width: int) -> None:
-    assert decode_cuts(0, width) == []
+@pytest.mark.parametrize(
+    ("width", "n_sequences", "step"),
+    [
+        *((16, 1, 4), (20, 1, 4), (32, 1, 16), (36, 1, 4), (96, 1, 16), (512, 1, 16)),
+        *((96, 2, 8), (96, 3, 16), (96, 4, 4), (40, 2, 4), (512, 3, 4), (512, 4, 4)),
+    ],
+)
+def test_cuts(width: int, n_sequences: int, step: int) -> None:
+    """As few and as equal decodes as can be; where the width allows, all rows but the last decode's are in sixteens."""
+    each = rows_each(width, n_sequences)
+    assert decode_cuts(0, width, n_sequences) == []
     for n_rows in range(1, 1200):
-        edges = [0, *decode_cuts(n_rows, width), n_rows]
+        edges = [0, *decode_cuts(n_rows, width, n_sequences), n_rows]
         sizes = [b - a for a, b in itertools.pairwise(edges)]
-        assert max(sizes) <= width and len(sizes) == -(-n_rows // width)
+        assert max(sizes) <= each and len(sizes) == -(-n_rows // each)
         assert min(sizes) >= LEAST_ROWS or len(sizes) == 1
-        assert max(sizes) - min(sizes) <= ROW_STEP
-        assert all(edge % ROW_STEP == 0 for edge in edges[:-1])
+        assert max(sizes) - min(sizes) <= step
+        assert all(edge % step == 0 for edge in edges[:-1])
+
+
+def test_the_price_is_that_of_the_decodes() -> None:
+    """However rows are cut, they cost what their decodes cost."""
+    for n_sequences in (1, 2, 3, 4):
+        for n_rows in range(8, 400, 4):
+            edges = [0, *decode_cuts(n_rows, 96, n_sequences), n_rows]
+            alone = [price(b - a, n_sequences, 96) for a, b in itertools.pairwise(edges)]
+            assert price(n_rows, n_sequences, 96) == pytest.approx(sum(alone))
+    assert price(np.array([0, 8, 400]), 1, 96).tolist() == [price(n, 1, 96) for n in (0, 8, 400)]
 
 
 def test_settings_are_checked_and_described() -> None:

@@ -3,6 +3,7 @@ alone, whatever its company, its order, the micro-batches, the number of sequenc
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -24,12 +25,13 @@ from support.tiny_run import run
 
 from edgecal.architectures import PLAIN_STREAM, ResidualStream, stream_of
 from edgecal.gguf import read_header
-from edgecal.llama import packing, running
+from edgecal.llama import rows, running
 from edgecal.llama.capture import capture, plan_for
 from edgecal.llama.context import Context
 from edgecal.llama.model import Model
-from edgecal.llama.packing import ROW_STEP, EndStep, SharedStep
+from edgecal.llama.rows import LEAST_ROWS, ROW_STEP
 from edgecal.llama.settings import CaptureSettings
+from edgecal.llama.steps import EndStep, SharedStep
 
 Array = NDArray[np.float32]
 Tokens = NDArray[np.int32]
@@ -93,6 +95,17 @@ def of_one_length() -> tuple[Tokens, ...]:
         stem = rng.integers(3, 250, 40)
         prompts += [np.concatenate([stem, rng.integers(3, 250, n_own)]) for _ in range(n)]
     return tuple(prompt.astype(np.int32) for prompt in prompts)
+
+
+@cache
+def orders() -> tuple[Tokens, ...]:
+    """25 prompts: a question with all orders of four options of a few tokens, and one of its beginnings."""
+    rng = np.random.default_rng(37)
+    stem, end = rng.integers(3, 250, 30), rng.integers(3, 250, 2)
+    options = [rng.integers(3, 250, n) for n in (4, 5, 6, 5)]
+    turned = [[options[at] for at in order] for order in itertools.permutations(range(4))]
+    prompts = [np.concatenate([stem, *each, end]) for each in turned]
+    return tuple(prompt.astype(np.int32) for prompt in [*prompts, prompts[3][:44]])
 
 
 def run_all(
@@ -183,6 +196,9 @@ def test_the_family_shares_all_that_can_be_shared() -> None:
         plan = plan_for(model, of_one_length(), SHARED)
         ends = [step for context in plan.contexts for step in context.steps if isinstance(step, EndStep)]
         assert {1, 2, 3} <= {step.length % ROW_STEP for step in ends}
+        plan = plan_for(model, orders(), SHARED)
+        shared = [step for context in plan.contexts for step in context.steps if isinstance(step, SharedStep)]
+        assert min(step.stop - step.start for step in shared) < LEAST_ROWS
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -194,6 +210,12 @@ def test_weights(weights: str) -> None:
 def test_rows_of_several_prompts_in_a_four(weights: str) -> None:
     ways = [SHARED, replace(SHARED, n_ubatch=36), replace(SHARED, n_ubatch=64, n_threads=2)]
     assert differing(tiny_llama(weights), of_one_length(), ways) == []
+
+
+@pytest.mark.parametrize("weights", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "IQ4_NL"])
+def test_short_beginnings(weights: str) -> None:
+    ways = [SHARED, replace(SHARED, n_ubatch=16, n_threads=2), replace(SHARED, n_seq_max=4)]
+    assert differing(tiny_llama(weights), orders(), ways) == []
 
 
 @pytest.mark.parametrize("weights", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "IQ4_NL"])
@@ -214,7 +236,8 @@ def test_architectures(name: str) -> None:
     stream = None if spec.node is None else stream_of(spec.arch, read_header(path).get, path)
     ways = WAYS[:1] if spec.adds_up_by_cuts else WAYS[2:3]
     assert differing(path, family(), ways, stream=stream) == []
-    assert differing(path, of_one_length(), WAYS[:1], stream=stream) == []
+    for prompts in (of_one_length(), orders()):
+        assert differing(path, prompts, WAYS[:1], stream=stream) == []
 
 
 @pytest.mark.parametrize(
@@ -241,8 +264,8 @@ class TestTheRules:
     """Without any one of the rules some bits differ: the tests above can fail, and no rule is idle."""
 
     def test_rows_are_filled_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(packing, "ROW_STEP", 1)
-        monkeypatch.setattr(packing, "LEAST_ROWS", 1)
+        monkeypatch.setattr(rows, "ROW_STEP", 1)
+        monkeypatch.setattr(rows, "LEAST_ROWS", 1)
         assert differing(tiny_llama("F32"), family(), WAYS[:1])
 
     def test_output_rows_are_filled_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +280,7 @@ class TestTheRules:
 
 def differing_with_few_rows() -> list[list[str]]:
     of_experts = differing_experts()
-    packing.LEAST_ROWS = 4
+    rows.LEAST_ROWS = 4
     return [of_experts, differing(tiny_llama("Q6_K"), family(), WAYS[:1])]
 
 

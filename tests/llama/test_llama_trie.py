@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecal.llama import trie
 from edgecal.llama.trie import Node, build_tree, count_distinct
 
 Tokens = NDArray[np.int32]
+
+
+def always(length: int, n_users: int) -> bool:
+    return True
+
+
+def spares_much(length: int, n_users: int) -> bool:
+    return length >= 8 and (n_users - 1) * length >= 24
 
 
 def random_bodies(rng: np.random.Generator, *, most: int = 40) -> list[Tokens]:
@@ -48,8 +55,12 @@ def common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 def test_laws(seed: int) -> None:
     rng = np.random.default_rng(seed)
     bodies = random_bodies(rng)
-    step, least = int(rng.choice([1, 4, 5])), int(rng.choice([1, 8]))
-    root = build_tree(bodies, step, least)
+    step, least, least_spared = (int(rng.choice(each)) for each in ([1, 4, 5], [1, 8], [0, 24]))
+
+    def is_worth(length: int, n_users: int) -> bool:
+        return length >= least and (n_users - 1) * length >= least_spared
+
+    root = build_tree(bodies, step, is_worth)
     assert root.n_tokens == 0
     assert sorted(index for node, _ in nodes(root) for index in node.prompts) == list(range(len(bodies)))
     assert sorted(root.all_prompts()) == list(range(len(bodies)))
@@ -60,21 +71,17 @@ def test_laws(seed: int) -> None:
         if parent is None:
             continue
         assert node.n_tokens % step == 0 and node.prompt in below
-        length = node.n_tokens - parent.n_tokens
-        assert length >= least
-        # Worth a state of its own: what is spared against running it for each of its users.
-        assert (len(node.prompts) + len(node.children) - 1) * length >= trie._WORTH_TOKENS
+        assert is_worth(node.n_tokens - parent.n_tokens, len(node.prompts) + len(node.children))
 
 
 @pytest.mark.parametrize("step", [1, 4])
 @pytest.mark.parametrize("seed", range(20))
-def test_every_shared_beginning_is_found(monkeypatch: pytest.MonkeyPatch, seed: int, step: int) -> None:
+def test_every_shared_beginning_is_found(seed: int, step: int) -> None:
     """Where every state is worth its while, the nodes are exactly where two prompts part."""
-    monkeypatch.setattr(trie, "_WORTH_TOKENS", 0)
     bodies = random_bodies(np.random.default_rng([seed, 1]))
     plain = [tuple(body.tolist()) for body in bodies]
     parted = {a[: common(a, b) // step * step] for a, b in itertools.combinations(plain, 2)} - {()}
-    root = build_tree(bodies, step, 1)
+    root = build_tree(bodies, step, always)
     found = [beginning(node, bodies) for node, parent in nodes(root) if parent is not None]
     assert len(found) == len(set(found))
     assert set(found) == parted
@@ -99,19 +106,21 @@ def test_the_order_given_does_not_matter(seed: int) -> None:
     rng = np.random.default_rng([seed, 2])
     bodies = random_bodies(rng)
     turned = [bodies[index] for index in rng.permutation(len(bodies))]
-    assert shape(build_tree(bodies, 4, 8), bodies) == shape(build_tree(turned, 4, 8), turned)
+    assert shape(build_tree(bodies, 4, spares_much), bodies) == shape(
+        build_tree(turned, 4, spares_much), turned
+    )
 
 
 def test_equals_keep_the_order_given() -> None:
     same = np.arange(40, dtype=np.int32)
-    root = build_tree([same[:9], same, same.copy(), same[:9], same.copy()], 4, 8)
+    root = build_tree([same[:9], same, same.copy(), same[:9], same.copy()], 4, spares_much)
     assert root.prompts == [0, 3] and [child.prompts for child in root.children] == [[1, 2, 4]]
 
 
 def test_nothing_and_empty() -> None:
     empty = np.empty(0, dtype=np.int32)
-    assert build_tree([], 4, 8) == Node(0, -1)
-    assert build_tree([empty, empty], 4, 8) == Node(0, 0, [0, 1])
+    assert build_tree([], 4, spares_much) == Node(0, -1)
+    assert build_tree([empty, empty], 4, spares_much) == Node(0, 0, [0, 1])
     assert count_distinct([]) == count_distinct([empty, empty]) == 0
 
 
@@ -127,7 +136,7 @@ def test_token_ids_of_every_size() -> None:
     """Sorting compares numbers, not their bytes as they lie in memory."""
     ids = [1, 255, 256, 257, 65535, 65536, 2**24, 2**31 - 1]
     bodies = [np.full(30, token, dtype=np.int32) for token in ids[::-1] for _ in range(2)]
-    root = build_tree(bodies, 4, 8)
+    root = build_tree(bodies, 4, spares_much)
     assert [int(bodies[child.prompt][0]) for child in root.children] == ids
     assert count_distinct(bodies) == 30 * len(ids)
 
@@ -138,7 +147,7 @@ def test_thousands_inside_each_other(n: int) -> None:
     longest = np.arange(8 * n, dtype=np.int32)
     bodies = [longest[: 8 * (at + 1)] for at in range(n)]
     start = time.process_time()
-    root = build_tree(bodies, 4, 8)
+    root = build_tree(bodies, 4, spares_much)
     assert count_distinct(bodies) == 8 * n
     assert list(root.all_prompts()) == list(range(n))
     assert time.process_time() - start < 5  # seconds; it takes about half of one, most of it reading tokens

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgecal.result import CompareResult, DoctorResult, EvalResult, FitResult, PlanResult
     from edgecal.runtime.load import load
 
-__version__ = "0.5.2"
+__version__ = "0.5.3"
 
 __all__ = [
     "CompareResult",

@@ -60,6 +60,11 @@ class ContextPlan:
         n_sequences = len(step.prompts) if isinstance(step, EndStep) else 1
         return decode_cuts(step.n_rows // n_sequences, self.width, n_sequences)
 
+    @property
+    def n_decodes(self) -> int:
+        """Calls of llama.cpp that the steps take."""
+        return sum(1 + len(self.cuts(step)) for step in self.steps if step.n_rows)
+
 
 @dataclass(frozen=True)
 class CapturePlan:

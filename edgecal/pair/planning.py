@@ -98,7 +98,7 @@ def plan_model(request: ObserveRequest, report: Callable[[ObserveProgress], None
                 n_tokens=plan.n_tokens,
                 n_distinct=plan.n_distinct,
                 n_computed=plan.n_rows,
-                n_decodes=sum(len(part.steps) for part in plan.contexts),
+                n_decodes=sum(part.n_decodes for part in plan.contexts),
                 n_sequences=max((part.n_seq_max for part in plan.contexts), default=0),
                 tokens_per_s=rate,
                 seconds=plan.n_rows / rate + (load_s if tokens else 0.0),

@@ -19,7 +19,7 @@ from support.tiny_run import run
 
 from edgecal.errors import InputError, ModelError
 from edgecal.llama import capture as capture_module
-from edgecal.llama.capture import capture
+from edgecal.llama.capture import capture, plan_for
 from edgecal.llama.hook import ENVIRONMENT_VARIABLE
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
@@ -159,13 +159,16 @@ def test_no_hook_without_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_progress_counts_everything() -> None:
     prompts = random_prompts((700, 3, 129))
+    settings = replace(ONE_THREAD, n_batch=256, n_ubatch=256)
     calls: list[tuple[int, int]] = []
     with Model(tiny_llama("Q8_0")) as model:
+        plan = plan_for(model, prompts, settings)
         for _ in capture(
             model,
             prompts,
-            replace(ONE_THREAD, n_batch=256, n_ubatch=256),
+            settings,
             hidden=False,
+            plan=plan,
             progress=lambda n_prompts, n_tokens: calls.append((n_prompts, n_tokens)),
         ):
             pass
@@ -177,6 +180,7 @@ def test_progress_counts_everything() -> None:
         *((2, 140 + 16 * n) for n in (5, 11, 16, 22, 27, 33, 38)),
         (3, 840),
     ]
+    assert sum(context.n_decodes for context in plan.contexts) == len(calls) and plan.n_rows == 840
 
 
 def test_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

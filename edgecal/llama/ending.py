@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgecal.llama.rows import LEAST_ROWS, filled, lead_rows, lengths_together, price, rows_each
+from edgecal.llama.rows import (
+    LEAST_ROWS,
+    beyond_blocks,
+    filled,
+    lead_rows,
+    lengths_together,
+    price,
+    rows_each,
+)
 from edgecal.llama.steps import EndStep, LeadStep, Step
 
 __all__ = ["Endings"]
@@ -42,6 +50,13 @@ class Endings:
         self.steps: list[Step] = []
         self._most, self._width, self._n_cells = most, width, n_cells
         self._waiting: list[_Ending] = []
+
+    def sort_key(self, n_rows: int) -> tuple[int, int]:
+        """Prompts in this order fill up few rows: the short ones, which run side by side whole, by length; the others
+        by what is left behind rows in sixteens, which they run alone."""
+        if n_rows <= rows_each(self._width, self._most):
+            return n_rows, 0
+        return self._width + beyond_blocks(n_rows), n_rows
 
     def add(self, prompt: int, depth: int, start: int, n_rows: int) -> None:
         """A prompt goes on from the state that is kept at `depth` now; it has `n_rows` behind that."""

@@ -170,8 +170,8 @@ def _add_steps(tree: Node, members: Sequence[tuple[int, int]], n_nested: int, en
             endings.steps.append(SharedStep(depth, members[node.prompt][0], above, start))
         is_deepest = depth + 1 >= n_nested
         ending = [members[at] for at in (node.all_prompts() if is_deepest else node.prompts)]
-        for index, length in sorted(ending, key=lambda member: member[1]):  # equals stay in the tree's order
-            endings.add(index, depth, start, length - start)
+        for index, length in sorted(ending, key=lambda member: endings.sort_key(member[1] - start)):
+            endings.add(index, depth, start, length - start)  # equals stay in the tree's order
         if not is_deepest:
             waiting.extend((child, depth + 1, start) for child in reversed(node.children))
     endings.flush()

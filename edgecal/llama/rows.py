@@ -24,6 +24,7 @@ __all__ = [
     "OUTPUT_ROWS",
     "ROW_STEP",
     "Room",
+    "beyond_blocks",
     "decode_cuts",
     "filled",
     "lead_rows",
@@ -97,6 +98,11 @@ class Room:
 def filled(n_rows: int) -> int:
     """Rows that a decode of one sequence has for so many tokens."""
     return max(LEAST_ROWS, -(-n_rows // ROW_STEP) * ROW_STEP)
+
+
+def beyond_blocks(n_rows: int) -> int:
+    """What is left of so many rows behind as many in sixteens as leave enough for a decode of its own."""
+    return LEAST_ROWS + (n_rows - LEAST_ROWS) % _ROW_BLOCK
 
 
 def lead_rows(n_rows: Counts, n_together: Counts) -> Counts:

@@ -273,11 +273,14 @@ def test_short_beginnings_are_shared_where_many_go_on() -> None:
     assert [step.stop for step in context.steps if isinstance(step, SharedStep)] == [30]
 
 
-@pytest.mark.parametrize("kind", [few_shot, permuted, plain])
-def test_rows_in_sixteens(kind) -> None:
-    """Most decodes have rows in sixteens, which kernels of repacked weights are made for."""
+@pytest.mark.parametrize(("kind", "most"), [(few_shot, 1.003), (permuted, 1.008), (plain, 1.003)])
+def test_rows_in_sixteens(kind, most: float) -> None:
+    """Most decodes have rows in sixteens, which kernels of repacked weights are made for, and few are filled up: of
+    many prompts those end together that have as much left."""
     prompts = [np.asarray(prompt, dtype=np.int32) for prompt in kind(np.random.default_rng(8), 400)]
-    (context,) = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, can_rewind=True).contexts
+    plan = plan_capture(prompts, CaptureSettings(), n_ctx_train=2048, can_rewind=True)
+    assert plan.n_rows < most * plan.n_distinct
+    (context,) = plan.contexts
     n_rest = sum(
         (stop - start) * n_sequences % 16
         for step in context.steps

@@ -30,6 +30,7 @@ __all__ = [
     "lead_rows",
     "lengths_together",
     "price",
+    "rows_each",
 ]
 
 ROW_STEP = 4

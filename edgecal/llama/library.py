@@ -51,7 +51,7 @@ GGML_GETTERS = (
 # Where a user may have said how OpenMP's threads wait (the standard's, GNU's and LLVM's variable).
 _WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
-_SPIN_ROUNDS = "100000"  # a millisecond or two
+_SPIN_ROUNDS = "0"
 
 _LOG_LINES = 200
 # As in ggml.h; the bindings' own logger numbers them differently, and wrongly.
@@ -105,10 +105,8 @@ def _let_threads_sleep() -> None:
     """Makes llama.cpp's threads sleep soon while they wait for each other, unless the user has chosen otherwise.
 
     OpenMP's threads wait by spinning. When other programs want the same cores, a spinning thread keeps from
-    the core the very thread that it waits for: two threads on two busy cores took 15 to 37 s for what they do
-    in under 1 s when they sleep. Spinning for a millisecond or two (GNU's OpenMP counts rounds) keeps
-    that, and is as fast as spinning for ever on an idle machine, where waking a thread takes longer than most
-    waits. OpenMP reads the variables when it is loaded, so this comes first. It changes no number.
+    the core the very thread that it waits for. OpenMP reads the variables when it is loaded, so this comes
+    first. It changes no number.
     """
     if not any(name in os.environ for name in _WAIT_VARIABLES):
         os.environ["OMP_WAIT_POLICY"] = "passive"

@@ -292,7 +292,7 @@ def test_importing_the_settings_loads_no_llama_cpp() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "expected"), [({}, "passive 100000"), ({"GOMP_SPINCOUNT": "7"}, "None 7")]
+    ("chosen", "expected"), [({}, "passive 0"), ({"GOMP_SPINCOUNT": "7"}, "None 7")]
 )
 def test_waiting_threads_sleep_unless_told_otherwise(chosen: dict[str, str], expected: str) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")

@@ -56,7 +56,7 @@ _SUBJECT_KEYS = ("subject", "category", "subject_name", "task")
 _LETTER_COLUMN = re.compile(r"(?:(?:option|choice)_?)?([a-z])")
 _NUMBER_COLUMN = re.compile(r"(?:option|choice)_?([0-9]{1,2})")
 _OWN_LISTS = ("choices", "labels", "tokens", "choice_tokens")
-_OWN_KEYS = (*_OWN_LISTS, "question", "prompt", "answer", "subject")
+_OWN_KEYS = (*_OWN_LISTS, "question", "prompt", "answer", "subject", "passage")
 _MEDMCQA_OPTIONS = ("opa", "opb", "opc", "opd")
 
 

@@ -209,18 +209,22 @@ def make_question(
 ) -> Question:
     """Makes the question and holds it to the rules for records.
 
-    A passage comes first, then a blank line, then the question. Letters that the options carry are taken
-    off where every option carries its own.
+    Letters that the options carry are taken off where every option carries its own.
 
     Raises
     ------
     InputError: it breaks a rule.
     """
     text = as_text(question, "the question", where)
-    if not is_blank(passage):
-        text = f"{as_text(passage, 'the passage', where)}\n\n{text}"
+    read = None if is_blank(passage) else as_text(passage, "the passage", where)
     choices = [as_text(option, f"choice {index}", where) for index, option in enumerate(options)]
-    record = {"question": text, "choices": strip_letters(choices), "answer": answer, "subject": subject}
+    record = {
+        "question": text,
+        "choices": strip_letters(choices),
+        "answer": answer,
+        "subject": subject,
+        "passage": read,
+    }
     made = parse_record(record, where)
     assert isinstance(made, Question)
     return made

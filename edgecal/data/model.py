@@ -25,10 +25,12 @@ class SkippedRow:
     where: `"path, line 7"`; in Parquet and in JSON that holds columns, where a row has no line,
         `"path, row 7"`. Both count from 1.
     reason: one line.
+    subject: the row's subject, where it could be told.
     """
 
     where: str
     reason: str
+    subject: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Data:
     worked: the questions of an MMLU folder's `dev` split: worked examples, never evaluated.
     files: every file that was read; those of `worked` come last.
     formats: the format of each file, a name from `FORMATS`.
-    notes: remarks of one line each, such as an assumption that was made.
+    notes: remarks of one line each, such as a split that was left out.
+    decisions: what was decided for the data set as a whole, of one line each, such as "answers counted from 0;
+        options from choice0 to choice3; passage from context".
     """
 
     records: tuple[Question | Prompt, ...]
@@ -51,6 +55,7 @@ class Data:
     files: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

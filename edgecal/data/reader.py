@@ -218,7 +218,10 @@ def _check(record: Question | Prompt) -> Question | Prompt:
 
     A subject loses the blanks around it; one of blanks alone is none.
     """
-    texts = (record.question, *record.choices) if isinstance(record, Question) else (record.text or "",)
+    if isinstance(record, Question):
+        texts = (record.question, *record.choices, record.passage or "")
+    else:
+        texts = (record.text or "",)
     length = sum(map(len, texts))
     if length > _MAX_CHARACTERS:
         fail(record.source, f"has {length} characters, more than {_MAX_CHARACTERS}")

@@ -28,6 +28,7 @@ class Question:
     answer: index of the right choice, or None where unknown.
     subject: free text for grouping, or None.
     source: where it came from, for messages (`"file.jsonl, line 3"`).
+    passage: what is to be read before the question, or None.
     """
 
     question: str
@@ -35,6 +36,7 @@ class Question:
     answer: int | None = None
     subject: str | None = None
     source: str = ""
+    passage: str | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -84,5 +84,7 @@ def reorder(question: Question, order: Sequence[int]) -> Question:
 
 
 def _seed_of(question: Question, seed: int) -> int:
-    content = json.dumps([seed, question.question, question.choices])
-    return int.from_bytes(hashlib.sha256(content.encode()).digest(), "big")
+    content: list[object] = [seed, question.question, question.choices]
+    if question.passage is not None:
+        content.append(question.passage)
+    return int.from_bytes(hashlib.sha256(json.dumps(content).encode()).digest(), "big")

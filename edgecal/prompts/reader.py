@@ -4,7 +4,8 @@
     {"prompt": "...", "labels": [" A", " B", ...]}    taken verbatim
     {"tokens": [1, 5, ...], "choice_tokens": [7, 9]}  ids for both models
 
-Each may hold `"answer"` (an index from 0, or a label) and `"subject"`; other keys are ignored.
+Each may hold `"answer"` (an index from 0, or a label) and `"subject"`, a question also `"passage"`; other keys are
+ignored.
 Does not know templates or tokenizers.
 """
 
@@ -102,7 +103,7 @@ def parse_record(record: object, source: str) -> Question | Prompt:
     if form == "question":
         letters = tuple(LABEL_LETTERS[: len(options)])
         answer = _answer(record.get("answer"), letters, len(options), source)
-        return Question(text, options, answer, subject, source)
+        return Question(text, options, answer, subject, source, _passage(record.get("passage"), source))
     answer = _answer(record.get("answer"), options, len(options), source)
     return Prompt(text=text, labels=options, answer=answer, subject=subject, source=source)
 
@@ -122,6 +123,7 @@ def check_prompt(item: Question | Prompt, source: str) -> Question | Prompt:
     values = {
         "question": item.question if isinstance(item, Question) else None,
         "choices": item.choices if isinstance(item, Question) else None,
+        "passage": item.passage if isinstance(item, Question) else None,
         "prompt": item.text if isinstance(item, Prompt) else None,
         "labels": item.labels if isinstance(item, Prompt) else None,
         "tokens": item.tokens if isinstance(item, Prompt) else None,
@@ -182,6 +184,16 @@ def _check_unicode(text: str, what: str, source: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         _fail(source, f'"{what}" holds half of a surrogate pair (character {error.start}), which is no text')
+
+
+def _passage(value: object, source: str) -> str | None:
+    """A passage; null and one of blanks alone are none."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if not isinstance(value, str):
+        _fail(source, f'"passage" must be a text, got {_kind(value)}')
+    _check_unicode(value, "passage", source)
+    return value
 
 
 def _token_ids(value: object, key: str, source: str) -> tuple[int, ...]:

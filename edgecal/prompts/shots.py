@@ -33,8 +33,8 @@ def with_shots(
     A subject's examples come from `pool` where that has any answered question of the subject (MMLU's `dev`
     split is meant for it), else from the answered ones among `questions`. They stand in an order that the
     seed, the subject and their contents fix, and nothing else: not the files' order, nor what else is there.
-    Every question takes the first K that are not itself; one with the same text counts as itself, whatever
-    its options, and a text that comes twice is one example. Questions without a subject form a group.
+    Every question takes the first K that are not itself; one with the same text (passage included) counts as
+    itself, whatever its options, and a text that comes twice is one example. Questions without a subject form a group.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def _by_subject(questions: Iterable[Question], seed: int) -> dict[str | None, li
             groups.setdefault(question.subject, []).append((_rank(question, seed), question))
     ordered: dict[str | None, list[Question]] = {}
     for subject, group in groups.items():
-        first: dict[str, Question] = {}
+        first: dict[tuple[str, str], Question] = {}
         for _, question in sorted(group, key=lambda item: item[0]):
             first.setdefault(_same_text(question), question)
         ordered[subject] = list(first.values())
@@ -95,8 +95,10 @@ def _by_subject(questions: Iterable[Question], seed: int) -> dict[str | None, li
 def _rank(question: Question, seed: int) -> bytes:
     """A hash by which to sort: a permutation that does not change for the others when one is added."""
     content = [seed, question.subject, question.question, question.choices, question.answer]
+    if question.passage is not None:
+        content.append(question.passage)
     return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
-def _same_text(question: Question) -> str:
-    return " ".join(question.question.split())
+def _same_text(question: Question) -> tuple[str, str]:
+    return " ".join((question.passage or "").split()), " ".join(question.question.split())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, meta
 
 from edgecal.errors import InputError
 from edgecal.prompts.model import Prompt, Question
@@ -36,9 +36,10 @@ class PromptTemplate:
     """A compiled prompt template.
 
     The template sees `question` (text), `choices` (each with `.label`, a letter, and `.text`), `labels`
-    (the letters) and `subject` (text or none). The model's next token after the rendered text is the answer,
-    so a template ends where the letter would come. One newline at the end of the template is dropped, since
-    editors add one.
+    (the letters), `subject` (text or none) and `passage` (text, empty where there is none). A template that
+    never names `passage` gets it in `question`, before the question and an empty line. The model's next token
+    after the rendered text is the answer, so a template ends where the letter would come. One newline at the
+    end of the template is dropped, since editors add one.
 
     A template describes one question and needs to know nothing of worked examples. Its instruction is its
     first paragraphs, each followed by an empty line, as far as they are the same whatever the question is
@@ -68,9 +69,10 @@ class PromptTemplate:
         self.path: Path | None = None
         sandbox = Sandbox(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
         self._template = compile_template(sandbox, source, name)
+        self._puts_passage = "passage" in meta.find_undeclared_variables(sandbox.parse(source))
         # The same worked examples stand before most questions of a subject.
         self._text = lru_cache(maxsize=_KEPT_TEXTS)(self._render_text)
-        self._instructions: dict[tuple[str | None, int], str] = {}
+        self._instructions: dict[tuple[str | None, int, bool], str] = {}
 
     @classmethod
     def from_file(cls, path: str | Path) -> PromptTemplate:
@@ -128,7 +130,7 @@ class PromptTemplate:
     def split(self, question: Question) -> tuple[str, str]:
         """The instruction, which may be empty, and the rest of a question's text; joined they are all of it."""
         text = self._text(question)
-        instruction = self._instruction(question.subject, len(question.choices))
+        instruction = self._instruction(question)
         # A template may have another instruction for some questions; those keep theirs beside the question.
         return (instruction, text[len(instruction) :]) if text.startswith(instruction) else ("", text)
 
@@ -141,13 +143,19 @@ class PromptTemplate:
         space = "" if follows_directly(body) else " "
         return f"{body}{space}{letter}{find_opening(body)[1]}\n\n"
 
-    def _instruction(self, subject: str | None, n_choices: int) -> str:
-        """What two questions without anything in common have in common, up to the last empty line."""
-        key = (subject, n_choices)
+    def _instruction(self, question: Question) -> str:
+        """What two questions of a kind without anything in common have in common, up to the last empty line."""
+        n_choices, has_passage = len(question.choices), question.passage is not None
+        key = (question.subject, n_choices, has_passage)
         if key not in self._instructions:
             texts = [
                 self._text(
-                    Question(mark * 3, tuple(f"{mark}{index}" for index in range(n_choices)), None, subject)
+                    Question(
+                        mark * 3,
+                        tuple(f"{mark}{index}" for index in range(n_choices)),
+                        subject=question.subject,
+                        passage=mark * 4 if has_passage else None,
+                    )
                 )
                 for mark in ("x", "y")
             ]
@@ -157,8 +165,10 @@ class PromptTemplate:
         return self._instructions[key]
 
     def _render_text(self, question: Question) -> str:
+        passage, text = question.passage or "", question.question
         values = {
-            "question": question.question,
+            "question": f"{passage}\n\n{text}" if passage and not self._puts_passage else text,
+            "passage": passage,
             "choices": [
                 {"label": label, "text": text}
                 for label, text in zip(question.labels, question.choices, strict=True)

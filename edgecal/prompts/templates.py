@@ -1,7 +1,8 @@
 """The built-in prompt templates by name.
 
 They are five ways in which people put the same multiple-choice question, so that the effect of the wording can
-be seen. Each ends where the letter comes: after a word and a colon, or after an opening bracket.
+be seen. Each ends where the letter comes: after a word and a colon, or after an opening bracket. A passage comes before
+its question, by the rule for templates that do not name it; only `question-answer` gives it a name.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ __all__ = ["TEMPLATES", "find_template"]
 TEMPLATES: dict[str, str] = {
     # An instruction, the question, "A: ..." lines, "Answer:".
     "default": DEFAULT_TEMPLATE,
-    # Everything is named: "Question:", "A: ..." lines, "Answer:".
+    # Everything is named: "Passage:" where there is one, "Question:", "A: ..." lines, "Answer:".
     "question-answer": """\
 Read the question and its options, then reply with the letter of the one correct option and nothing else.
 
-Question: {{ question }}
+{% if passage %}Passage: {{ passage }}
+
+{% endif %}Question: {{ question }}
 {% for choice in choices %}{{ choice.label }}: {{ choice.text }}
 {% endfor %}Answer:""",
     # No instruction at all.

@@ -104,8 +104,8 @@ def test_agieval(tmp_path):
 )
 def test_agieval_queries_of_the_hub(tmp_path, query, question):
     row = {"query": query, "choices": ["(A)x", "(B)y"], "gold": [1]}
-    (record,) = read_data([ds.write_json_lines(tmp_path / "x.jsonl", [row])]).records
-    assert (record.question, record.choices, record.answer) == (question, ("x", "y"), 1)
+    data = read_data([ds.write_json_lines(tmp_path / "x.jsonl", [row])])
+    assert facts(data) == [(question, ["x", "y"], 1, None)]
 
 
 def test_a_test_split_without_answers_gives_way(tmp_path):

@@ -1,9 +1,22 @@
 """The named templates, and worked examples through any template."""
 
+from dataclasses import replace
+
 import pytest
+from support.chat_templates import CHAT_TEMPLATES
 
 from edgecal import InputError
-from edgecal.prompts import DEFAULT_TEMPLATE, TEMPLATES, PromptTemplate, Question, find_template
+from edgecal.prompts import (
+    DEFAULT_TEMPLATE,
+    TEMPLATES,
+    ChatTemplate,
+    Prompting,
+    PromptTemplate,
+    Question,
+    find_template,
+    permute_question,
+    with_shots,
+)
 
 QUESTION = Question("Which?", ("x", "y", "z"), answer=1, subject="high_school_physics", source="f, line 1")
 SHOT = Question("Other?\n\nReally", ("u", "v"), answer=1, subject="high_school_physics", source="f, line 2")
@@ -118,3 +131,50 @@ def test_text_does_not_grow_without_bound():
     long = Question("Long " * 60_000, ("u", "v"), 0)
     with pytest.raises(InputError, match=r"f, line 1 with 4 worked examples, more than 1000000"):
         PromptTemplate().render(QUESTION, [long] * 4)
+
+
+READ = replace(QUESTION, passage="A text.\n\nIts end")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("plain", "A text.\n\nIts end\n\nWhich?\nA. x\nB. y\nC. z\nAnswer:"),
+        ("brief", "A text.\n\nIts end\n\nWhich? A) x; B) y; C) z\nCorrect letter:"),
+        (
+            "question-answer",
+            "Read the question and its options, then reply with the letter of the one correct option and nothing "
+            "else.\n\nPassage: A text.\n\nIts end\n\nQuestion: Which?\nA: x\nB: y\nC: z\nAnswer:",
+        ),
+    ],
+)
+def test_a_passage_comes_before_its_question(name, text):
+    assert find_template(name).render(READ).text == text
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_passages_everywhere(name):
+    template = find_template(name)
+    instruction, body = template.split(READ)
+    assert instruction == template.split(replace(READ, passage=None))[0]
+    assert template.render(READ).text == instruction + body and "A text.\n\nIts end\n\n" in body
+    text = template.render(QUESTION, [READ, SHOT]).text
+    assert text.startswith(instruction + body) and text.count("A text.") == 1
+    chat = ChatTemplate(CHAT_TEMPLATES["chatml"], name="c")
+    said = Prompting(template, chat_template=chat).render_question(READ, [SHOT]).chat.text
+    assert said.split("<|im_start|>user\n")[2].count("A text.\n\nIts end\n\n") == 1
+
+
+def test_ones_own_template_never_drops_a_passage():
+    assert PromptTemplate("Q: {{ question }}").render(READ).text == "Q: A text.\n\nIts end\n\nWhich?"
+    own = PromptTemplate("{{ question }} (after: {{ passage }})")
+    assert own.render(READ).text == "Which? (after: A text.\n\nIts end)"
+    assert own.render(QUESTION).text == "Which? (after: )"
+
+
+def test_questions_with_other_passages_are_other_questions():
+    asked = [replace(READ, passage=f"Text {i}", answer=i % 2) for i in range(3)]
+    (first, *_) = with_shots(asked, 2, seed=0)
+    assert {shot.passage for shot in first.shots} == {"Text 1", "Text 2"}
+    orders = {tuple(permute_question(replace(READ, passage=f"Text {i}"), 6, 0)) for i in range(9)}
+    assert len(orders) > 1

@@ -5,7 +5,16 @@ from support.datasets import FOUR, QUESTIONS
 
 
 def facts(data):
-    return [(r.question, list(r.choices), r.answer, r.subject) for r in data.records]
+    """A passage stands before the question, as templates put it."""
+    return [
+        (
+            f"{r.passage}\n\n{r.question}" if r.passage is not None else r.question,
+            list(r.choices),
+            r.answer,
+            r.subject,
+        )
+        for r in data.records
+    ]
 
 
 def expected(questions=QUESTIONS, *, subjects=True, subject=None):

@@ -1,4 +1,4 @@
-"""From a file's bytes to rows: which container it is, told by content, and its decoding.
+"""From a file's bytes to rows: how it is packed and which container it is, told by content, and its decoding.
 
 Suffixes are not asked: a `.txt`, a wrong suffix and standard input are read as what they hold.
 Does not know what the rows mean.
@@ -6,72 +6,105 @@ Does not know what the rows mean.
 
 from __future__ import annotations
 
-import io
+from collections.abc import Collection
 
 from edgecal.data.delimited import first_record, read_delimited_text
 from edgecal.data.json_text import read_json_text
-from edgecal.data.model import Row, Table, fail
+from edgecal.data.model import Table, damaged, fail
 
 __all__ = ["read_table"]
 
+# What pyarrow unpacks, by its first bytes.
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
+_MAX_UNPACKED = 1 << 29
+_MAX_LAYERS = 3
 # First bytes of what people hand over by mistake.
 _FOREIGN = {
-    b"\x1f\x8b": "a gzip file; unpack it first",
     b"PK\x03\x04": "a ZIP archive or a spreadsheet; unpack it, or save the sheet as CSV",
-    b"BZh": "a bzip2 file; unpack it first",
     b"\xfd7zXZ\x00": "an xz file; unpack it first",
-    b"\x28\xb5\x2f\xfd": "a zstd file; unpack it first",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV",
-    b"ARROW1": "an Arrow file; save the table as Parquet",
     b"GGUF": "a GGUF model, not data",
     b"%PDF": "a PDF",
     b"version https://git-lfs": "a Git LFS pointer, not the data; run git lfs pull",
     b"SQLite format 3": "an SQLite data base; export the table as CSV",
 }
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_EXPECTED = "edgecal reads JSON, JSON Lines, CSV, TSV and Parquet"
+_EXPECTED = "edgecal reads JSON, JSON Lines, CSV, TSV, Parquet and Arrow"
 _MAX_SHOWN_COLUMNS = 12
 _HEAD = 10_000
+_PARQUET, _ARROW_FILE, _ARROW_STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 
 
-def read_table(name: str, data: bytes) -> Table:
-    """Decodes a file.
+def read_table(name: str, data: bytes, wanted: Collection[str] = ()) -> Table:
+    """Decodes a file, unpacked first where it is gzip, bzip2, zstd or lz4.
 
     Parameters
     ----------
     name: for messages.
     data: all of its bytes.
+    wanted: names of columns that the user says are there, beside those that tell a table of questions; where all
+        of them are numbers and none is in the header, a table is taken to have none, and its columns are
+        numbered from 1.
 
     Raises
     ------
+    DamagedFileError: the file is of a kind that is read, and broken.
     InputError: the file as a whole cannot be understood, or holds no rows.
     """
-    if data.startswith(b"PAR1"):
-        table = Table(_read_parquet(name, data), "parquet")
+    data = _unpack(name, data)
+    if data.startswith((_PARQUET, _ARROW_FILE, _ARROW_STREAM)):
+        from edgecal.data.columnar import read_arrow, read_parquet
+
+        rows = (read_parquet if data.startswith(_PARQUET) else read_arrow)(name, data)
+        table = Table(rows, "columnar")
     else:
         text = _decode(name, data)
         is_json = text.lstrip(" \t\r\n")[:1] in ("{", "[")
-        table = _read_json(name, text) if is_json else _read_text(name, text)
+        table = (_read_json if is_json else _read_text)(name, text, frozenset(wanted))
     if not table.rows:
         fail(name, "holds no rows")
     return table
 
 
-def _read_json(name: str, text: str) -> Table:
+def _unpack(name: str, data: bytes) -> bytes:
+    for _ in range(_MAX_LAYERS):
+        kind = next((kind for head, kind in _PACKED.items() if data.startswith(head)), None)
+        if kind is None:
+            return data
+        import pyarrow as pa
+
+        parts: list[bytes] = []
+        left = _MAX_UNPACKED
+        try:
+            with pa.CompressedInputStream(pa.BufferReader(data), kind) as stream:
+                while part := stream.read(min(left + 1, 1 << 24)):
+                    parts.append(part)
+                    left -= len(part)
+                    if left < 0:
+                        break
+        except (pa.ArrowException, OSError, ValueError) as error:
+            damaged(name, f"a broken {kind} file ({_first_line(error)}); download or pack it again")
+        if left < 0:
+            fail(name, f"unpacks to more than {_MAX_UNPACKED >> 20} MiB; unpack it, and give a part of it")
+        data = b"".join(parts)
+    fail(name, f"packed more than {_MAX_LAYERS} times over; unpack it first")
+
+
+def _read_json(name: str, text: str, wanted: frozenset[str]) -> Table:
     if '":' not in text[:_HEAD].replace(" ", ""):
-        rows = read_delimited_text(name, text)  # a table whose first question starts with a bracket
+        rows = read_delimited_text(name, text, wanted)  # a table whose first question starts with a bracket
         if rows is not None:
             return Table(rows, "delimited")
-    return Table(read_json_text(name, text), "json")
+    return read_json_text(name, text, wanted)
 
 
-def _read_text(name: str, text: str) -> Table:
-    rows = read_delimited_text(name, text)
+def _read_text(name: str, text: str, wanted: frozenset[str]) -> Table:
+    rows = read_delimited_text(name, text, wanted)
     if rows is not None:
         return Table(rows, "delimited")
     lines = [line.strip() for line in text.split("\n", 20)[:20]]
     if sum(line[:1] == "{" for line in lines) * 2 >= sum(map(bool, lines)):
-        return Table(read_json_text(name, text), "json")
+        return read_json_text(name, text, wanted)
     columns = [cell.strip() for cell in first_record(text)]
     shown = ", ".join(f"{column!r:.40}" for column in columns[:_MAX_SHOWN_COLUMNS])
     number = next(number for number, line in enumerate(text.split("\n"), start=1) if line.strip())
@@ -105,18 +138,5 @@ def _decode(name: str, data: bytes) -> str:
     return text.replace("\r", "\n") if "\n" not in text else text
 
 
-def _read_parquet(name: str, data: bytes) -> list[Row]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        fail(name, "reading Parquet needs pyarrow, which is not installed; pip install pyarrow")
-    try:
-        records = pq.read_table(io.BytesIO(data)).to_pylist()
-    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError, OverflowError) as error:
-        reason = str(error).strip().split("\n")[0]
-        fail(name, f"not a valid Parquet file ({reason:.200}); download or convert it again")
-    held = [next(iter(record.values()), None) for record in records if len(record) == 1]
-    if len(held) == len(records) and all(isinstance(item, dict) for item in held):
-        records = held  # the Hub's auxiliary_train of MMLU
-    return [Row(f"{name}, row {number}", record) for number, record in enumerate(records, start=1)]
+def _first_line(error: BaseException) -> str:
+    return f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__:.200}"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TypeAlias
 
 from edgecal.data.model import Row, fail
 
@@ -19,6 +20,7 @@ __all__ = ["TEXT_COLUMNS", "column_key", "first_record", "read_delimited_text"]
 
 _DELIMITERS = ("\t", ",", ";", "|")
 _MAX_FIELD = 1_000_000
+_MAX_NAME = 60
 _SAMPLE_RECORDS = 50
 _EXCEL_SEPARATOR = re.compile(r"sep=[,;|\t]\r?\n")
 TEXT_COLUMNS = frozenset(
@@ -33,16 +35,20 @@ class _Record:
     flaw: str | None = None
 
 
+_Read: TypeAlias = Callable[[str, Iterator[_Record]], list[Row]]
+
+
 def column_key(name: object) -> str:
     """How column names and keys are compared: lower case, blanks and hyphens as underscores."""
     return str(name).strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def read_delimited_text(name: str, text: str) -> list[Row] | None:
+def read_delimited_text(name: str, text: str, wanted: frozenset[str] = frozenset()) -> list[Row] | None:
     """Decodes a text of delimited columns.
 
-    Rows become dicts if there is a header with a known text column, lists of cells if there is none but
-    most rows end in an option's letter (as MMLU's files do).
+    Rows become dicts if there is a header with a known text column or one of those that are `wanted`; lists of
+    cells if there is none but most rows end in an option's letter (as MMLU's files do); dicts by the columns'
+    numbers from 1 if numbers are wanted; and else dicts if all rows are as wide as a first one of names.
 
     Returns
     -------
@@ -52,11 +58,8 @@ def read_delimited_text(name: str, text: str) -> list[Row] | None:
     ------
     InputError: the header holds a name twice.
     """
-    delimiter, has_header = _sniff(text)
-    if not delimiter:
-        return None
-    records = _records(text, delimiter)
-    return _with_header(name, records) if has_header else _without_header(name, records)
+    delimiter, read = _sniff(text, wanted)
+    return read(name, _records(text, delimiter)) if read is not None else None
 
 
 def first_record(text: str) -> list[str]:
@@ -67,22 +70,41 @@ def first_record(text: str) -> list[str]:
     return []
 
 
-def _sniff(text: str) -> tuple[str, bool]:
-    """The delimiter (empty if none fits), and whether the first row is a header."""
-    best = (0.0, 0, "", False)
+def _sniff(text: str, wanted: frozenset[str]) -> tuple[str, _Read | None]:
+    """The delimiter, and what reads the records; None if nothing does."""
+    best: tuple[float, int, str, _Read | None] = (0.0, 0, "", None)
     for order, delimiter in enumerate(_DELIMITERS):
         sample = list(islice(_records(text, delimiter), _SAMPLE_RECORDS))
         if not sample:
             continue
-        names = {column_key(cell) for cell in sample[0].cells}
-        if len(names) > 1 and names & TEXT_COLUMNS:
-            score, has_header = 1.0 + len(names), True
-        else:
-            score, has_header = sum(_ends_in_letter(record.cells) for record in sample) / len(sample), False
-            score = score if score >= 0.5 else 0.0
+        score, read = _judge(sample, wanted)
         if (score, -order) > best[:2] and score > 0:
-            best = (score, -order, delimiter, has_header)
-    return best[2], best[3]
+            best = (score, -order, delimiter, read)
+    return best[2:]
+
+
+def _judge(sample: list[_Record], wanted: frozenset[str]) -> tuple[float, _Read]:
+    """How well the first records of a text fit together as a table, and what reads it."""
+    names = {column_key(cell) for cell in sample[0].cells}
+    width = len(sample[0].cells)
+    if len(names) > 1 and names & (TEXT_COLUMNS | wanted):
+        return 1.0 + len(names), _with_header
+    if wanted and all(name.isdecimal() for name in wanted):
+        return (
+            1.0 + width if 1 <= min(map(int, wanted)) <= max(map(int, wanted)) <= width else 0.0
+        ), _numbered
+    share = sum(_ends_in_letter(record.cells) for record in sample) / len(sample)
+    if share >= 0.5:
+        return share, _without_header
+    is_even = len(sample) > 1 and all(len(record.cells) == width for record in sample)
+    return (
+        0.5 - 1 / (width + 1) if is_even and len(names) == width > 1 and _are_names(sample[0]) else 0.0
+    ), _with_header
+
+
+def _are_names(record: _Record) -> bool:
+    """Whether cells may be a header: short, and none but the first empty."""
+    return not record.flaw and all(0 < len(cell.strip()) <= _MAX_NAME for cell in record.cells[1:])
 
 
 def _ends_in_letter(cells: list[str]) -> bool:
@@ -110,6 +132,18 @@ def _with_header(name: str, records: Iterator[_Record]) -> list[Row]:
             flaw = f"has {len(cells)} columns, the header has {len(columns)}"
         rows.append(Row(f"{name}, line {record.line}", dict(zip(columns, cells, strict=False)), flaw))
     return rows
+
+
+def _numbered(name: str, records: Iterator[_Record]) -> list[Row]:
+    """Rows whose columns are called 1, 2, 3, ..."""
+    return [
+        Row(
+            f"{name}, line {record.line}",
+            {str(i): cell for i, cell in enumerate(record.cells, start=1)},
+            record.flaw,
+        )
+        for record in records
+    ]
 
 
 def _without_header(name: str, records: Iterator[_Record]) -> list[Row]:

@@ -20,19 +20,19 @@ from pathlib import Path
 from edgecal.data.model import fail
 from edgecal.errors import InputError
 
-__all__ = ["Source", "find_sources", "read_bytes", "split_of", "subject_of"]
+__all__ = ["SPLITS", "SPLIT_ORDER", "Source", "find_sources", "read_bytes", "split_of", "subject_of"]
 
-_SUFFIXES = (
-    ".jsonl",
-    ".ndjson",
-    ".json",
-    ".parquet",
-    ".tsv",
-    ".csv",
-)  # first wins for the same questions twice
+# first wins for the same questions twice
+_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather", ".tsv", ".csv")
+_PACKED_SUFFIXES = ("", ".gz", ".gzip", ".zst", ".zstd", ".bz2", ".lz4")
 _TEXT_SUFFIX = ".txt"  # RACE keeps JSON in such files
-_METADATA = re.compile(r"(dataset_infos?|dataset_dict|state|package|config|README|LICENSE)\.(json|txt)", re.I)
-_SPLITS = {
+# Also what the datasets library keeps of `map` and `filter` beside the rows themselves.
+_METADATA = re.compile(
+    r"(dataset_infos?|dataset_dict|state|package|config|README|LICENSE)\.(json|txt)|cache-[0-9a-f]+.*\.arrow",
+    re.I,
+)
+_MAX_SHOWN = 8
+SPLITS = {
     "test": "test",
     "validation": "validation",
     "valid": "validation",
@@ -41,11 +41,11 @@ _SPLITS = {
     "train": "train",
     "auxiliary_train": "train",
 }
-_ORDER = ("test", "validation", "dev", "train")
-_WORDS = "|".join(sorted(_SPLITS, key=len, reverse=True))
+SPLIT_ORDER = ("test", "validation", "dev", "train")
+_WORDS = "|".join(sorted(SPLITS, key=len, reverse=True))
 _SPLIT_LAST = re.compile(rf"(?:^|(?P<rest>.+)[-_.])(?P<split>{_WORDS})$", re.I)
 _SPLIT_FIRST = re.compile(rf"(?P<split>{_WORDS})[-_.](?P<rest>.+)$", re.I)
-_SHARD = re.compile(r"\d+(-of-\d+)?")
+_NUMBERED = re.compile(r"[-_.]\d+-of-\d+$")
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ class Source:
     dev: the files of the dev split, if the path is a folder with that and a better one.
     next_best: the files to judge instead if these have no answers.
     notes: what of a folder was left out.
+    is_folder: whether the path is one, in which a file that holds no questions may lie by chance.
     """
 
     files: tuple[str, ...]
     dev: tuple[str, ...] = ()
     next_best: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    is_folder: bool = False
 
 
 def find_sources(paths: Sequence[str | Path]) -> list[Source]:
@@ -100,12 +102,19 @@ def read_bytes(path: str) -> bytes:
 
 def split_of(path: str | Path) -> tuple[str | None, str]:
     """The split that a file's name tells (`test`, `validation`, `dev`, `train`, or None), and the name's rest."""
-    stem = Path(path).stem
+    stem = _NUMBERED.sub("", _parts(Path(path))[0])
     match = _SPLIT_LAST.match(stem) or _SPLIT_FIRST.match(stem)
     if not match:
         return None, stem
     rest = match["rest"] or ""
-    return _SPLITS[match["split"].lower()], "" if _SHARD.fullmatch(rest) else rest
+    return SPLITS[match["split"].lower()], "" if rest.isdecimal() else rest
+
+
+def _parts(path: Path) -> tuple[str, str, str]:
+    """A file's name without its suffixes, its suffix, and that of what packed it; in lower case."""
+    packed = path.suffix.lower() if path.suffix.lower() in _PACKED_SUFFIXES else ""
+    inner = Path(path.stem) if packed else path
+    return inner.stem, inner.suffix.lower(), packed
 
 
 def subject_of(path: str, tasks: Collection[str]) -> str | None:
@@ -126,18 +135,22 @@ def subject_of(path: str, tasks: Collection[str]) -> str | None:
 
 
 def _list_folder(folder: str) -> Source:
-    listed = _walk(folder)
+    listed, strays = _walk(folder)
+    names = ", ".join(strays[:_MAX_SHOWN]) + (
+        f" and {len(strays) - _MAX_SHOWN} more" if len(strays) > _MAX_SHOWN else ""
+    )
     if not listed:
-        fail(folder, f"the folder holds no data files ({', '.join(s[1:] for s in _SUFFIXES)})")
+        suffixes = ", ".join(suffix[1:] for suffix in _SUFFIXES)
+        fail(folder, f"the folder holds no data files ({suffixes}), only {names or 'nothing'}")
     by_split: dict[str | None, list[Path]] = defaultdict(list)
     for path in listed:
         by_split[_folder_split(path, Path(folder))].append(path)
-    splits = [split for split in _ORDER if split in by_split]
-    if not splits:
-        return Source(tuple(map(str, listed)))
-    read, *left = splits
-    common = by_split.get(None, [])
-    files, notes = _drop_repeats(sorted(by_split[read] + common))
+    splits = [split for split in SPLIT_ORDER if split in by_split]
+    read, *left = splits or [None]
+    common = by_split.get(None, []) if splits else []
+    files, notes = _drop_repeats(sorted(by_split[read] + common, key=lambda path: path.parts))
+    if strays:
+        notes.append(f"{folder}: not read, as no data: {names}")
     if left:
         notes.append(f"{folder}: of its splits ({', '.join(splits)}) the first with answers is judged")
     following = by_split[left[0]] if left and left[0] != "train" else []
@@ -146,26 +159,30 @@ def _list_folder(folder: str) -> Source:
         dev=tuple(map(str, by_split["dev"])) if "dev" in left else (),
         next_best=tuple(map(str, _drop_repeats(sorted(following + common))[0])) if following else (),
         notes=tuple(notes),
+        is_folder=True,
     )
 
 
-def _walk(folder: str) -> list[Path]:
-    """The data files under a folder in sorted order, hidden ones and metadata left out."""
+def _walk(folder: str) -> tuple[list[Path], list[str]]:
+    """The data files under a folder in sorted order, and the names of others; hidden ones are passed over."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{folder}: the folder cannot be read ({error.strerror})") from None
 
     found = []
+    strays = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
-        for name in names:
-            path = Path(parent) / name
-            suffix = path.suffix.lower()
-            if name.startswith(".") or _METADATA.fullmatch(name):
-                continue
-            if suffix in _SUFFIXES or (suffix == _TEXT_SUFFIX and _starts_as_json(path)):
+        for path in (Path(parent) / name for name in names if not name.startswith(".")):
+            _, suffix, packed = _parts(path)
+            is_data = suffix in _SUFFIXES or (packed and not suffix)
+            if not _METADATA.fullmatch(path.name) and (
+                is_data or (suffix == _TEXT_SUFFIX and (packed or _starts_as_json(path)))
+            ):
                 found.append(path)
-    return sorted(found, key=lambda path: path.parts)
+            else:
+                strays.append(str(path.relative_to(folder)))
+    return sorted(found, key=lambda path: path.parts), sorted(strays)
 
 
 def _starts_as_json(path: Path) -> bool:
@@ -182,24 +199,28 @@ def _folder_split(path: Path, folder: Path) -> str | None:
     if split:
         return split
     for part in reversed(path.relative_to(folder).parent.parts):
-        if part.lower() in _SPLITS:
-            return _SPLITS[part.lower()]
+        if part.lower() in SPLITS:
+            return SPLITS[part.lower()]
     return None
 
 
 def _drop_repeats(paths: list[Path]) -> tuple[list[Path], list[str]]:
-    """Drops what stands beside the same split in a better container, as ARC ships each as JSON Lines and CSV."""
+    """Drops what stands beside the same split in a better container, as ARC ships each as JSON Lines and CSV, and
+    what is there packed and unpacked."""
     best: dict[Path, Path] = {}
-    for path in paths:
-        key = path.with_suffix("")
-        rank = _rank(path)
-        if split_of(path)[0] and (key not in best or rank < _rank(best[key])):
-            best[key] = path
-    kept = [path for path in paths if best.get(path.with_suffix(""), path) == path]
-    dropped = [path for path in paths if path not in set(kept)]
-    return kept, [f"{path}: not read, {best[path.with_suffix('')].name} stands beside it" for path in dropped]
+    for path in sorted(paths, key=_rank):
+        best.setdefault(_twin(path), path)
+    kept = [path for path in paths if best[_twin(path)] == path]
+    dropped = [path for path in paths if best[_twin(path)] != path]
+    return kept, [f"{path}: not read, {best[_twin(path)].name} stands beside it" for path in dropped]
 
 
-def _rank(path: Path) -> int:
-    suffix = path.suffix.lower()
-    return _SUFFIXES.index(suffix) if suffix in _SUFFIXES else len(_SUFFIXES)
+def _twin(path: Path) -> Path:
+    """What files of the same rows have in common."""
+    stem, suffix, _ = _parts(path)
+    return path.with_name(stem if split_of(path)[0] else stem + suffix)
+
+
+def _rank(path: Path) -> tuple[int, int]:
+    _, suffix, packed = _parts(path)
+    return _SUFFIXES.index(suffix) if suffix in _SUFFIXES else len(_SUFFIXES), _PACKED_SUFFIXES.index(packed)

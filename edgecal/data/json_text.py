@@ -1,7 +1,8 @@
 """JSON and JSON Lines: from a text to rows that know their line.
 
 An array is decoded element by element, so that each row knows where it starts. What JSON allows but data
-should not hold (a key twice, NaN, a number of a thousand digits) spoils its row only.
+should not hold (a key twice, a number of a thousand digits) spoils its row only; NaN, which pandas writes for
+nothing, is null.
 Does not know what the rows mean.
 """
 
@@ -10,9 +11,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NoReturn
 
-from edgecal.data.model import Row, fail, line_of
+from edgecal.data.delimited import TEXT_COLUMNS, column_key
+from edgecal.data.files import SPLIT_ORDER, SPLITS
+from edgecal.data.model import Row, Table, fail, line_of
 from edgecal.data.oriented import read_columns
 
 __all__ = ["read_json_text"]
@@ -24,11 +28,12 @@ _MAX_DIGITS = 1000
 _SAMPLE_LINES = 20
 
 
-def read_json_text(name: str, text: str) -> list[Row]:
+def read_json_text(name: str, text: str, wanted: frozenset[str] = frozenset()) -> Table:
     """Decodes a text that is JSON or JSON Lines.
 
     One object may be a row itself, hold the rows in a list under "data", "examples", "questions", "rows" or its
-    only key, or hold columns (see `read_columns`); `{"row": {...}}` around a row is taken off.
+    only key, hold lists of rows by subject or by split, or hold columns (see `read_columns`);
+    `{"row": {...}}` around a row is taken off. `wanted` is as in `read_table`.
 
     Raises
     ------
@@ -36,11 +41,30 @@ def read_json_text(name: str, text: str) -> list[Row]:
     """
     decoder = _Decoder()
     start = _skip_blank(text, 0)
+    note = None
     if _is_json_lines(text, start, decoder):
-        return [_unwrap(row) for row in _lines(name, text, decoder)]
-    if text[start] == "[":
-        return [_unwrap(row) for row in _array(name, text, start, decoder)]
-    return [_unwrap(row) for row in _objects(name, text, start, decoder)]
+        rows = _lines(name, text, decoder)
+    elif text[start] == "[":
+        rows = _array(name, text, start, decoder)
+    else:
+        value, end, flaw = _decode(name, text, start, decoder)
+        if _skip_blank(text, end) < len(text):
+            rows = _objects(name, text, start, decoder)
+        elif (wrapper := _wrapper(value)) is not None:
+            rows = _array(name, text, _find_value(text, start, wrapper, decoder), decoder, inside=True)
+        elif (columns := read_columns(value, wanted)) is not None:
+            rows = (Row(f"{name}, row {number}", row, flaw) for number, row in enumerate(columns, start=1))
+        elif sections := _sections(value, TEXT_COLUMNS | wanted):
+            splits = [
+                split for split in SPLIT_ORDER if any(SPLITS.get(key.lower()) == split for key in sections)
+            ]
+            if len(sections) == sum(key.lower() in SPLITS for key in sections):
+                sections = [key for key in sections if SPLITS[key.lower()] == splits[0]]
+                note = f"{name}: of its splits ({', '.join(splits)}) {splits[0]} is read"
+            rows = _in_sections(name, text, start, sections, decoder, are_subjects=note is None)
+        else:
+            rows = iter([Row(f"{name}, line {line_of(text, start)}", value, flaw)])
+    return Table([_unwrap(row) for row in rows], "json", note)
 
 
 class _Decoder:
@@ -74,8 +98,8 @@ class _Decoder:
                 seen.add(key)
         return made
 
-    def _constant(self, name: str) -> None:
-        self._flaw = f"not valid JSON ({name} is not JSON)"
+    def _constant(self, name: str) -> float | None:
+        return None if name == "NaN" else float(name)
 
     def _integer(self, digits: str) -> int:
         if len(digits) > _MAX_DIGITS:
@@ -138,10 +162,7 @@ def _array(name: str, text: str, position: int, decoder: _Decoder, *, inside: bo
             position = _skip_blank(text, position + 1)
         first = False
         line, counted = line + text.count("\n", counted, position), position
-        try:
-            value, end, flaw = decoder.decode(text, position)
-        except (ValueError, RecursionError) as error:
-            _refuse(name, text, getattr(error, "pos", position), _reason(error))
+        value, end, flaw = _decode(name, text, position, decoder)
         yield Row(f"{name}, line {line}", value, flaw)
         position = _skip_blank(text, end)
     position = _skip_blank(text, position + 1)
@@ -150,26 +171,41 @@ def _array(name: str, text: str, position: int, decoder: _Decoder, *, inside: bo
 
 
 def _objects(name: str, text: str, position: int, decoder: _Decoder) -> Iterator[Row]:
-    """One object, or several one after another; a single one may hold the rows in a list."""
-    only = True
+    """Several values one after another."""
     while position < len(text):
-        try:
-            value, end, flaw = decoder.decode(text, position)
-        except (ValueError, RecursionError) as error:
-            _refuse(name, text, getattr(error, "pos", position), _reason(error))
-        following = _skip_blank(text, end)
-        wrapper = _wrapper(value) if only and following == len(text) else None
-        columns = read_columns(value) if only and following == len(text) and wrapper is None else None
-        if columns is not None:
-            yield from (
-                Row(f"{name}, row {number}", row, flaw) for number, row in enumerate(columns, start=1)
-            )
-        elif wrapper is not None:
-            yield from _array(name, text, _find_value(text, position, wrapper, decoder), decoder, inside=True)
-        else:
-            yield Row(f"{name}, line {line_of(text, position)}", value, flaw)
-        only = False
-        position = following
+        value, end, flaw = _decode(name, text, position, decoder)
+        yield Row(f"{name}, line {line_of(text, position)}", value, flaw)
+        position = _skip_blank(text, end)
+
+
+def _in_sections(
+    name: str, text: str, start: int, keys: list[str], decoder: _Decoder, *, are_subjects: bool
+) -> Iterator[Row]:
+    """The rows of the lists under some keys of the object at `start`."""
+    for key in keys:
+        for row in _array(name, text, _find_value(text, start, key, decoder), decoder, inside=True):
+            yield replace(row, subject=key) if are_subjects else row
+
+
+def _decode(name: str, text: str, position: int, decoder: _Decoder) -> tuple[object, int, str | None]:
+    try:
+        return decoder.decode(text, position)
+    except (ValueError, RecursionError) as error:
+        _refuse(name, text, getattr(error, "pos", position), _reason(error))
+
+
+def _sections(value: object, text_columns: frozenset[str]) -> list[str]:
+    """The keys under which an object keeps lists of rows, if that is what it does: beside them only plain values."""
+    if not isinstance(value, dict):
+        return []
+    held = {key: item for key, item in value.items() if isinstance(item, list)}
+    if len(held) < 2 or any(isinstance(item, dict) for item in value.values()):
+        return []
+    rows = [row for item in held.values() for row in item]
+    are_rows = all(isinstance(row, dict) for row in rows) and {
+        column_key(key) for row in rows[:1] for key in row
+    }
+    return list(held) if are_rows and are_rows & text_columns else []
 
 
 def _wrapper(value: object) -> str | None:
@@ -205,7 +241,7 @@ def _unwrap(row: Row) -> Row:
         return row
     cut = value.get("truncated_cells")
     flaw = f"the viewer cut off its cells {cut!r:.60}; download the whole file" if cut else None
-    return Row(row.where, value["row"], row.flaw or flaw)
+    return replace(row, value=value["row"], flaw=row.flaw or flaw)
 
 
 def _skip_blank(text: str, position: int) -> int:

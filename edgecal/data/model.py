@@ -13,7 +13,11 @@ from typing import NoReturn
 from edgecal.errors import InputError
 from edgecal.prompts import Prompt, Question
 
-__all__ = ["Data", "Row", "SkippedRow", "Table", "fail", "line_of"]
+__all__ = ["DamagedFileError", "Data", "Row", "SkippedRow", "Table", "damaged", "fail", "line_of"]
+
+
+class DamagedFileError(InputError):
+    """A file that certainly holds data, and is broken: leaving it aside would lose questions."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,13 @@ class Row:
     where: its place, for messages.
     value: what it holds; a dict for rows with keys or columns, a list of cells where there is no header.
     flaw: why the row cannot be used, found while decoding; None if it was decoded cleanly.
+    subject: what the container says of it, for rows that say nothing themselves; None if it says nothing.
     """
 
     where: str
     value: object
     flaw: str | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,16 +87,23 @@ class Table:
     Attributes
     ----------
     rows: its rows in order.
-    container: `"json"`, `"delimited"` or `"parquet"`.
+    container: `"json"`, `"delimited"` or `"columnar"`.
+    note: what of the file was left out, or None.
     """
 
     rows: Sequence[Row]
     container: str
+    note: str | None = None
 
 
 def fail(where: str, reason: str) -> NoReturn:
     """Refuses a row or a file: raises `InputError("where: reason")`, on one line whatever the data hold."""
     raise InputError(_one_line(f"{where}: {reason}"))
+
+
+def damaged(where: str, reason: str) -> NoReturn:
+    """Refuses a file as `fail` does, as one that is broken."""
+    raise DamagedFileError(_one_line(f"{where}: {reason}"))
 
 
 def line_of(text: str, position: int) -> int:

@@ -22,7 +22,8 @@ from questions import PromptSet, make_set, make_sets, permute
 from sides import write_prompts
 from timing import BENCH, Ratio, Taken, finish, make_parser, middle, run_side, say_machine, take_in_turn
 
-from edgecal.prompts import Question, read_json_lines
+from edgecal.data import read_data
+from edgecal.prompts import Question
 from models import ROOT, SHAPES, find_vocabulary, make_model
 
 CHAT = ROOT / "models/edgecal-tiny-chat-Q8_0.gguf"
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def grow_prompts(arguments: Any) -> tuple[Ratio, dict[str, list[Taken]]]:
-    questions = [each for each in read_json_lines(QUESTIONS) if isinstance(each, Question)]
+    questions = [each for each in read_data([QUESTIONS]).records if isinstance(each, Question)]
     every = make_set("all", CHAT, [permute(question, N_ORDERS) for question in questions])
     order = list(range(len(every.tokens)))
     random.Random(0).shuffle(order)

@@ -40,7 +40,8 @@ from timing import (
     take_in_turn,
 )
 
-from edgecal.prompts import Prompt, read_json_lines
+from edgecal.data import read_data
+from edgecal.prompts import Prompt
 from models import ROOT, SHAPES, find_vocabulary, make_model
 
 PROGRAM = "llama-perplexity"
@@ -190,7 +191,7 @@ def side(model_path: str, lines: str, n_threads: str, settings: str) -> None:
     began = time.perf_counter()
     with Model(model_path) as model:
         tokenizer = Tokenizer(model.vocab, model.n_vocab, model_path)
-        prompts = [each for each in read_json_lines(lines) if isinstance(each, Prompt)]
+        prompts = [each for each in read_data([lines]).records if isinstance(each, Prompt)]
         resolved = [tokenizer.resolve(prompt) for prompt in prompts]
         chosen = [-1] * len(resolved)
         capture_settings = CaptureSettings(n_threads=int(n_threads), **json.loads(settings))

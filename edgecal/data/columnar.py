@@ -8,6 +8,7 @@ Does not know what the rows mean.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import string
 from collections import Counter
@@ -83,8 +84,10 @@ def _read(
     twice = [column for column, count in Counter(column for column, _ in columns).items() if count > 1]
     if twice:
         fail(name, f"the column {twice[0]!r:.60} is there twice")
-    held = [next(iter(record.values()), None) for record in records if len(record) == 1]
-    if len(held) == len(records) and all(isinstance(item, dict) for item in held):
+    held = [
+        item for record in records if len(record) == 1 for item in record.values() if isinstance(item, dict)
+    ]
+    if len(held) == len(records):
         records = held  # the Hub's auxiliary_train of MMLU
     return [Row(f"{name}, row {number}", record) for number, record in enumerate(records, start=1)]
 
@@ -118,7 +121,10 @@ def _plain(value: object) -> object:
         return [_plain(item) for item in value]
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
-    return value.decode("utf-8") if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode()
+    return value
 
 
 def _class_names(column: str, metadata: dict[bytes, bytes] | None) -> Sequence[str]:

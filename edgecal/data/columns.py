@@ -26,6 +26,7 @@ from edgecal.data.model import fail
 from edgecal.prompts import Prompt, Question, parse_record
 
 __all__ = [
+    "SUBJECT_KEYS",
     "from_edgecal",
     "from_medmcqa",
     "from_mmlu",
@@ -52,7 +53,7 @@ _ANSWER_KEYS = (
     "answer_index",
     "answer_idx",
 )
-_SUBJECT_KEYS = ("subject", "category", "subject_name", "task")
+SUBJECT_KEYS = ("subject", "category", "subject_name", "task")
 _LETTER_COLUMN = re.compile(r"(?:(?:option|choice)_?)?([a-z])")
 _NUMBER_COLUMN = re.compile(r"(?:option|choice)_?([0-9]{1,2})")
 _OWN_LISTS = ("choices", "labels", "tokens", "choice_tokens")
@@ -79,21 +80,14 @@ def is_edgecal(fields: Fields) -> bool:
 
 def from_edgecal(fields: Fields, context: Context) -> Question | Prompt:
     """Our own forms, by the same rules as everywhere; a table's columns hold lists as JSON text."""
-    if context.from_json:
-        record = context.record
-        if isinstance(record, dict) and (record.get("answer") == -1 or is_blank(record.get("answer"))):
-            record = {key: value for key, value in record.items() if key != "answer"}
-        return parse_record(record, context.where)
     own = {key: fields[key] for key in _OWN_KEYS if not is_blank(fields.get(key))}
     for key in _OWN_LISTS:
         if isinstance(own.get(key), str):
-            items = as_list(own[key], f'"{key}"', context.where)
-            if key.endswith("tokens"):
-                items = [item if whole_number(item) is None else whole_number(item) for item in items]
-            own[key] = items
-    number = whole_number(own.get("answer"))
-    if number is not None:
-        own["answer"] = number if number != -1 else None
+            own[key] = as_list(own[key], f'"{key}"', context.where)
+    if whole_number(own.get("answer")) == -1 and "-1" not in as_list(
+        own.get("labels", []), "labels", context.where
+    ):
+        del own["answer"]
     return parse_record(own, context.where)
 
 
@@ -118,9 +112,7 @@ def from_mmlu(fields: Fields, context: Context) -> Question:
             fail(where, f"answer {fields['answer']!r:.20} and answer_index {other} contradict each other")
         answer = other if answer is None else answer
         texts, answer = _drop_missing(texts, answer, where)
-    subject = next(
-        (text for key in _SUBJECT_KEYS if (text := subject_text(fields.get(key)))), context.subject
-    )
+    subject = next((text for key in SUBJECT_KEYS if (text := subject_text(fields.get(key)))), context.subject)
     return make_question(where, _first(fields, _TEXT_KEYS), texts, answer, subject=subject)
 
 

@@ -146,9 +146,10 @@ def _list_folder(folder: str) -> Source:
     for path in listed:
         by_split[_folder_split(path, Path(folder))].append(path)
     splits = [split for split in SPLIT_ORDER if split in by_split]
-    read, *left = splits or [None]
-    common = by_split.get(None, []) if splits else []
-    files, notes = _drop_repeats(sorted(by_split[read] + common, key=lambda path: path.parts))
+    left = splits[1:]
+    common = by_split.get(None, [])
+    first = by_split[splits[0]] if splits else []
+    files, notes = _drop_repeats(sorted(first + common, key=lambda path: path.parts))
     if strays:
         notes.append(f"{folder}: not read, as no data: {names}")
     if left:

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgecal.data.columns import from_mmlu_cells
+from edgecal.data.columns import SUBJECT_KEYS, from_mmlu_cells
 from edgecal.data.containers import read_table
 from edgecal.data.delimited import column_key
-from edgecal.data.fields import Context, Fields
+from edgecal.data.fields import Context, Fields, subject_text
 from edgecal.data.files import find_sources, read_bytes, subject_of
 from edgecal.data.formats import FORMAT_TABLE, FORMATS, Format
-from edgecal.data.model import Data, Row, SkippedRow, Table, fail
+from edgecal.data.model import DamagedFileError, Data, Row, SkippedRow, Table, fail
 from edgecal.errors import InputError
 from edgecal.prompts import Prompt, Question
 
@@ -68,30 +68,29 @@ def read_data(
     total, worked = _Part(), _Part()
     for source in find_sources(paths):
         total.notes += source.notes
-        judged = [_read_file(path, format, strict=strict, seed=seed) for path in source.files]
-        if source.next_best and not any(
-            record.answer is not None for part in judged for record in part.records
-        ):
-            judged = [_read_file(path, format, strict=strict, seed=seed) for path in source.next_best]
-        for part in judged:
-            total.add(part)
-        if source.dev and all(part.formats == ["mmlu"] for part in judged):
-            read = {path for part in judged for path in part.files}
-            for path in source.dev:
-                if path not in read:
-                    worked.add(_read_file(path, format, strict=strict, seed=seed))
+
+        def read(files: Sequence[str], is_folder: bool = source.is_folder) -> _Part:
+            return _read_files(files, format, strict=strict, seed=seed, is_folder=is_folder)
+
+        judged = read(source.files)
+        if source.next_best and all(record.answer is None for record in judged.records):
+            judged = read(source.next_best)
+        total.add(judged)
+        if source.dev and set(judged.formats) == {"mmlu"}:
+            worked.add(read([path for path in source.dev if path not in judged.files]))
     if not total.records:
         first = total.skipped[0]
         raise InputError(f"{first.where}: {first.reason} (0 of {len(total.skipped)} rows could be read)")
+    skipped = total.skipped + worked.skipped
     return Data(
         records=tuple(_of_subjects(total.records, subjects)),
-        skipped=tuple(total.skipped + worked.skipped),
+        skipped=tuple(row for row in skipped if _is_of(row.subject, subjects)),
         worked=tuple(
             record for record in worked.records if isinstance(record, Question) and record.answer is not None
         ),
         files=tuple(total.files + worked.files),
         formats=tuple(total.formats + worked.formats),
-        notes=tuple(total.notes + worked.notes),
+        notes=(*total.notes, *worked.notes, *_note_untold(skipped, subjects)),
     )
 
 
@@ -111,29 +110,79 @@ class _Part:
         self.notes += other.notes
 
 
-def _read_file(path: str, format: str | None, *, strict: bool, seed: int) -> _Part:
-    name = "standard input" if path == "-" else path
-    name = name if name.isprintable() else repr(name)
-    table = read_table(name, read_bytes(path))
-    rows = [(row, _fields(row.value)) for row in table.rows]
-    kind = format or _recognise(name, table, rows)
+def _read_files(
+    paths: Sequence[str], format: str | None, *, strict: bool, seed: int, is_folder: bool
+) -> _Part:
+    """Reads the files that one path names. In a folder those that hold no questions are named and left out, unless
+    none does."""
+    total = _Part()
+    strays: list[InputError] = []
+    for path in paths:
+        name = "standard input" if path == "-" else path
+        name = name if name.isprintable() else repr(name)
+        try:
+            table = read_table(name, read_bytes(path))
+            rows = [(row, _fields(row.value)) for row in table.rows]
+            kind = format or _recognise(name, table, rows)
+        except DamagedFileError:
+            raise
+        except InputError as error:
+            if not is_folder:
+                raise
+            strays.append(error)
+            continue
+        part = _convert_rows(path, name, table, rows, kind, strict=strict, seed=seed)
+        if is_folder and not part.records:
+            first = part.skipped[0]
+            reason = (
+                f"none of its {len(part.skipped)} rows is a question that fits: {first.where}: {first.reason}"
+            )
+            strays.append(InputError(f"{name}: {reason}"))
+            continue
+        total.add(part)
+    if strays and not total.files:
+        raise strays[0]
+    total.notes += [f"{error} (the file was left out)" for error in strays]
+    return total
+
+
+def _convert_rows(
+    path: str,
+    name: str,
+    table: Table,
+    rows: list[tuple[Row, Fields | None]],
+    kind: str,
+    *,
+    strict: bool,
+    seed: int,
+) -> _Part:
     entry = FORMAT_TABLE[kind]
     part = _Part(files=[path], formats=[kind])
+    part.notes += [table.note] if table.note else []
     base: int | None = 0
     if entry.find_base:
         base, note = entry.find_base(fields for row, fields in rows if fields and not row.flaw)
         part.notes += [f"{name}: {note}"] if note else []
-    subject = subject_of(path, entry.tasks) if entry.subject_in_name or entry.tasks else None
-    context = Context("", seed, base, subject, table.container == "json")
+    file_subject = subject_of(path, entry.tasks) if entry.subject_in_name or entry.tasks else None
+    context = Context("", seed, base, file_subject, table.container == "json")
     for row, fields in rows:
-        for where, outcome in _outcomes(row, fields, entry, context):
+        subject = row.subject or file_subject
+        for where, outcome in _outcomes(row, fields, entry, replace(context, subject=subject)):
             if not isinstance(outcome, InputError):
-                part.records.append(outcome)
+                part.records.append(
+                    replace(outcome, subject=row.subject) if outcome.subject is None else outcome
+                )
             elif strict:
                 raise outcome
             else:
-                part.skipped.append(SkippedRow(where, str(outcome).removeprefix(f"{where}: ")))
+                reason = str(outcome).removeprefix(f"{where}: ")
+                part.skipped.append(SkippedRow(where, reason, _told_subject(fields) or subject))
     return part
+
+
+def _told_subject(fields: Fields | None) -> str | None:
+    """What a row that does not fit says of its subject."""
+    return next((text for key in SUBJECT_KEYS if (text := subject_text((fields or {}).get(key)))), None)
 
 
 def _fields(value: object) -> Fields | None:
@@ -253,7 +302,19 @@ def _of_subjects(records: list[Question | Prompt], subjects: Sequence[str]) -> l
                 f"no question has the subject {subject!r:.60}; "
                 + (f"there are: {listed}" if names else "none has a subject")
             )
-    wanted = {subject.casefold() for subject in subjects}
+    return [record for record in records if _is_of(record.subject, subjects)]
+
+
+def _is_of(subject: str | None, subjects: Sequence[str]) -> bool:
+    """Whether a subject is one of those that are wanted; every one is if none is named."""
+    folded = None if subject is None else subject.casefold()
+    return not subjects or folded in {wanted.casefold() for wanted in subjects}
+
+
+def _note_untold(skipped: Sequence[SkippedRow], subjects: Sequence[str]) -> list[str]:
+    """One note if rows that do not fit may be of a wanted subject and do not say."""
+    untold = [row for row in skipped if row.subject is None] if subjects else []
     return [
-        record for record in records if record.subject is not None and record.subject.casefold() in wanted
+        f"{len(untold)} rows do not fit, and of which subject they are is not said: {row.where}: {row.reason}"
+        for row in untold[:1]
     ]

@@ -9,7 +9,7 @@ from edgecal.prompts.digest import canonical_order, compute_prompts_sha256, coun
 from edgecal.prompts.model import LABEL_LETTERS, Prompt, Question
 from edgecal.prompts.permute import permute_question, reorder
 from edgecal.prompts.prompting import Prompting, PromptPair, canonical_pairs, draw_pairs
-from edgecal.prompts.reader import check_prompt, parse_record, read_json_lines
+from edgecal.prompts.reader import check_prompt, describe_record, parse_record
 from edgecal.prompts.shots import WorkedQuestion, with_shots
 from edgecal.prompts.template import DEFAULT_TEMPLATE, PromptTemplate
 from edgecal.prompts.templates import TEMPLATES, find_template
@@ -32,6 +32,7 @@ __all__ = [
     "check_prompt",
     "compute_prompts_sha256",
     "count_repeats",
+    "describe_record",
     "draw_pairs",
     "draw_prompts",
     "find_template",
@@ -39,7 +40,6 @@ __all__ = [
     "parse_verbalized",
     "permute_question",
     "read_bank",
-    "read_json_lines",
     "render_verbalized",
     "reorder",
     "special_tokens",

@@ -5,10 +5,11 @@ Knows only where the bank is; its format is that of every other prompt file.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from edgecal.prompts.model import Question
-from edgecal.prompts.reader import read_json_lines
+from edgecal.prompts.reader import parse_record
 
 __all__ = ["BANK_PATH", "read_bank"]
 
@@ -17,4 +18,6 @@ BANK_PATH = Path(__file__).with_name("bank.jsonl")
 
 def read_bank() -> list[Question]:
     """The bank's questions, in the file's order, without answers."""
-    return [record for record in read_json_lines(BANK_PATH) if isinstance(record, Question)]
+    lines = BANK_PATH.read_text("utf-8").splitlines()
+    records = [parse_record(json.loads(line), f"the bank, line {n}") for n, line in enumerate(lines, start=1)]
+    return [record for record in records if isinstance(record, Question)]

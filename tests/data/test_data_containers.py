@@ -75,12 +75,20 @@ def test_subjects(tmp_path):
     path = ds.write_json_lines(tmp_path / "x.jsonl", [*ds.edgecal_rows(), {"question": "q"}])
     data = read_data([path], subjects=["ANIMALS", "everyday"])
     assert [r.subject for r in data.records] == ["everyday", "animals", "everyday"]
-    assert len(data.skipped) == 1
+    assert not data.skipped and "of which subject they are is not said" in data.notes[0]
     with pytest.raises(InputError, match="no question has the subject 'anim'; there are: animals, everyday"):
         read_data([path], subjects=["animals", "anim"])
     path = ds.write_json_lines(tmp_path / "y.jsonl", ds.arc_rows())
     with pytest.raises(InputError, match="none has a subject"):
         read_data([path], subjects=["x"])
+
+
+def test_rows_that_do_not_fit_count_for_their_subject(tmp_path):
+    bad = {"question": "q", "choices": ["x"], "subject": "Animals"}
+    path = ds.write_json_lines(tmp_path / "x.jsonl", [*ds.edgecal_rows(), bad, bad | {"subject": "words"}])
+    (skipped,) = read_data([path], subjects=["animals"]).skipped
+    assert (skipped.where, skipped.subject) == (f"{path}, line 6", "Animals")
+    assert len(read_data([path]).skipped) == 2
 
 
 def test_blanks_around_cells_do_not_matter(tmp_path):

@@ -10,7 +10,7 @@ from support.data_formats import FLAT, expected, facts
 from support.datasets import CONTAINERS, FOUR, LETTERS, QUESTIONS
 
 from edgecal.data import FORMATS, read_data
-from edgecal.prompts import Prompt, Question, parse_record, read_json_lines
+from edgecal.prompts import Prompt, Question, parse_record
 
 
 def test_the_formats_have_names():
@@ -35,19 +35,6 @@ def test_each_format_in_each_container(tmp_path, shape, container):
     assert read_data([path], strict=True).records == data.records
     place = "row" if container == "parquet" else "line"
     assert all(record.source.startswith(f"{path}, {place} ") for record in data.records)
-
-
-def test_our_own_json_lines_are_read_as_everywhere(tmp_path):
-    path = ds.write_json_lines(
-        tmp_path / "data.jsonl",
-        [
-            {"question": " Which? ", "choices": ["(A) x", "(B) y "], "answer": "B", "subject": "s"},
-            {"prompt": "Say:", "labels": [" A", " B"], "answer": 1},
-            {"tokens": [1, 5], "choice_tokens": [7, 9], "answer": None},
-        ],
-    )
-    data = read_data([path])
-    assert data.records == tuple(read_json_lines(path)) and data.formats == ("edgecal",)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -122,7 +109,8 @@ def test_mmlu_folder(tmp_path, prefix):
         "soil_science_dev.csv",
     ]
     assert data.formats == ("mmlu",) * 4
-    (note,) = data.notes
+    stray, note = data.notes
+    assert stray == f"{root}: not read, as no data: README.txt"
     assert "of its splits (test, validation, dev, train) the first with answers is judged" in note
     assert facts(read_data([root / prefix / "test"])) == facts(data)
     assert Counter(r.subject for r in read_data([root / prefix / "val"]).records) == {

@@ -1,7 +1,10 @@
-"""Data as people have it: eleven formats of multiple-choice questions in five containers, read to one kind of record.
+"""Data as people have it: multiple-choice questions in many layouts and containers, read to one kind of record.
 
-`files` says what to read, `containers` turns bytes into rows that know their place (`json_text`, `delimited`),
-`formats` recognises and converts them, `reader` ties it together. Knows nothing of models or templates.
+`files` says what to read and `containers` turns bytes into rows that know their place (`json_text`, `delimited`,
+`columnar`). `formats` recognises what a file is, `shapes` makes plain records of odd rows, `roles` and `families` give
+columns their roles, `options` and `records` read a row, `tables` a file; `answers` decides what answers mean, and
+`settle` has it decide for all files together. `reader` ties it together.
+Knows nothing of models or templates.
 """
 
 from edgecal.data.formats import FORMATS

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import TypeAlias
 
+from edgecal.data.families import find_families
 from edgecal.data.model import Row, fail
 
 __all__ = ["TEXT_COLUMNS", "column_key", "first_record", "read_delimited_text"]
@@ -24,7 +26,10 @@ _MAX_NAME = 60
 _SAMPLE_RECORDS = 50
 _EXCEL_SEPARATOR = re.compile(r"sep=[,;|\t]\r?\n")
 TEXT_COLUMNS = frozenset(
-    "question questions prompt problem question_stem input query article tokens question_text".split()
+    """
+    question questions prompt problem question_stem input query article tokens question_text stem ctx sentence goal
+    premise instruction
+    """.split()
 )
 
 
@@ -38,7 +43,8 @@ class _Record:
 _Read: TypeAlias = Callable[[str, Iterator[_Record]], list[Row]]
 
 
-def column_key(name: object) -> str:
+@lru_cache(maxsize=4096)
+def column_key(name: Hashable) -> str:
     """How column names and keys are compared: lower case, blanks and hyphens as underscores."""
     return str(name).strip().lower().replace(" ", "_").replace("-", "_")
 
@@ -94,12 +100,25 @@ def _judge(sample: list[_Record], wanted: frozenset[str]) -> tuple[float, _Read]
             1.0 + width if 1 <= min(map(int, wanted)) <= max(map(int, wanted)) <= width else 0.0
         ), _numbered
     share = sum(_ends_in_letter(record.cells) for record in sample) / len(sample)
-    if share >= 0.5:
+    if share >= 0.5 and not _heads_letters(sample):
         return share, _without_header
     is_even = len(sample) > 1 and all(len(record.cells) == width for record in sample)
     return (
         0.5 - 1 / (width + 1) if is_even and len(names) == width > 1 and _are_names(sample[0]) else 0.0
     ), _with_header
+
+
+def _heads_letters(sample: list[_Record]) -> bool:
+    """Whether a first row names columns, some of them a family, of rows that end in a letter."""
+    first = sample[0]
+    return (
+        _are_names(first)
+        and not _ends_in_letter(first.cells)
+        and any(
+            len(family.columns) > 1 and (family.stem or family.letters)  # not pandas' numbers
+            for family in find_families(map(column_key, first.cells))
+        )
+    )
 
 
 def _are_names(record: _Record) -> bool:

@@ -1,70 +1,84 @@
-"""What converters share: reading options, answers and subjects, and making a question of them.
+"""Values as tables and JSON hold them: blanks, numbers, texts and lists, and a row's keys as they are compared.
 
-Options may carry their own letters; answers come as letters, indices, texts, or blank where unknown.
-Knows no format.
+Knows neither formats nor roles.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from numbers import Integral
 
+from edgecal.data.delimited import column_key
 from edgecal.data.literals import parse_list_text
 from edgecal.data.model import fail
-from edgecal.prompts import LABEL_LETTERS, Question, parse_record
 
 __all__ = [
-    "Context",
     "Fields",
-    "answer_index",
     "as_list",
     "as_text",
     "is_blank",
-    "labelled_options",
-    "letter_index",
-    "make_question",
+    "look_up",
+    "parsed",
+    "read_fields",
+    "running_text",
     "subject_text",
     "whole_number",
 ]
 
 Fields = Mapping[str, object]
 
-# "(A) x", "A) x", "A)x", "A. x" (not "A.x", which may be a name), and the Chinese kind
-_CARRIED_LETTER = re.compile(
-    r"(?:[(（]([A-Za-z])[)）]|([A-Za-z])(?:[)）．、：]|[.](?=\s|[^\x00-\x7f])))\s*(.+)", re.DOTALL
-)
-_WRAPPED_LETTER = re.compile(r"\(?([A-Za-z])[).]?")
 _WHOLE = re.compile(r"[+-]?\d{1,9}(?:\.0+)?")
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a converter may know beside the row.
+def read_fields(value: object) -> dict[str, object] | None:
+    """A row's values by their keys as these are compared; of keys that then are the same the first is kept.
 
-    Attributes
-    ----------
-    where: the row's place.
-    seed: for formats that list the right option first.
-    index_base: whether the file's numeric answers count from 0 or from 1; None if they are no indices but
-        the options' texts.
-    subject: what the file's name says, or None.
-    from_json: whether the row came as JSON, with types, not from a table.
-    record: the row as it was decoded.
+    A question that is an object, `{"stem": ..., "choices": ...}` as AI2 writes it, is taken apart.
+
+    Returns
+    -------
+    None if the row has no keys.
     """
+    if not isinstance(value, dict):
+        return None
+    keys = list(map(column_key, value))
+    fields: dict[str, object] = dict(zip(keys, value.values(), strict=True))
+    if len(fields) < len(keys):
+        fields = dict(zip(reversed(keys), reversed(value.values()), strict=True))
+    held = fields.get("question")
+    nested = parsed(held) if isinstance(held, str) and held.startswith("{") else held
+    if isinstance(nested, Mapping) and "stem" in nested:
+        del fields["question"]
+        for key, item in nested.items():
+            name = column_key(key)
+            fields.setdefault("question" if name == "stem" else name, item)
+    return fields
 
-    where: str
-    seed: int = 0
-    index_base: int | None = 0
-    subject: str | None = None
-    from_json: bool = True
-    record: object = field(default=None)
+
+def look_up(value: object, path: str) -> object:
+    """What a row holds under a name, or under a path such as `doc.answer.key`; None if nothing."""
+    while isinstance(value, Mapping):
+        if path in value:
+            return value[path]
+        by_key = {column_key(key): item for key, item in value.items()}
+        if column_key(path) in by_key:
+            return by_key[column_key(path)]
+        head, dot, path = path.partition(".")
+        value = by_key.get(column_key(head)) if dot else None
+        value = parsed(value)
+    if isinstance(value, (list, tuple)):
+        head, _, rest = path.partition(".")
+        inside = value[int(head)] if head.isdecimal() and int(head) < len(value) else None
+        return look_up(inside, rest) if rest else inside
+    return None
 
 
 def is_blank(value: object) -> bool:
     """Whether a cell is empty: null, a text of blanks, or the NaN that tables have for nothing."""
+    if type(value) is str:
+        return not value or value.isspace()
     return value is None or (isinstance(value, str) and not value.strip()) or value != value
 
 
@@ -72,34 +86,56 @@ def whole_number(value: object) -> int | None:
     """The integer that a value is or spells (`3`, `3.0`, `"3"`), else None."""
     if isinstance(value, bool):
         return None
+    if isinstance(value, str):
+        return int(float(value)) if _WHOLE.fullmatch(value.strip()) else None
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, float):
         return int(value) if math.isfinite(value) and value == int(value) else None
-    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
-        return int(float(value))
     return None
 
 
 def as_text(value: object, what: str, where: str) -> str:
-    """A text without the blanks around it; numbers become texts.
+    """A text without the blanks around it; numbers and truth values become texts.
 
     Raises
     ------
     InputError: it is something else, or empty.
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and not is_blank(value):
-        return str(value)
+    if isinstance(value, str) and (text := value.strip()):
+        return text
     if is_blank(value):
         fail(where, f"{what} is empty")
-    if not isinstance(value, str):
+    if not isinstance(value, (int, float)):
         fail(where, f"{what} must be a text, got {value!r:.60}")
-    return value.strip()
+    return str(value)
+
+
+def running_text(value: object, what: str, where: str) -> str:
+    """A text, also one that is kept as a list of its sentences or turns; empty where there is none.
+
+    Raises
+    ------
+    InputError: it is something else.
+    """
+    held = parsed(value) if isinstance(value, str) and value.lstrip()[:2] in ("['", '["') else value
+    if isinstance(held, (list, tuple)):
+        parts = [running_text(item, what, where) for item in held]
+        return "\n".join(part for part in parts if part)
+    return "" if is_blank(held) else as_text(held, what, where)
 
 
 def subject_text(value: object) -> str | None:
     """The subject, or None where there is none."""
     return value.strip() if isinstance(value, str) and value.strip() else None
+
+
+def parsed(value: object) -> object:
+    """A list or an object, also from the text that a table's column keeps of it; anything else as it is."""
+    if isinstance(value, str):
+        held = parse_list_text(value)
+        return value if held is None else held
+    return value
 
 
 def as_list(value: object, what: str, where: str) -> list[object]:
@@ -109,133 +145,7 @@ def as_list(value: object, what: str, where: str) -> list[object]:
     ------
     InputError: it is no list.
     """
-    if isinstance(value, str):
-        parsed = parse_list_text(value)
-        value = value if parsed is None else parsed
-    if isinstance(value, (list, tuple)):
-        return list(value)
+    held = parsed(value)
+    if isinstance(held, (list, tuple)):
+        return list(held)
     fail(where, f"{what} must be a list, got {'nothing' if is_blank(value) else f'{value!r:.60}'}")
-
-
-def labelled_options(value: object, where: str) -> tuple[list[str], list[str]]:
-    """Options with labels of their own.
-
-    Parameters
-    ----------
-    value: `{"text": [...], "label": [...]}`, `[{"text": ..., "label": ...}, ...]` or `{"A": "...", ...}`;
-        also as the text that a table's column keeps of it.
-
-    Returns
-    -------
-    The texts and the labels.
-    """
-    if isinstance(value, str):
-        parsed = parse_list_text(value)
-        value = value if parsed is None else parsed
-    if isinstance(value, Mapping):
-        if "text" in value and "label" in value:
-            texts = as_list(value["text"], "choices.text", where)
-            labels = as_list(value["label"], "choices.label", where)
-        else:
-            labels, texts = list(value), list(value.values())
-    elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-        texts = [item.get("text") for item in value]
-        labels = [item.get("label") for item in value]
-    else:
-        fail(where, f"choices must hold text and label, got {value!r:.60}")
-    if len(texts) != len(labels):
-        fail(where, f"choices hold {len(texts)} texts but {len(labels)} labels")
-    named = [as_text(label, f"the label of choice {index}", where) for index, label in enumerate(labels)]
-    if len(set(named)) < len(named):
-        fail(where, f"choices hold the same label twice: {', '.join(named)[:60]}")
-    return [as_text(text, f"choice {index}", where) for index, text in enumerate(texts)], named
-
-
-def letter_index(value: object, n_options: int) -> int | None:
-    """The index that a letter names: `"B"`, `"b"`, `"(B)"`, `"B."` are 1; None if it is no letter of an option."""
-    match = _WRAPPED_LETTER.fullmatch(value.strip()) if isinstance(value, str) else None
-    index = LABEL_LETTERS.index(match.group(1).upper()) if match else n_options
-    return index if index < n_options else None
-
-
-def answer_index(
-    value: object, options: Sequence[str], where: str, *, index_base: int | None = 0, texts: bool = True
-) -> int | None:
-    """The option that an answer names.
-
-    Parameters
-    ----------
-    value: a letter, an index from `index_base`, the option's text if `texts`, a list with one of these, or
-        blank or -1 where it is unknown.
-
-    Raises
-    ------
-    InputError: it names none of the options, or several.
-    """
-    if isinstance(value, (list, tuple)):
-        if len(value) > 1:
-            fail(where, f"has several right answers ({value!r:.60}), which is not multiple choice with one")
-        value = value[0] if value else None
-    if is_blank(value):
-        return None
-    number = whole_number(value)
-    if number is not None and index_base is not None:
-        index = number - index_base
-        if 0 <= index < len(options):
-            return index
-        if number == -1:
-            return None
-    else:
-        letter = letter_index(value, len(options))
-        if letter is not None:
-            return letter
-    if texts and isinstance(value, str) and options.count(value.strip()) == 1:
-        return options.index(value.strip())
-    if isinstance(value, str) and 1 < len(value.strip()) <= len(options):
-        letters = value.strip().upper()
-        if all(letter in LABEL_LETTERS[: len(options)] for letter in letters):
-            fail(where, f"has several right answers ({value!r:.60}), which is not multiple choice with one")
-    fail(where, f"the answer {value!r:.60} is none of the {len(options)} options")
-
-
-def make_question(
-    where: str,
-    question: object,
-    options: Iterable[object],
-    answer: int | None,
-    *,
-    subject: str | None = None,
-    passage: object = None,
-) -> Question:
-    """Makes the question and holds it to the rules for records.
-
-    Letters that the options carry are taken off where every option carries its own.
-
-    Raises
-    ------
-    InputError: it breaks a rule.
-    """
-    text = as_text(question, "the question", where)
-    read = None if is_blank(passage) else as_text(passage, "the passage", where)
-    choices = [as_text(option, f"choice {index}", where) for index, option in enumerate(options)]
-    record = {
-        "question": text,
-        "choices": strip_letters(choices),
-        "answer": answer,
-        "subject": subject,
-        "passage": read,
-    }
-    made = parse_record(record, where)
-    assert isinstance(made, Question)
-    return made
-
-
-def strip_letters(options: list[str]) -> list[str]:
-    """Takes `(A) `, `A. `, `A)` or `A、` off the options, if each of them carries the letter of its place."""
-    stripped = []
-    for letter, option in zip(LABEL_LETTERS, options, strict=False):
-        match = _CARRIED_LETTER.fullmatch(option)
-        if not match or (match.group(1) or match.group(2)).upper() != letter:
-            return options
-        stripped.append(match.group(3))
-    return stripped if len(stripped) == len(options) else options

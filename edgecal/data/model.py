@@ -45,7 +45,8 @@ class Data:
     ----------
     records: the questions and prompts, in the order of the files and of the rows in them.
     skipped: the rows that did not fit, in the same order.
-    worked: the questions of an MMLU folder's `dev` split: worked examples, never evaluated.
+    worked: the questions of the `dev` split of an MMLU-like folder and those that were given as such: worked
+        examples, never evaluated.
     files: every file that was read; those of `worked` come last.
     formats: the format of each file, a name from `FORMATS`.
     notes: remarks of one line each, such as a split that was left out.

@@ -1,35 +1,48 @@
 """Reads data sets: files and folders to questions, and what did not fit to reasons.
 
-Ties the parts together: which files, which container, which format, one row after the other.
+Ties the parts together: which files, each file's questions, and then what the answers of all of them mean.
 Does not know any format's details.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import gc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from edgecal.data.columns import SUBJECT_KEYS, from_mmlu_cells
-from edgecal.data.containers import read_table
-from edgecal.data.delimited import column_key
-from edgecal.data.fields import Context, Fields, subject_text
-from edgecal.data.files import find_sources, read_bytes, subject_of
-from edgecal.data.formats import FORMAT_TABLE, FORMATS, Format
-from edgecal.data.model import DamagedFileError, Data, Row, SkippedRow, Table, fail
+from edgecal.data.files import Source, find_sources
+from edgecal.data.formats import FORMAT_TABLE, FORMATS
+from edgecal.data.mapping import Told, read_mapping
+from edgecal.data.model import DamagedFileError, Data, SkippedRow, fail
+from edgecal.data.records import Asked
+from edgecal.data.settle import Outcome, TableOfQuestions, decisions_of, settle
+from edgecal.data.tables import read_questions
 from edgecal.errors import InputError
-from edgecal.prompts import Prompt, Question
+from edgecal.prompts import Prompt, Question, parse_record
 
 __all__ = ["read_data"]
 
-_SAMPLE_ROWS = 64
 _MAX_SHOWN = 12
 _MAX_CHARACTERS = 1_000_000
 _MAX_SUBJECT = 200
-_HUB_MMLU = ["question", "subject", "choices", "answer"]
+_WITH_WORKED = frozenset(("mmlu", "cmmlu", "ceval", "kmmlu", "arabicmmlu"))
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No search for cycles: reading makes many small objects and no cycle, and the search took half the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_without_collector()
 def read_data(
     paths: Sequence[str | Path],
     *,
@@ -37,18 +50,27 @@ def read_data(
     strict: bool = False,
     seed: int = 0,
     subjects: Sequence[str] = (),
+    mapping: Mapping[str, object] | None = None,
+    worked_from: str | Path | None = None,
 ) -> Data:
     """Reads multiple-choice questions from files and folders.
 
+    Columns get their roles by their names, whatever their spelling; what answers mean (a letter, a number from 0 or
+    from 1, a text) is decided once for all files of a make, from all their rows.
+
     Parameters
     ----------
-    paths: files, folders, or `-` for standard input. JSON, JSON Lines, CSV, TSV or Parquet, whatever the
+    paths: files, folders, or `-` for standard input. JSON, JSON Lines, CSV, TSV, Parquet or Arrow, whatever the
         suffix. Of a folder with several splits the test split is judged, or, if its answers are hidden, the
         validation split.
     format: one of `FORMATS` for all files; None: recognised for each file by its keys or columns.
     strict: refuse the first row that does not fit instead of counting it.
     seed: for formats that list the right option first, whose options are shuffled.
     subjects: keep only these, compared without case; empty: all.
+    mapping: what the columns are, where their names do not tell: `question`, `options`, `labels`, `answer`,
+        `passage`, `subject`, each a column's name or a path such as `doc.question` (options and passages may be
+        several), and `answer-base`: 0, 1, "label" or "text".
+    worked_from: a file or folder of further worked examples, whose answers are decided together with the others.
 
     Returns
     -------
@@ -56,8 +78,8 @@ def read_data(
 
     Raises
     ------
-    InputError: a file cannot be understood as a whole, no row is left, a subject is not there, or, if
-        `strict`, a row does not fit; one line with the place.
+    InputError: a file cannot be understood as a whole, its answers can be read in two ways, no row is left, a
+        subject is not there, or, if `strict`, a row does not fit; one line with the place.
     """
     if isinstance(paths, (str, Path)):
         paths = [paths]
@@ -65,201 +87,144 @@ def read_data(
         raise InputError(f"no data format {format!r:.40}; there are: {', '.join(FORMATS)}")
     if not paths:
         raise InputError("no data: expected at least one file or folder")
-    total, worked = _Part(), _Part()
-    for source in find_sources(paths):
-        total.notes += source.notes
+    told = read_mapping(mapping)
 
-        def read(files: Sequence[str], is_folder: bool = source.is_folder) -> _Part:
-            return _read_files(files, format, strict=strict, seed=seed, is_folder=is_folder)
+    def read(files: Sequence[str], is_folder: bool) -> tuple[list[TableOfQuestions], list[str]]:
+        return _read_files(files, format, told, seed=seed, is_folder=is_folder)
 
-        judged = read(source.files)
-        if source.next_best and all(record.answer is None for record in judged.records):
-            judged = read(source.next_best)
-        total.add(judged)
-        if source.dev and set(judged.formats) == {"mmlu"}:
-            worked.add(read([path for path in source.dev if path not in judged.files]))
-    if not total.records:
-        first = total.skipped[0]
-        raise InputError(f"{first.where}: {first.reason} (0 of {len(total.skipped)} rows could be read)")
-    skipped = total.skipped + worked.skipped
+    judged: list[TableOfQuestions] = []
+    worked: list[TableOfQuestions] = []
+    notes: list[str] = []
+    sources = find_sources(paths)
+    for source in sources:
+        tables, strays = read(source.files, source.is_folder)
+        if source.next_best and not any(table.has_answers for table in tables):
+            tables, strays = read(source.next_best, True)
+        judged += tables
+        notes += (*source.notes, *strays)
+        if source.dev and {table.kind for table in tables} <= _WITH_WORKED:
+            seen = {table.path for table in tables}
+            tables, strays = read([path for path in source.dev if path not in seen], True)
+            worked += tables
+            notes += strays
+    for source in () if worked_from is None else find_sources([worked_from]):
+        tables, strays = read([*source.files, *source.dev], source.is_folder)
+        worked += tables
+        notes += strays
+    reading = told.reading if told else None
+    try:
+        settle([*judged, *worked], reading)
+    except InputError:
+        # the splits that are not read otherwise may show what answers count from
+        seen = {table.path for table in (*judged, *worked)}
+        others = [table for path in _unread(sources, seen) for table in read([path], True)[0]]
+        if not others:
+            raise
+        settle([*judged, *worked], reading, others)
+    records, skipped = _finish(judged, strict)
+    examples, skipped_examples = _finish(worked, strict)
+    if not records:
+        first = skipped[0]
+        raise InputError(f"{first.where}: {first.reason} (0 of {len(skipped)} rows could be read)")
+    skipped += skipped_examples
+    tables = [*judged, *worked]
+    notes += [note for table in tables for note in table.notes]
     return Data(
-        records=tuple(_of_subjects(total.records, subjects)),
+        records=tuple(_of_subjects(records, subjects)),
         skipped=tuple(row for row in skipped if _is_of(row.subject, subjects)),
-        worked=tuple(
-            record for record in worked.records if isinstance(record, Question) and record.answer is not None
-        ),
-        files=tuple(total.files + worked.files),
-        formats=tuple(total.formats + worked.formats),
-        notes=(*total.notes, *worked.notes, *_note_untold(skipped, subjects)),
+        worked=tuple(item for item in examples if isinstance(item, Question) and item.answer is not None),
+        files=tuple(table.path for table in tables),
+        formats=tuple(table.kind for table in tables),
+        notes=(*notes, *_note_unused(tables), *_note_untold(skipped, subjects)),
+        decisions=tuple(decisions_of(tables)),
     )
-
-
-@dataclass
-class _Part:
-    records: list[Question | Prompt] = field(default_factory=list)
-    skipped: list[SkippedRow] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    formats: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, other: _Part) -> None:
-        self.records += other.records
-        self.skipped += other.skipped
-        self.files += other.files
-        self.formats += other.formats
-        self.notes += other.notes
 
 
 def _read_files(
-    paths: Sequence[str], format: str | None, *, strict: bool, seed: int, is_folder: bool
-) -> _Part:
+    paths: Sequence[str], format: str | None, told: Told | None, *, seed: int, is_folder: bool
+) -> tuple[list[TableOfQuestions], list[str]]:
     """Reads the files that one path names. In a folder those that hold no questions are named and left out, unless
     none does."""
-    total = _Part()
+    tables: list[TableOfQuestions] = []
     strays: list[InputError] = []
     for path in paths:
-        name = "standard input" if path == "-" else path
-        name = name if name.isprintable() else repr(name)
-        try:
-            table = read_table(name, read_bytes(path))
-            rows = [(row, _fields(row.value)) for row in table.rows]
-            kind = format or _recognise(name, table, rows)
-        except DamagedFileError:
-            raise
-        except InputError as error:
-            if not is_folder:
-                raise
-            strays.append(error)
-            continue
-        part = _convert_rows(path, name, table, rows, kind, strict=strict, seed=seed)
-        if is_folder and not part.records:
-            first = part.skipped[0]
-            reason = (
-                f"none of its {len(part.skipped)} rows is a question that fits: {first.where}: {first.reason}"
-            )
-            strays.append(InputError(f"{name}: {reason}"))
-            continue
-        total.add(part)
-    if strays and not total.files:
+        made = _read_one(path, format, told, seed=seed, is_folder=is_folder)
+        if isinstance(made, InputError):
+            strays.append(made)
+        else:
+            tables.append(made)
+    if strays and not tables:
         raise strays[0]
-    total.notes += [f"{error} (the file was left out)" for error in strays]
-    return total
+    return tables, [f"{error} (the file was left out)" for error in strays]
 
 
-def _convert_rows(
-    path: str,
-    name: str,
-    table: Table,
-    rows: list[tuple[Row, Fields | None]],
-    kind: str,
-    *,
-    strict: bool,
-    seed: int,
-) -> _Part:
-    entry = FORMAT_TABLE[kind]
-    part = _Part(files=[path], formats=[kind])
-    part.notes += [table.note] if table.note else []
-    base: int | None = 0
-    if entry.find_base:
-        base, note = entry.find_base(fields for row, fields in rows if fields and not row.flaw)
-        part.notes += [f"{name}: {note}"] if note else []
-    file_subject = subject_of(path, entry.tasks) if entry.subject_in_name or entry.tasks else None
-    context = Context("", seed, base, file_subject, table.container == "json")
-    for row, fields in rows:
-        subject = row.subject or file_subject
-        for where, outcome in _outcomes(row, fields, entry, replace(context, subject=subject)):
-            if not isinstance(outcome, InputError):
-                part.records.append(
-                    replace(outcome, subject=row.subject) if outcome.subject is None else outcome
-                )
-            elif strict:
-                raise outcome
-            else:
-                reason = str(outcome).removeprefix(f"{where}: ")
-                part.skipped.append(SkippedRow(where, reason, _told_subject(fields) or subject))
-    return part
-
-
-def _told_subject(fields: Fields | None) -> str | None:
-    """What a row that does not fit says of its subject."""
-    return next((text for key in SUBJECT_KEYS if (text := subject_text((fields or {}).get(key)))), None)
-
-
-def _fields(value: object) -> Fields | None:
-    """The keys as they are compared; of keys that then are the same the first is kept."""
-    if not isinstance(value, Mapping):
-        return None
-    fields: dict[str, object] = {}
-    for key, item in value.items():
-        fields.setdefault(column_key(key), item)
-    return fields
-
-
-def _recognise(name: str, table: Table, rows: list[tuple[Row, Fields | None]]) -> str:
-    """The format that most of the first rows are of."""
-    usable = [row for row, _ in rows if not row.flaw]
-    if usable and isinstance(usable[0].value, list) and table.container == "delimited":
-        return "mmlu"
-    sample = [fields for row, fields in rows if fields is not None and not row.flaw][:_SAMPLE_ROWS]
-    votes = Counter(
-        next((kind for kind, entry in FORMAT_TABLE.items() if entry.recognise(fields)), "")
-        for fields in sample
-    )
-    del votes[""]
-    if votes:
-        kind = votes.most_common(1)[0][0]
-        # the Hub's MMLU has our own columns, which then tell themselves by their order alone
-        hub_mmlu = kind == "edgecal" and list(sample[0]) == _HUB_MMLU
-        return "mmlu" if hub_mmlu else kind
-    if not sample:
-        first = rows[0][0]
-        fail(first.where, first.flaw or f"expected a JSON object with a question, got {first.value!r:.60}")
-    first_value = next(row.value for row, fields in rows if fields is sample[0])
-    found = list(first_value) if isinstance(first_value, Mapping) else []
-    shown = ", ".join(f"{key!r:.40}" for key in found[:_MAX_SHOWN])
-    shown += f" and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
-    what = "keys" if table.container == "json" else "columns"
-    fail(
-        name,
-        f"no known data set has the {what} {shown or '(none)'}; rename them to question, choices (a list) and answer, "
-        "or question, A, B, C, D and answer",
-    )
-
-
-def _outcomes(
-    row: Row, fields: Fields | None, entry: Format, context: Context
-) -> Iterator[tuple[str, Question | Prompt | InputError]]:
-    """What becomes of a row: its question, or several, or why not; each with its place."""
+def _read_one(
+    path: str, format: str | None, told: Told | None, *, seed: int, is_folder: bool
+) -> TableOfQuestions | InputError:
+    """A file's questions; or, in a folder, why it holds none."""
     try:
-        if row.flaw:
-            fail(row.where, row.flaw)
-        parts: list[tuple[str, Fields | None]] = [(row.where, fields)]
-        if fields is not None and entry.expand:
-            parts = list(entry.expand(fields, row.where))
+        table = read_questions(path, format, told, seed=seed)
+        errors = [outcome for _, _, outcome in table.outcomes if isinstance(outcome, InputError)]
+        if is_folder and len(errors) == len(table.outcomes):
+            fail(table.name, f"none of its {len(errors)} rows is a question that fits: {errors[0]}")
+    except DamagedFileError:
+        raise
     except InputError as error:
-        yield row.where, error
-        return
-    for where, one in parts:
-        yield where, _outcome(row, one, entry, replace(context, where=where, record=row.value))
+        if not is_folder:
+            raise
+        return error
+    return table
 
 
-def _outcome(
-    row: Row, fields: Fields | None, entry: Format, context: Context
-) -> Question | Prompt | InputError:
+def _unread(sources: Sequence[Source], seen: set[str]) -> list[str]:
+    return [
+        path
+        for source in sources
+        for path in (*source.files, *source.dev, *source.next_best)
+        if path not in seen
+    ]
+
+
+def _finish(
+    tables: Sequence[TableOfQuestions], strict: bool
+) -> tuple[list[Question | Prompt], list[SkippedRow]]:
+    """The questions with their answers, and the rows that do not fit; the first of these is an error if `strict`."""
+    records: list[Question | Prompt] = []
+    skipped: list[SkippedRow] = []
+    for table in tables:
+        for outcome in table.outcomes:
+            made = _made(outcome)
+            if not isinstance(made, InputError):
+                records.append(made)
+            elif strict:
+                raise made
+            else:
+                where, subject, _ = outcome
+                skipped.append(SkippedRow(where, str(made).removeprefix(f"{where}: "), subject))
+    return records, skipped
+
+
+def _made(outcome: Outcome) -> Question | Prompt | InputError:
+    where, _, item = outcome
+    if isinstance(item, InputError):
+        return item
     try:
-        return _check(_convert(row, fields, entry, context))
+        return _check(_recorded(where, item))
     except InputError as error:
         return error
 
 
-def _convert(row: Row, fields: Fields | None, entry: Format, context: Context) -> Question | Prompt:
-    if fields is not None:
-        return entry.convert(fields, context)
-    if isinstance(row.value, list) and entry is FORMAT_TABLE["mmlu"] and not context.from_json:
-        return from_mmlu_cells(row.value, context)
-    if isinstance(row.value, list) and not context.from_json:
-        fail(row.where, "the file has no header with the columns' names, which this format needs")
-    fail(row.where, f"expected a JSON object, got {row.value!r:.60}")
+def _recorded(where: str, item: Asked | Prompt) -> Question | Prompt:
+    if isinstance(item, Asked):
+        values = {
+            "question": item.question,
+            "choices": item.shown.texts,
+            "answer": item.right,
+            "subject": item.subject,
+            "passage": item.passage,
+        }
+        return parse_record(values, where)
+    return item
 
 
 def _check(record: Question | Prompt) -> Question | Prompt:
@@ -286,6 +251,22 @@ def _check(record: Question | Prompt) -> Question | Prompt:
             record.source, f"the subject has {len(subject)} characters, more than {_MAX_SUBJECT}; give a name"
         )
     return record if subject and subject == record.subject else replace(record, subject=subject or None)
+
+
+def _note_unused(tables: Sequence[TableOfQuestions]) -> list[str]:
+    """A note on columns that no model is shown, once for files of which it says the same."""
+    by_columns: dict[tuple[str, ...], list[str]] = {}
+    for table in tables:
+        if table.roles is not None and table.roles.unused:
+            unused = tuple(table.spelling.get(key, key) for key in table.roles.unused)
+            by_columns.setdefault(unused, []).append(table.name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: no model is shown "
+        + ", ".join(f"{column!r:.40}" for column in unused[:_MAX_SHOWN])
+        + (f" and {len(unused) - _MAX_SHOWN} more" if len(unused) > _MAX_SHOWN else "")
+        + " (--map passage=... puts a column before the questions, answer=... names the answers)"
+        for unused, names in by_columns.items()
+    ]
 
 
 def _of_subjects(records: list[Question | Prompt], subjects: Sequence[str]) -> list[Question | Prompt]:

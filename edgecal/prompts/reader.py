@@ -165,13 +165,15 @@ def _optional_text(value: object, what: str, source: str) -> str | None:
 
 
 def _is_blank(value: object) -> bool:
-    if isinstance(value, Real):
-        return value != value
-    return value is None or (isinstance(value, str) and not value.strip())
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, Real) and value != value)
 
 
 def _number_text(value: object) -> object:
     """A number's text; anything else, NaN too, as it is."""
+    if isinstance(value, str):
+        return value
     is_number = isinstance(value, Real) and not isinstance(value, bool) and value == value
     return str(value) if is_number else value
 

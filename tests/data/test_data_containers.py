@@ -218,7 +218,7 @@ def test_answers_as_texts_that_look_like_numbers(tmp_path, container):
     write = ds.write_json_lines if container == "jsonl" else ds.write_delimited
     data = read_data([write(tmp_path / f"x.{container}", rows)], strict=True)
     assert [record.answer for record in data.records] == [1, 1, 1]
-    assert len(data.notes) == 1 and "texts" in data.notes[0]
+    assert data.decisions == ("answers as texts of options; options from A to C",)
 
 
 def test_openbookqa_tables_with_options_in_a_text(tmp_path):

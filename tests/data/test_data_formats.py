@@ -9,14 +9,15 @@ from support import datasets as ds
 from support.data_formats import FLAT, expected, facts
 from support.datasets import CONTAINERS, FOUR, LETTERS, QUESTIONS
 
+from edgecal import InputError
 from edgecal.data import FORMATS, read_data
 from edgecal.prompts import Prompt, Question, parse_record
 
 
 def test_the_formats_have_names():
     names = "edgecal mmlu arc openbookqa commonsenseqa medmcqa mathqa truthfulqa agieval bbh race"
-    assert list(FORMATS) == names.split()
-    assert {kind for kind, _, _ in FLAT.values()} == set(FORMATS)
+    assert {kind for kind, _, _ in FLAT.values()} == set(names.split()) < set(FORMATS)
+    assert len(set(FORMATS)) == len(FORMATS) and FORMATS[:2] == ("edgecal", "mmlu")
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -207,39 +208,54 @@ def test_arc_ships_each_split_twice(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cops", "answers", "note", "n_skipped"),
+    ("cops", "answers", "decided"),
     [
-        ([0, 3, 2], [0, 3, 2], False, 0),
-        ([1, 4, 3], [0, 3, 2], False, 0),
-        ([-1, 2, 1], [None, 2, 1], False, 0),
-        ([0, 4, 3], [0, 3], False, 1),
-        ([1, 2, 3], [1, 2, 3], True, 0),
-        ([None, None], [None, None], False, 0),
-        (["4", "1"], [3, 0], False, 0),
+        ([0, 3, 2], [0, 3, 2], "counted from 0"),
+        ([1, 4, 3], [0, 3, 2], "counted from 1"),
+        ([-1, 2, 0], [None, 2, 0], "counted from 0"),
+        ([None, None], [None, None], "no answers"),
+        (["4", "1"], [3, 0], "counted from 1"),
+        ([0] * 20 + [3] * 5 + [4], [0] * 20 + [3] * 5, "counted from 0"),
     ],
 )
 @pytest.mark.parametrize("container", ["jsonl", "csv", "parquet"])
-def test_medmcqa_counts_from_0_or_from_1(tmp_path, container, cops, answers, note, n_skipped):
+def test_medmcqa_counts_from_0_or_from_1(tmp_path, container, cops, answers, decided):
     rows = [{**ds.medmcqa_rows()[0], "question": f"q{i}?", "cop": cop} for i, cop in enumerate(cops)]
     data = read_data([CONTAINERS[container](tmp_path / f"m.{container}", rows)])
     assert [record.answer for record in data.records] == answers
-    assert bool(data.notes) == note and len(data.skipped) == n_skipped
+    assert len(data.skipped) == len(cops) - len(answers)
+    assert decided in data.decisions[0] and data.decisions[0].endswith("; options from opa to opd")
+
+
+@pytest.mark.parametrize("cops", [[0, 4, 3], [1, 2, 3], [-1, 2, 1]])
+def test_medmcqa_is_refused_where_its_rows_do_not_show_it(tmp_path, cops):
+    """Both ways of counting are public, so neither is taken for granted; what the rows contradict is no typo."""
+    rows = [{**ds.medmcqa_rows()[0], "question": f"q{i}?", "cop": cop} for i, cop in enumerate(cops)]
+    path = ds.write_json_lines(tmp_path / "m.jsonl", rows)
+    with pytest.raises(
+        InputError, match=r"2 ways: counted from 0 .* or counted from 1 .*--map answer-base=0"
+    ):
+        read_data([path])
+    for base in (0, 1):
+        data = read_data([path], mapping={"answer-base": base})
+        wanted = [None if cop == -1 else cop - base for cop in cops]
+        assert [r.answer for r in data.records] == [a for a in wanted if a is None or 0 <= a < 4]
+        assert len(data.skipped) == len(cops) - len(data.records)
 
 
 @pytest.mark.parametrize(
-    ("answers", "read", "note"),
+    ("answers", "read", "decided"),
     [
-        ([0, 1, 3], [0, 1, 3], ""),
-        ([1, 2, 4], [0, 1, 3], "counting from 1"),
-        ([1, 2, 3], [1, 2, 3], ""),
-        (["7", "8", "9"], [1, 2, 3], "options' texts"),
+        ([0, 1, 3], [0, 1, 3], "answers counted from 0"),
+        ([1, 2, 4], [0, 1, 3], "answers counted from 1"),
+        (["7", "8", "9"], [1, 2, 3], "answers as texts of options"),
     ],
 )
-def test_numbers_as_answers_of_a_table(tmp_path, answers, read, note):
+def test_numbers_as_answers_of_a_table(tmp_path, answers, read, decided):
     rows = [
         {"question": f"q{i}?", "A": "6", "B": "7", "C": "8", "D": "9", "answer": answer}
         for i, answer in enumerate(answers)
     ]
     data = read_data([ds.write_delimited(tmp_path / "x.csv", rows)])
     assert [record.answer for record in data.records] == read
-    assert note in "".join(data.notes) and bool(note) == bool(data.notes)
+    assert data.decisions == (f"{decided}; options from A to D",) and not data.notes

@@ -44,26 +44,26 @@ BAD_ROWS = {
     "two on a line": (f"{GOOD}\n{GOOD} {GOOD}\n{GOOD}", 2, "Extra data"),
     "not an object": (f"{GOOD}\n[1]\n3\n{GOOD}", 2, "expected a JSON object"),
     "key twice": (f'{GOOD}\n{{"question": "q", "question": "r", "choices": ["x", "y"]}}', 2, "twice"),
-    "NaN": (after(OWN, question=float("nan")), 2, "expected one of"),
+    "NaN": (after(OWN, question=float("nan")), 2, "the question is empty"),
     "huge number": (f"{GOOD}\n{GOOD.replace('0', '9' * 5000)}", 2, "5000 digits"),
-    "infinite": (f"{GOOD}\n{GOOD.replace('0', '1e999')}", 2, '"answer" must be'),
+    "infinite": (f"{GOOD}\n{GOOD.replace('0', '1e999')}", 2, "the answer inf is none of the 2 options"),
     "deep": (f'{GOOD}\n{{"question": {"[" * 100_000}\n{GOOD}', 2, "nested too deep"),
     "surrogate": (after(OWN, question="\ud800"), 2, "surrogate"),
     "surrogate in a subject": (after(OWN, subject="\ud800"), 2, "surrogate"),
     "null character": (f"{GOOD}\n\0{GOOD}\n{GOOD}", 2, "not valid JSON"),
-    "no choices": (after(OWN, choices="(gone)"), 2, '"question" needs "choices"'),
+    "no choices": (after(OWN, choices="(gone)"), 2, "the options must be a list"),
     "one choice": (after(OWN, choices=["x"]), 2, "2 to 26"),
     "27 choices": (after(OWN, choices=list(map(str, range(27)))), 2, "2 to 26"),
     "equal choices": (after(OWN, choices=["x", "x "]), 2, "the same"),
     "endless": (after(OWN, question="q" * 1_000_001), 2, "more than 1000000"),
-    "answer outside": (after(OWN, answer=2), 2, "0 to 1, got 2"),
-    "element of an array": (f'[\n{GOOD},\n{GOOD},\n{{"question":\n"q"}}\n]', 4, '"question" needs "choices"'),
+    "answer outside": (after(OWN, answer=2), 2, "the answer 2 is none of the 2 options, counted from 0"),
+    "element of an array": (f'[\n{GOOD},\n{GOOD},\n{{"question":\n"q"}}\n]', 4, "the options must be a list"),
     "key twice in an array": (f'[{GOOD},\n{{"question": "q", "question": "r"}}]', 2, "twice"),
-    "arc: no such label": (after(ARC, answerKey="E"), 2, "none of the labels A, B"),
+    "arc: no such label": (after(ARC, answerKey="E"), 2, "none of the 2 options (labels A, B)"),
     "arc: labels missing": (after(ARC, choices=choices("A")), 2, "2 texts but 1 labels"),
     "arc: label twice": (after(ARC, choices=choices("A", "A")), 2, "same label twice"),
     "arc: choices null": (after(ARC, choices=None), 2, "no options in its text"),
-    "arc: choices a number": (after(ARC, choices=3), 2, "must hold text and label"),
+    "arc: choices a number": (after(ARC, choices=3), 2, "perhaps with text and label, got 3"),
     "arc: option null": (after(ARC, choices=choices("A", "B", text=("x", None))), 2, "choice 1 is empty"),
     "csv: too few columns": (f"{TABLE}q2,x\nq3,x,y,z,B\n", 3, "has 2 columns, the header has 5"),
     "csv: too many columns": (f"{TABLE}q2,x,y,z,u,A\n", 3, "has 6 columns, the header has 5"),
@@ -80,7 +80,7 @@ BAD_ROWS = {
     "mmlu: no letter": (
         'q1,x,y,z,A\nq2,x,y,z,"ab"\nq3,x,y,z,C\n',
         2,
-        "must be the letter of one of 3 options",
+        "has several right answers ('ab')",
     ),
     "mmlu: width": ("q1,x,y,z,A\nq2,x,y,A\nq3,x,y,z,C\n", 2, "has 4 columns, most rows of the file have 5"),
     "csv: list": (
@@ -89,7 +89,7 @@ BAD_ROWS = {
         "must be a list",
     ),
     "pro: contradiction": (after(PRO, answer_index=1), 2, "contradict"),
-    "pro: not an option": (after(PRO, answer="C", answer_index=2), 2, '"N/A"'),
+    "pro: not an option": (after(PRO, answer="C", answer_index=2), 2, "none of the 2 options"),
     "truthfulqa: two right": (after(MC1, mc1_targets={"x": 1, "y": 1}), 2, "one option as right, got 2"),
     "truthfulqa: option twice": (
         f'{json.dumps(MC1)}\n{{"question": "q", "mc1_targets": {{"x": 1, "x": 0}}}}',
@@ -99,8 +99,8 @@ BAD_ROWS = {
     "truthfulqa: label": (after(MC1, mc1_targets={"x": 1, "y": "no"}), 2, "label of 0 or 1"),
     "truthfulqa: a list": (after(MC1, mc1_targets=[1]), 2, "must be an object"),
     "truthfulqa: too many": (after(MC1, mc1_targets={str(i): int(i == 0) for i in range(27)}), 2, "2 to 26"),
-    "mathqa": (after(MATH, options="1, 2"), 2, "options must read"),
-    "mathqa: bracketed": (after(MATH, options="['a ) 1', 'c ) 2']"), 2, "option B must read"),
+    "mathqa": (after(MATH, options="1, 2"), 2, "the options must be a list"),
+    "mathqa: bracketed": (after(MATH, options="['a ) 1', 'c ) 2']"), 2, "some between them are missing"),
     "race": (after(RACE, options="xy"), 2, "options must be a list"),
     "race: lists": (after(ARTICLE, questions=["q", "r"]), 2, "2 questions, 1 lists"),
     "bbh": (after(BBH, input="q\nOptions:\nx\ny"), 2, "expected lines like"),
@@ -230,7 +230,7 @@ def test_a_row_of_another_format_is_refused_not_guessed(tmp_path):
     path = ds.write_json_lines(tmp_path / "x.jsonl", [*ds.arc_rows(), *ds.mathqa_rows()[:1]])
     data = read_data([path])
     assert len(data.records) == 5 and data.skipped[0].where == f"{path}, line 6"
-    with pytest.raises(InputError, match=r"line 1: .* \(0 of 5 rows could be read\)"):
+    with pytest.raises(InputError, match="none of its first rows is of the format medmcqa"):
         read_data([ds.write_json_lines(tmp_path / "y.jsonl", ds.arc_rows())], format="medmcqa")
     headless = ds.write_cells(tmp_path / "x.csv", [["q?", "x", "y", "A"]])
     with pytest.raises(InputError, match="line 1: the file has no header"):
@@ -243,10 +243,10 @@ def test_parquet_of_other_types(tmp_path):
     with pytest.raises(InputError, match=r"row 1: the question must be a text, got b'.xff'"):
         read_data([tmp_path / "x.parquet"], strict=True)
     assert read_data([tmp_path / "x.parquet"]).records[0].question == "q"
-    table = pa.table({"question": ["p", "q"], "A": [1, 2], "B": [2.5, 3.0], "answer": [float("nan"), 1.0]})
+    table = pa.table({"question": ["p", "q"], "A": [1, 7], "B": [2.5, 3.0], "answer": [float("nan"), 2.0]})
     pq.write_table(table, tmp_path / "x.parquet")
     data = read_data([tmp_path / "x.parquet"])
-    assert [(r.choices, r.answer) for r in data.records] == [(("1", "2.5"), None), (("2", "3.0"), 1)]
+    assert [(r.choices, r.answer) for r in data.records] == [(("1", "2.5"), None), (("7", "3.0"), 1)]
 
 
 SEEDS = {

@@ -128,9 +128,9 @@ def test_answers_as_texts_of_options(tmp_path):
     rows = [{"question": "q?", "options": {"A": "red", "B": "blue"}, "answer": "blue", "answer_idx": "B"}]
     (record,) = read_data([ds.write_json_lines(tmp_path / "x.jsonl", rows)]).records
     assert record.choices == ("red", "blue") and record.answer == 1
-    rows = [{"question": "q?", "choices": ["red", "blue"], "label": 1}]
-    (record,) = read_data([ds.write_json_lines(tmp_path / "x.jsonl", rows)]).records
-    assert record.answer == 1
+    rows = [{"question": "q?", "choices": ["red", "blue"], "label": label} for label in (1, 0)]
+    data = read_data([ds.write_json_lines(tmp_path / "x.jsonl", rows)])
+    assert [record.answer for record in data.records] == [1, 0]
 
 
 def test_bbh_files(tmp_path):
@@ -176,25 +176,29 @@ def test_race_as_shipped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "kept"),
+    ("options", "kept", "answer"),
     [
-        (["(A) x", "(B) y"], ["x", "y"]),
-        (["A. x", "B. y"], ["x", "y"]),
-        (["A) x", "b) y"], ["x", "y"]),
-        (["(A)x", "(B)y"], ["x", "y"]),
-        (["A)21", "B)7"], ["21", "7"]),
-        (["（A）甲", "（B）乙"], ["甲", "乙"]),
-        (["A．甲", "B．乙"], ["甲", "乙"]),
-        (["A、甲", "B、乙"], ["甲", "乙"]),
-        (["A.甲", "B.乙"], ["甲", "乙"]),
-        (["A. x", "y"], None),
-        (["B. x", "A. y"], None),
-        (["A.x", "B.y"], None),
-        (["(A)", "(B)"], None),
-        (["A x", "B y"], None),
+        (["(A) x", "(B) y"], ["x", "y"], 1),
+        (["A. x", "B. y"], ["x", "y"], 1),
+        (["A) x", "b) y"], ["x", "y"], 1),
+        (["A: x", "B: y"], ["x", "y"], 1),
+        (["(A)x", "(B)y"], ["x", "y"], 1),
+        (["A)21", "B)7"], ["21", "7"], 1),
+        (["（A）甲", "（B）乙"], ["甲", "乙"], 1),
+        (["A．甲", "B．乙"], ["甲", "乙"], 1),
+        (["A、甲", "B、乙"], ["甲", "乙"], 1),
+        (["A.甲", "B.乙"], ["甲", "乙"], 1),
+        (["A. x", "y"], None, 1),
+        (["B. x", "A. y"], ["x", "y"], 0),
+        (["B. x", "C. y", "D. z"], ["x", "y", "z"], 0),
+        (["G. Bush", "B. Clinton", "J. Carter"], None, 1),
+        (["A.x", "B.y"], None, 1),
+        (["(A)", "(B)"], None, 1),
+        (["A x", "B y"], None, 1),
+        (["1: 2", "2: 1"], None, 1),
     ],
 )
-def test_letters_are_taken_off_only_where_every_option_carries_its_own(tmp_path, options, kept):
-    rows = [{"question": "q?", "options": options, "answer": "B", "answer_index": 1}]
+def test_letters_are_taken_off_only_where_every_option_carries_its_own(tmp_path, options, kept, answer):
+    rows = [{"question": "q?", "options": options, "answer": "B"}]
     (record,) = read_data([ds.write_json_lines(tmp_path / "x.jsonl", rows)]).records
-    assert list(record.choices) == (kept or options) and record.answer == 1
+    assert list(record.choices) == (kept or options) and record.answer == answer

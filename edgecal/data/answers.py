@@ -1,0 +1,397 @@
+"""What the answers of a data set mean, decided once from all of its rows.
+
+An answer that is a number may be an option's label, count from 0 or from 1, or be an option's text; one that is a
+letter may be a label (of the place, where options have none) or a text. A reading that some rows refuse and that
+explains none better is out. Where two are left that differ for some row, a layout's own convention decides; without
+one the data are refused, never guessed.
+Does not know where questions come from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, NoReturn
+
+from edgecal.data.delimited import column_key
+from edgecal.data.fields import is_blank, parsed, whole_number
+from edgecal.data.model import fail
+from edgecal.data.options import plain_label
+from edgecal.prompts import LABEL_LETTERS
+
+__all__ = ["READINGS", "Meaning", "Shown", "Spelled", "decide", "spell"]
+
+LABEL, ZERO, ONE, TEXT = range(4)
+READINGS = ("label", "0", "1", "text")
+_WORDS = {
+    LABEL: "the label of an option",
+    ZERO: "counted from 0",
+    ONE: "counted from 1",
+    TEXT: "the text of an option",
+}
+# A mark is by the order of the labels, or by the order in which the options stand.
+_CANDIDATES = {"letter": (LABEL, TEXT), "number": (LABEL, ZERO, ONE, TEXT), "mark": (TEXT, LABEL)}
+_MAP = "--map answer-base=" + ", =".join(("0", "1", "label", "text"))
+_LETTER = re.compile(r"[(\[]?([A-Za-z])[)\].:]?")
+_NAMED = re.compile(
+    r"(?:the\s+)?(?:option|choice|answer|alternative|opt)[\s_:#-]*([A-Za-z]|\d{1,2})[).]?", re.I
+)
+_WITH_LABEL = re.compile(r"[(\[]?([A-Za-z]|\d{1,2})[)\].:]+\s*(.+)", re.DOTALL)
+# A reading is out if another explains rows that it refuses, and it explains next to none that the other refuses.
+_OVERWHELMING = 20
+
+
+class Shown(NamedTuple):
+    """What a row offers.
+
+    Attributes
+    ----------
+    where: its place.
+    texts: its options.
+    labels: their labels, or None where they have none.
+    columns: the keys of the columns that they stand in, if each has one.
+    """
+
+    where: str
+    texts: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    columns: tuple[str, ...]
+
+
+class Spelled(NamedTuple):
+    """An answer as it stands.
+
+    Attributes
+    ----------
+    kind: "number", "letter" or "word"; "mark" where the option is marked in itself.
+    value: what stands there.
+    indices: the option by each of `READINGS`, None where it is none.
+    typed: whether it came as a number and not as text.
+    """
+
+    kind: str
+    value: object
+    indices: tuple[int | None, int | None, int | None, int | None]
+    typed: bool = False
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How the answers of a column are read.
+
+    Attributes
+    ----------
+    readings: the position in `READINGS` for each kind of answer but words.
+    says: one phrase, such as "answers counted from 0".
+    """
+
+    readings: Mapping[str, int] = field(default_factory=dict)
+    says: str = "no answers"
+
+    def index(self, answer: Spelled, shown: Shown) -> int:
+        """The option that an answer names.
+
+        Raises
+        ------
+        InputError: it names none.
+        """
+        index = answer.indices[self.readings.get(answer.kind, TEXT)]
+        if index is None:
+            _refuse(answer, shown, self.readings.get(answer.kind))
+        return index
+
+
+def spell(value: object, shown: Shown) -> Spelled | None:
+    """Looks at one answer: what it may mean for this row's options.
+
+    Returns
+    -------
+    None where there is no answer: blank, an empty list, or -1 that is no option's text.
+
+    Raises
+    ------
+    InputError: there are several right answers.
+    """
+    texts = shown.texts
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "(") and _find(texts, value) is None:
+        value = parsed(value)
+    if isinstance(value, (list, tuple)):
+        flags = [int(item) if isinstance(item, bool) else whole_number(item) for item in value]
+        if len(flags) == len(texts) > 1 and set(flags) <= {0, 1}:
+            if flags.count(1) > 1:
+                _fail_several(value, shown)
+            if 1 not in flags:
+                return None
+            place = flags.index(1)
+            by_label = place if shown.labels is None else shown.labels.index(_sorted(shown.labels)[place])
+            return Spelled("mark", value, (by_label, None, None, place))
+        if len(value) > 1:
+            _fail_several(value, shown)
+        value = value[0] if value else None
+    if is_blank(value):
+        return None
+    text = value.strip() if isinstance(value, str) else str(value)
+    number = whole_number(value)
+    if number is not None:
+        found = _find(texts, text, number)
+        if number == -1 and found is None:
+            return None
+        return Spelled("number", value, (*_by_number(number, shown), found), not isinstance(value, str))
+    letter = _LETTER.fullmatch(text)
+    found = _find(texts, text)
+    if letter:
+        return Spelled("letter", value, (_by_label(letter[1].upper(), shown), None, None, found))
+    if isinstance(value, bool) and found is None:
+        found = _find(texts, "yes" if value else "no")
+    if found is None:
+        found = _by_name(text, shown)
+        named = _NAMED.fullmatch(text) if found is None else None
+        if named and (count := whole_number(named[1])) is not None:
+            return Spelled("number", value, (*_by_number(count, shown), None))
+        if named:
+            return Spelled("letter", value, (_by_label(named[1].upper(), shown), None, None, None))
+    return Spelled("word", value, (None, None, None, found))
+
+
+def decide(
+    name: str,
+    column: str,
+    rows: Sequence[tuple[Shown, Spelled]],
+    *,
+    base: int | None = None,
+    told: int | None = None,
+    owners: Sequence[str] = (),
+    others: Sequence[int | None] = (),
+) -> Meaning:
+    """Decides what the answers of a column mean.
+
+    Parameters
+    ----------
+    name: of the data set, for messages.
+    column: the column's name, for messages.
+    rows: every answer of the data set with the options that it chooses from.
+    base: 0 or 1 where the layout's makers say what its numbers count from.
+    told: the position in `READINGS` that the user says.
+    owners: for each of the rows its file, none of which may contradict what is decided.
+    others: for each of the rows the option that another column says is right, where there is one.
+
+    Raises
+    ------
+    InputError: two readings are left; the message names both and how to say which.
+    """
+    n_words = sum(answer.kind == "word" and answer.indices[TEXT] is not None for _, answer in rows)
+    readings: dict[str, int] = {}
+    for kind, candidates in _CANDIDATES.items():
+        picked = [index for index, (_, answer) in enumerate(rows) if answer.kind == kind]
+        if not picked:
+            continue
+        if told is not None and (told in candidates or kind == "mark"):
+            readings[kind] = told if told in candidates else TEXT
+            continue
+        chosen = [rows[index] for index in picked]
+        left = _survivors([answer for _, answer in chosen], candidates)
+        if len(left) > 1 and others:
+            agreed = [reading for reading in left if _agrees(reading, chosen, [others[i] for i in picked])]
+            left = agreed or left
+        if len(left) > 1 and kind != "mark":
+            left = _prefer(left, chosen, n_words, base)
+        if len(left) > 1:
+            _refuse_both(name, column, left, chosen)
+        readings[kind] = left[0]
+        _check_each(column, kind, left[0], candidates, chosen, [owners[index] for index in picked if owners])
+        if left[0] != TEXT and n_words and kind != "mark":
+            _check_mixture(name, column, left[0], chosen, n_words)
+    return Meaning(readings, _say(readings, rows, n_words))
+
+
+def _survivors(answers: Sequence[Spelled], candidates: Sequence[int]) -> list[int]:
+    """The readings that no other explains away; of those that are the same for every row one is kept."""
+    patterns = Counter(_pattern(answer.indices) for answer in answers)
+    left: list[int] = []
+    for reading in candidates:
+        if not any(pattern[reading] is not None for pattern in patterns):
+            continue
+        if any(_beats(other, reading, patterns) for other in candidates if other != reading):
+            continue
+        same = any(all(pattern[kept] == pattern[reading] for pattern in patterns) for kept in left)
+        if not same:
+            left.append(reading)
+    return left or [LABEL if len(candidates) == 2 else ZERO]
+
+
+def _check_each(
+    column: str,
+    kind: str,
+    reading: int,
+    candidates: Sequence[int],
+    rows: Sequence[tuple[Shown, Spelled]],
+    owners: Sequence[str],
+) -> None:
+    """Refuses files of which one says otherwise than all together."""
+    by_owner: dict[str, list[Spelled]] = {}
+    for owner, (_, answer) in zip(owners, rows, strict=False):
+        by_owner.setdefault(owner, []).append(answer)
+    for owner, answers in by_owner.items() if len(by_owner) > 1 else ():
+        patterns = Counter(_pattern(answer.indices) for answer in answers)
+        for other in candidates:
+            if other != reading and _beats(other, reading, patterns):
+                fail(
+                    owner,
+                    f"the answers in {column!r:.40} are {_WORDS[other]} here, but {_WORDS[reading]} in the other files "
+                    f"of its kind; read them one by one, or say which: {_MAP}",
+                )
+
+
+def _beats(one: int, other: int, patterns: Mapping[tuple[int | None, ...], int]) -> bool:
+    only_one = sum(n for p, n in patterns.items() if p[one] is not None and p[other] is None)
+    only_other = sum(n for p, n in patterns.items() if p[other] is not None and p[one] is None)
+    return only_one > 0 and only_other * _OVERWHELMING <= only_one
+
+
+def _pattern(indices: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Which readings explain an answer, and which of them alike: the indices by their order of appearance."""
+    seen: dict[int, int] = {}
+    return tuple(None if index is None else seen.setdefault(index, len(seen)) for index in indices)
+
+
+def _prefer(
+    left: list[int], rows: Sequence[tuple[Shown, Spelled]], n_words: int, base: int | None
+) -> list[int]:
+    """What decides between readings that all rows allow: that other answers are texts, that options have labels
+    of their own, the layout's convention."""
+    if TEXT in left and n_words and all(answer.indices[TEXT] is not None for _, answer in rows):
+        return [TEXT]
+    if LABEL in left and all(shown.labels is not None for shown, _ in rows):
+        return [LABEL]
+    convention = {0: ZERO, 1: ONE, None: None}[base]
+    if convention in left and (TEXT not in left or all(answer.typed for _, answer in rows)):
+        return [convention]
+    return left
+
+
+def _agrees(reading: int, rows: Sequence[tuple[Shown, Spelled]], others: Iterable[int | None]) -> bool:
+    pairs = [
+        (answer.indices[reading], other)
+        for (_, answer), other in zip(rows, others, strict=True)
+        if other is not None
+    ]
+    return bool(pairs) and sum(one == other for one, other in pairs) * _OVERWHELMING >= (
+        (_OVERWHELMING - 1) * len(pairs)
+    )
+
+
+def _check_mixture(
+    name: str, column: str, reading: int, rows: Sequence[tuple[Shown, Spelled]], n_words: int
+) -> None:
+    """Where other answers are texts, one that may be text or label is no label for sure."""
+    differ = [
+        row
+        for row in rows
+        if None not in (row[1].indices[TEXT], row[1].indices[reading])
+        and row[1].indices[TEXT] != row[1].indices[reading]
+    ]
+    if differ and n_words * _OVERWHELMING > len(rows):
+        _refuse_both(name, column, [reading, TEXT], differ)
+
+
+def _refuse_both(
+    name: str, column: str, left: Sequence[int], rows: Sequence[tuple[Shown, Spelled]]
+) -> NoReturn:
+    one, other = left[:2]
+    shown, answer = next((row for row in rows if row[1].indices[one] != row[1].indices[other]), rows[0])
+    meant = [
+        f"{_WORDS[reading]} ({'none' if index is None else repr(shown.texts[index]):.60})"
+        for reading in left
+        for index in [answer.indices[reading]]
+    ]
+    fail(
+        name,
+        f"the answers in {column!r:.40} can be read in {len(left)} ways: {' or '.join(meant)} for the answer "
+        f"{answer.value!r:.40} of {shown.where}; no row settles it, so say which: {_MAP}",
+    )
+
+
+def _say(readings: Mapping[str, int], rows: Sequence[tuple[Shown, Spelled]], n_words: int) -> str:
+    parts = []
+    if (reading := readings.get("number")) is not None:
+        parts.append(
+            ("by the options' labels", "counted from 0", "counted from 1", "as texts of options")[reading]
+        )
+    if (reading := readings.get("letter")) is not None:
+        parts.append("by letter" if reading == LABEL else "as texts of options")
+    if n_words:
+        parts.append("as texts of options")
+    if any(answer.kind == "mark" for _, answer in rows):
+        parts.append("as a mark on each option")
+    return f"answers {' and '.join(dict.fromkeys(parts))}" if parts else "no answers"
+
+
+def _by_number(number: int, shown: Shown) -> tuple[int | None, int | None, int | None]:
+    n = len(shown.texts)
+    labelled = _by_label(str(number), shown) if shown.labels else None
+    if shown.labels is not None and list(shown.labels) != _sorted(shown.labels):
+        # it may count the labels or the places
+        return labelled, None, None
+    return labelled, number if 0 <= number < n else None, number - 1 if 0 < number <= n else None
+
+
+def _sorted(labels: Sequence[str]) -> list[str]:
+    return sorted(labels, key=lambda label: (len(label), label))
+
+
+def _by_label(label: str, shown: Shown) -> int | None:
+    if shown.labels is not None:
+        return shown.labels.index(label) if label in shown.labels else None
+    index = LABEL_LETTERS.find(label)
+    return index if 0 <= index < len(shown.texts) else None
+
+
+def _by_name(text: str, shown: Shown) -> int | None:
+    """The option that a column's name, a longer label, or a label with the option's text names."""
+    key = column_key(text)
+    if key in shown.columns:
+        return shown.columns.index(key)
+    if shown.labels is not None and plain_label(text) in shown.labels:
+        return shown.labels.index(plain_label(text))
+    match = _WITH_LABEL.fullmatch(text)
+    found = _find(shown.texts, match[2]) if match else None
+    if match and found is not None and _by_label(match[1].upper(), shown) not in (None, found):
+        return None
+    return found
+
+
+def _find(texts: Sequence[str], text: str, number: int | None = None) -> int | None:
+    """The one option that says a text: exactly, or else but for case and blanks, or else as a number."""
+    text = text.strip()
+    if text in texts:
+        return texts.index(text) if texts.count(text) == 1 else None
+    folded = " ".join(text.casefold().split())
+    near = 2 * len(text)  # no text is folded to half its length, and blanks aside few grow so
+    alike = [
+        index
+        for index, option in enumerate(texts)
+        if len(option) <= near and " ".join(option.casefold().split()) == folded
+    ]
+    if not alike and number is not None:
+        alike = [index for index, option in enumerate(texts) if whole_number(option) == number]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _fail_several(value: object, shown: Shown) -> NoReturn:
+    fail(shown.where, f"has several right answers ({value!r:.60}), which is not multiple choice with one")
+
+
+def _refuse(answer: Spelled, shown: Shown, reading: int | None) -> NoReturn:
+    n = len(shown.texts)
+    text = str(answer.value).strip().upper()
+    labels = shown.labels or tuple(LABEL_LETTERS[:n])
+    parts = [part for part in re.split(r"[\s,;/&+]+|\band\b", text, flags=re.I) if part]
+    if len(parts) == 1 and answer.kind == "word" and 1 < len(text) <= n:
+        parts = list(text)
+    if len(parts) > 1 and all(part in labels for part in parts):
+        _fail_several(answer.value, shown)
+    counted = f", {_WORDS[reading]}" if reading in (ZERO, ONE) else ""
+    named = f" (labels {', '.join(shown.labels)[:80]})" if shown.labels and reading == LABEL else ""
+    fail(shown.where, f"the answer {answer.value!r:.60} is none of the {n} options{counted}{named}")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgecal.errors import InputError
+from edgecal.prompts.model import Prompt
 from edgecal.prompts.opening import follows_directly
 
 if TYPE_CHECKING:
@@ -23,15 +24,15 @@ class PromptEnd:
     Parameters
     ----------
     tokenizer: the model's.
-    text, tokens: the prompt, and its tokens as `tokenizer` has them.
-    source: where the prompt came from, for messages.
+    prompt, tokens: the prompt, which has a text, and its tokens as `tokenizer` has them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, text: str, tokens: Sequence[int], source: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, tokens: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._text = text
+        self._text = prompt.text or ""
+        self._data = prompt.data
         self._tokens = list(tokens)
-        self._source = source
+        self._source = prompt.source
 
     def find_letters(self, labels: Sequence[str]) -> list[int]:
         """The labels' tokens, with or without a leading space as the text and the tokenizer have them.
@@ -117,13 +118,17 @@ class PromptEnd:
         bare = label.lstrip(" ")
         if bare and bare != label and not self._text.endswith(" "):
             spaced = self._text + label[: -len(bare)]
-            end = PromptEnd(self._tokenizer, spaced, self._tokenize(spaced), self._source)
+            end = PromptEnd(
+                self._tokenizer,
+                Prompt(text=spaced, source=self._source, data=self._data),
+                self._tokenize(spaced),
+            )
             if end._added(bare, (bare,)) is not None:
                 return f"end the prompt with the space, and give the label as {bare!r}"
         return 'give each label as the text of a single token, such as " A"'
 
     def _tokenize(self, text: str) -> list[int]:
-        return self._tokenizer.tokenize(text, self._source)
+        return self._tokenizer.tokenize(text, self._source, self._data)
 
     def _describe(self, label: str) -> str:
         joint = self._tokenize(self._text + label)

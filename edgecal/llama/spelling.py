@@ -32,13 +32,13 @@ class Spelling:
         self._marks = sorted((mark.decode("utf-8", "replace") for mark in marks), key=len, reverse=True)
         self._space = space
 
-    def find_gap(self, text: str) -> str | None:
+    def find_gap(self, text: str, *, marks: bool = True) -> str | None:
         """The first character of a text that cannot be spelled, or None; a space too, which a tokenizer may add.
 
-        A character that is only part of longer tokens counts as one that cannot.
+        A character that is only part of longer tokens counts as one that cannot. `marks`: whether these are found.
         """
         parts = [text]
-        for mark in self._marks:
+        for mark in self._marks if marks else ():
             parts = [piece for part in parts for piece in part.split(mark)]
         for character in " " + "".join(parts):
             encoded = (self._space if character == " " else character).encode()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgecal.errors import InputError
 from edgecal.llama.labels import PromptEnd
+from edgecal.llama.marks import Marks
 from edgecal.llama.spelling import Spelling, read_spelling
 from edgecal.prompts.model import Prompt
 
@@ -63,19 +64,23 @@ class Tokenizer:
         self._n_vocab = n_vocab
         self._kind = llama_cpp.llama_vocab_type(vocab)
         self.has_tokenizer = self._kind != _NONE
+        self._marks = Marks(
+            llama_cpp, vocab, functools.partial(self._tokenize, added=False, marks=False), self.piece_bytes
+        )
 
-    def tokenize(self, text: str, source: str = "") -> list[int]:
+    def tokenize(self, text: str, source: str = "", data: Sequence[tuple[int, int]] = ()) -> list[int]:
         """Token ids of a prompt, as llama.cpp's own programs tokenize one.
 
         BOS is added where the model's metadata say so, and text that spells a special token becomes that
-        token. Text that begins by spelling BOS, as chat templates write it, has it once all the same. An
-        end-of-sequence token that the tokenizer would append is left out: the model is asked for
-        the token after the prompt, not after its end.
+        token, but for control tokens that stand, even in part, in `data` (see `Marks`). Text that begins by
+        spelling BOS, as chat templates write it, has it once all the same. An end-of-sequence token that the
+        tokenizer would append is left out: the model is asked for the token after the prompt, not after its end.
 
         Parameters
         ----------
         text: the prompt.
         source: where it came from, for messages.
+        data: [start, stop) in characters of the parts of the text that come from data, ascending.
 
         Raises
         ------
@@ -84,21 +89,35 @@ class Tokenizer:
         """
         if self._flaw is not None:
             raise InputError(f"{self.model_name}: {self._flaw}")
-        if self._spelling is not None and (gap := self._spelling.find_gap(text)) is not None:
-            where = f"{source}: " if source else ""
-            raise InputError(
-                f"{where}the tokenizer of {self.model_name} has no token for {gap!r} (U+{ord(gap):04X}), nor for each "
-                "of its bytes; leave the character out"
-            )
-        tokens = self._tokenize(text)
+        where = f"{source}: " if source else ""
+
+        def check(part: str, marks: bool = False) -> None:
+            if self._spelling is not None and (gap := self._spelling.find_gap(part, marks=marks)) is not None:
+                raise InputError(
+                    f"{where}the tokenizer of {self.model_name} has no token for {gap!r} (U+{ord(gap):04X}), nor for "
+                    "each of its bytes; leave the character out"
+                )
+
+        check(text, marks=True)
+        tokens = self._tokenize(text, added=True, marks=True)
         if self._lib.llama_vocab_get_add_eos(self._vocab) and tokens[-1:] == [
             self._lib.llama_vocab_eos(self._vocab)
         ]:
             tokens.pop()
         bos = self._lib.llama_vocab_bos(self._vocab)
-        if tokens[:2] == [bos, bos] and self._lib.llama_vocab_get_add_bos(self._vocab):
+        adds_bos = bool(self._lib.llama_vocab_get_add_bos(self._vocab))
+        if self._marks.touch(text, data, tokens):
+            tokens = [bos] * adds_bos + self._marks.tokenize(text, data, check)
+        if adds_bos and tokens[:2] == [bos, bos]:
             tokens.pop(0)
         return tokens
+
+    def marks_of(self, prompt: Prompt) -> list[str]:
+        """The control tokens that a text given as it stands spells, each once; BOS at its beginning is none."""
+        if prompt.text is None or prompt.data:
+            return []
+        tokens = self.tokenize(prompt.text, prompt.source)
+        return self._marks.find(tokens[tokens[:1] == [self._lib.llama_vocab_bos(self._vocab)] :])
 
     def piece(self, token: int) -> str:
         """The text that a token stands for; special tokens by their names."""
@@ -153,7 +172,7 @@ class Tokenizer:
             self._check_ids(prompt.choice_tokens, prompt)
             return ResolvedPrompt(tokens, np.array(prompt.choice_tokens, dtype=np.int32))
         labels = prompt.labels or ()
-        end = PromptEnd(self, prompt.text or "", tokens.tolist(), prompt.source)
+        end = PromptEnd(self, prompt, tokens.tolist())
         choice_tokens = end.find_verbatim(labels) if prompt.labels_verbatim else end.find_letters(labels)
         if len(set(choice_tokens)) < len(choice_tokens):
             raise InputError(
@@ -172,17 +191,18 @@ class Tokenizer:
         if prompt.tokens is not None:
             self._check_ids(prompt.tokens, prompt)
             return np.array(prompt.tokens, dtype=np.int32)
-        tokens = self.tokenize(prompt.text or "", prompt.source)
+        tokens = self.tokenize(prompt.text or "", prompt.source, prompt.data)
         if not tokens:
             raise InputError(f"{prompt.source}: the prompt has no tokens in {self.model_name}")
         return np.array(tokens, dtype=np.int32)
 
-    def _tokenize(self, text: str) -> list[int]:
+    def _tokenize(self, text: str, *, added: bool, marks: bool) -> list[int]:
+        """llama.cpp's tokens; `added`: BOS and such; `marks`: what spells a control token becomes it."""
         encoded = text.encode("utf-8")
         size = len(encoded) + 8
         while True:
             buffer = (ctypes.c_int32 * size)()
-            count = self._lib.llama_tokenize(self._vocab, encoded, len(encoded), buffer, size, True, True)
+            count = self._lib.llama_tokenize(self._vocab, encoded, len(encoded), buffer, size, added, marks)
             if count >= 0:
                 return list(buffer[:count])
             size = -count

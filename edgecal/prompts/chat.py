@@ -20,6 +20,7 @@ from jinja2.parser import Parser
 
 from edgecal.errors import InputError
 from edgecal.prompts.sandbox import Sandbox, compile_template, render_template
+from edgecal.prompts.traced import Traced, trace
 
 __all__ = ["TEMPLATE_KEY", "ChatTemplate", "HeaderLike", "chat_template_from_header", "special_tokens"]
 
@@ -141,6 +142,22 @@ class ChatTemplate:
         InputError: the template refuses the conversation, fails, or gives nothing or too much.
         """
         return self._render(messages, True, what) + self.completion
+
+    def trace(self, turns: Sequence[Traced], what: str = "a conversation") -> Traced:
+        """The same for what is said in turns, by the user first and last, and which parts of the text come from data.
+
+        Raises
+        ------
+        InputError: as `render` and `edgecal.prompts.traced.trace`.
+        """
+
+        def render(texts: Sequence[str]) -> str:
+            roles = ("user", "assistant")
+            return self.render(
+                [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)], what
+            )
+
+        return trace(render, turns, self.name, what)
 
     def _render(self, messages: Sequence[Message], opened: bool, what: str) -> str:
         values = {**self._values, "messages": [dict(m) for m in messages], "add_generation_prompt": opened}

@@ -52,7 +52,10 @@ class Prompt:
 
     Attributes
     ----------
-    text: the prompt, given to the tokenizer as it stands.
+    text: the prompt.
+    data: [start, stop) in characters of the parts of `text` that come from data (a question, its options, ...),
+        ascending: these are tokenized as plain text, whatever they spell. The rest is given to the tokenizer as it
+        stands, so that what spells a control token becomes it; a ready-made prompt is as a whole.
     labels: K label texts.
     labels_verbatim: True: a label is the exact text of one token (`" A"`). False: a label is a letter, and
         whether it takes a leading space is for each model's tokenizer to say.
@@ -70,6 +73,7 @@ class Prompt:
     answer: int | None = None
     subject: str | None = None
     source: str = ""
+    data: tuple[tuple[int, int], ...] = ()
 
     @property
     def n_choices(self) -> int:

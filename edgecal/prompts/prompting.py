@@ -16,6 +16,7 @@ from edgecal.prompts.model import Prompt, Question
 from edgecal.prompts.opening import find_opening
 from edgecal.prompts.shots import with_shots
 from edgecal.prompts.template import PromptTemplate
+from edgecal.prompts.traced import Traced
 
 __all__ = ["PromptPair", "Prompting", "canonical_pairs", "draw_pairs"]
 
@@ -93,11 +94,12 @@ class Prompting:
         base = self.template.render(question, shots)
         if self.chat_template is None:
             return PromptPair(base, base, question, tuple(shots))
-        text = self.chat_template.render(self._messages(question, shots), question.source or "a question")
-        return PromptPair(base, replace(base, text=text), question, tuple(shots))
+        turns = self.chat_template.trace(self._turns(question, shots), question.source or "a question")
+        return PromptPair(base, replace(base, text=turns.text, data=turns.data), question, tuple(shots))
 
     def render_prompt(self, prompt: Prompt) -> PromptPair:
-        """Both models' forms of a ready-made prompt: as it is, or for the chat model as what the user says.
+        """Both models' forms of a ready-made prompt: as it is, or for the chat model as what the user says, which
+        then is data as a whole.
 
         Raises
         ------
@@ -116,26 +118,23 @@ class Prompting:
                 f"{where}: a prompt of tokens cannot be put into a chat template; give its text, or use no chat "
                 "template"
             )
-        text = self.chat_template.render([{"role": "user", "content": prompt.text}], where)
-        return PromptPair(prompt, replace(prompt, text=text))
+        said = self.chat_template.trace([Traced.of_data(prompt.text)], where)
+        return PromptPair(prompt, replace(prompt, text=said.text, data=said.data))
 
-    def _messages(self, question: Question, shots: Sequence[Question]) -> list[dict[str, str]]:
+    def _turns(self, question: Question, shots: Sequence[Question]) -> list[Traced]:
         """Worked examples are earlier turns. The instruction is said first; an opening bracket (or quote, ...)
         that waits for the letter is left out, for the assistant's turn has a beginning of its own."""
-        instruction = self.template.split(question)[0]
-        messages = []
+        instruction, last = self.template.split(question)
+        turns = []
         for shot in shots:
             if shot.answer is None:
                 raise InputError(
                     f"{shot.source or 'a question'}: has no answer, so it cannot be a worked example"
                 )
-            messages.append({"role": "user", "content": self.template.split(shot)[1]})
-            messages.append({"role": "assistant", "content": shot.labels[shot.answer]})
-        messages.append({"role": "user", "content": self.template.split(question)[1]})
-        messages[0]["content"] = instruction + messages[0]["content"]
-        for message in messages:
-            message["content"] = _without_opening(message["content"])
-        return messages
+            turns += [self.template.split(shot)[1], Traced(shot.labels[shot.answer])]
+        turns.append(last)
+        turns[0] = instruction + turns[0]
+        return [_without_opening(turn) for turn in turns]
 
 
 def canonical_pairs(pairs: Sequence[PromptPair]) -> list[PromptPair]:
@@ -153,11 +152,11 @@ def draw_pairs(pairs: Sequence[PromptPair], limit: int, seed: int) -> list[Promp
     return [ordered[index] for index in draw_indices(len(ordered), limit, seed)]
 
 
-def _without_opening(text: str) -> str:
-    text = text.rstrip()
+def _without_opening(turn: Traced) -> Traced:
+    text = turn.text.rstrip()
     while opening := find_opening(text)[0]:
         text = text.removesuffix(opening).rstrip()
-    return text
+    return turn.cut(0, len(text))
 
 
 def _key(pair: PromptPair) -> tuple[bytes, bytes, int]:

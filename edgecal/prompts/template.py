@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import StrictUndefined, meta
 
@@ -17,6 +19,7 @@ from edgecal.errors import InputError
 from edgecal.prompts.model import Prompt, Question
 from edgecal.prompts.opening import find_opening, follows_directly
 from edgecal.prompts.sandbox import MAX_CHARACTERS, Sandbox, compile_template, render_template
+from edgecal.prompts.traced import Traced, join, trace
 
 __all__ = ["DEFAULT_TEMPLATE", "PromptTemplate"]
 
@@ -29,6 +32,9 @@ Answer the following multiple-choice question. Give only the letter of the corre
 {% endfor %}Answer:"""
 
 _KEPT_TEXTS = 4096
+
+# The texts of a question beside its choices.
+_TEXTS = ("question", "subject", "passage")
 _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 
 
@@ -71,7 +77,7 @@ class PromptTemplate:
         self._template = compile_template(sandbox, source, name)
         self._puts_passage = "passage" in meta.find_undeclared_variables(sandbox.parse(source))
         # The same worked examples stand before most questions of a subject.
-        self._text = lru_cache(maxsize=_KEPT_TEXTS)(self._render_text)
+        self._text = lru_cache(maxsize=_KEPT_TEXTS)(self._trace)
         self._instructions: dict[tuple[str | None, int, bool], str] = {}
 
     @classmethod
@@ -111,15 +117,16 @@ class PromptTemplate:
         InputError: the template fails on one of the questions, or gives an empty or an absurdly long text; a
             worked example has no answer.
         """
-        instruction, body = self.split(question) if shots else ("", self._text(question))
-        text = instruction + "".join(self.worked(shot) for shot in shots) + body
-        if len(text) > MAX_CHARACTERS:
+        instruction, body = self.split(question) if shots else (Traced(""), self._text(question))
+        whole = join([instruction, *(self.worked(shot) for shot in shots), body])
+        if len(whole.text) > MAX_CHARACTERS:
             raise InputError(
-                f"{self.name}: gives {len(text)} characters for {_where(question)} with {len(shots)} worked "
+                f"{self.name}: gives {len(whole.text)} characters for {_where(question)} with {len(shots)} worked "
                 f"examples, more than {MAX_CHARACTERS}"
             )
         return Prompt(
-            text=text,
+            text=whole.text,
+            data=whole.data,
             labels=question.labels,
             labels_verbatim=False,
             answer=question.answer,
@@ -127,21 +134,22 @@ class PromptTemplate:
             source=question.source,
         )
 
-    def split(self, question: Question) -> tuple[str, str]:
+    def split(self, question: Question) -> tuple[Traced, Traced]:
         """The instruction, which may be empty, and the rest of a question's text; joined they are all of it."""
-        text = self._text(question)
+        whole = self._text(question)
         instruction = self._instruction(question)
         # A template may have another instruction for some questions; those keep theirs beside the question.
-        return (instruction, text[len(instruction) :]) if text.startswith(instruction) else ("", text)
+        at = len(instruction) if whole.text.startswith(instruction) else 0
+        return whole.cut(0, at), whole.cut(at)
 
-    def worked(self, shot: Question) -> str:
+    def worked(self, shot: Question) -> Traced:
         """A worked example: the question's text without the instruction, its letter and an empty line."""
         if shot.answer is None:
             raise InputError(f"{_where(shot)}: has no answer, so it cannot be a worked example")
         body = self.split(shot)[1]
         letter = shot.labels[shot.answer]
-        space = "" if follows_directly(body) else " "
-        return f"{body}{space}{letter}{find_opening(body)[1]}\n\n"
+        space = "" if follows_directly(body.text) else " "
+        return body + f"{space}{letter}{find_opening(body.text)[1]}\n\n"
 
     def _instruction(self, question: Question) -> str:
         """What two questions of a kind without anything in common have in common, up to the last empty line."""
@@ -156,7 +164,7 @@ class PromptTemplate:
                         subject=question.subject,
                         passage=mark * 4 if has_passage else None,
                     )
-                )
+                ).text
                 for mark in ("x", "y")
             ]
             n_same = next((at for at, (x, y) in enumerate(zip(*texts, strict=False)) if x != y), 0)
@@ -164,7 +172,17 @@ class PromptTemplate:
             self._instructions[key] = texts[0][: ends[-1]] if ends else ""
         return self._instructions[key]
 
-    def _render_text(self, question: Question) -> str:
+    def _trace(self, question: Question) -> Traced:
+        names = [name for name in _TEXTS if getattr(question, name) is not None]
+        texts = [*(getattr(question, name) for name in names), *question.choices]
+
+        def render(texts: Sequence[str]) -> str:
+            changed: dict[str, Any] = dict(zip(names, texts, strict=False))
+            return self._render(replace(question, **changed, choices=tuple(texts[len(names) :])))
+
+        return trace(render, [Traced.of_data(text) for text in texts], self.name, _where(question))
+
+    def _render(self, question: Question) -> str:
         passage, text = question.passage or "", question.question
         values = {
             "question": f"{passage}\n\n{text}" if passage and not self._puts_passage else text,

@@ -14,6 +14,7 @@ from functools import cache
 from edgecal.prompts.chat import ChatTemplate
 from edgecal.prompts.model import Prompt, Question
 from edgecal.prompts.template import PromptTemplate
+from edgecal.prompts.traced import Traced
 
 __all__ = [
     "VERBALIZED_GIVE_UP_PATTERN",
@@ -103,8 +104,9 @@ def render_verbalized(question: Question, chat_template: ChatTemplate | None = N
     text = prompt.text or ""
     if chat_template is None:
         return replace(prompt, text=f"{text}\nAnswer:")
-    messages = [{"role": "user", "content": text.rstrip()}]
-    return replace(prompt, text=chat_template.render(messages, question.source or "a question"))
+    asked = Traced(text, prompt.data).cut(0, len(text.rstrip()))
+    said = chat_template.trace([asked], question.source or "a question")
+    return replace(prompt, text=said.text, data=said.data)
 
 
 def parse_verbalized(text: str, labels: Sequence[str]) -> tuple[int, float] | None:

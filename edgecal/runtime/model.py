@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -99,7 +98,7 @@ class Model:
 
         Parameters
         ----------
-        question: the text.
+        question: the text. In it, the choices and the subject nothing becomes a special token, whatever they spell.
         choices: 2 to 26 distinct texts.
         template: a built-in template's name (`edgecal.prompts.TEMPLATES`), Jinja source or a `PromptTemplate`;
             None: "default".
@@ -168,7 +167,8 @@ class Model:
 
         Parameters
         ----------
-        prompt: verbatim, as in `confidence`; with a chat template, what the user says.
+        prompt: verbatim, as in `confidence`; with a chat template, what the user says, in which nothing becomes a
+            special token. So what an app's users write is to be asked with a chat template.
         max_tokens: at least 1.
         sampling: 0 takes the most probable token (a tie: the lowest id). 1 draws from the calibrated
             distribution, s from the softmax of its log-probabilities divided by s. Nothing is cut off; a calibration
@@ -275,17 +275,14 @@ class Model:
         return prompting.render_question(question).chat
 
     def _verbatim(self, text: str, chat_template: str | Path | None) -> Prompt:
-        from edgecal.prompts import Prompt
+        from edgecal.prompts import Prompt, Prompting
 
         if not isinstance(text, str) or not text:
             raise InputError("the prompt must be a text that is not empty")
         if _holds_half_a_character(text):
             raise InputError("the prompt holds half a character (a lone surrogate), which is no text")
         prompt = Prompt(text=text, labels=(), source="the prompt")
-        chat = self._chat_template(chat_template)
-        if chat is None:
-            return prompt
-        return replace(prompt, text=chat.render([{"role": "user", "content": text}], "the prompt"))
+        return Prompting(chat_template=self._chat_template(chat_template)).render_prompt(prompt).chat
 
     def _chat_template(self, chosen: str | Path | None) -> Any:
         from edgecal.prompts import ChatTemplate, chat_template_from_header, special_tokens

@@ -84,9 +84,9 @@ def test_neither_name_nor_file(name, tmp_path):
 def test_worked_examples_say_the_instruction_once(name):
     template = find_template(name)
     alone, one = template.render(QUESTION).text, template.render(QUESTION, [SHOT, SHOT]).text
-    instruction, body = template.split(QUESTION)
+    instruction, body = (part.text for part in template.split(QUESTION))
     assert instruction + body == alone
-    shown = template.split(SHOT)[1] + ("B)" if name == "bracketed" else " B") + "\n\n"
+    shown = template.split(SHOT)[1].text + ("B)" if name == "bracketed" else " B") + "\n\n"
     assert one == instruction + shown + shown + body
     assert (instruction == "") == (name in ("plain", "brief"))
     assert "Which" not in instruction and one.count(instruction or "Which?") == 1
@@ -97,7 +97,7 @@ def test_what_counts_as_the_instruction_of_ones_own_template():
     two = PromptTemplate(
         "First.\n\nSecond, about {{ subject }} ({{ labels | join }}).\n \nQ: {{ question }}\nA:"
     )
-    assert two.split(QUESTION)[0] == "First.\n\nSecond, about high_school_physics (ABC).\n \n"
+    assert two.split(QUESTION)[0].text == "First.\n\nSecond, about high_school_physics (ABC).\n \n"
     text = two.render(QUESTION, [SHOT]).text
     assert text.startswith(
         "First.\n\nSecond, about high_school_physics (ABC).\n \nQ: Other?\n\nReally\nA: B\n\nQ: Which?"

@@ -1,0 +1,204 @@
+"""Which parts of a rendered text come from data (a question, its options, ...), and which from templates.
+
+A tokenizer needs to know it: what people ask must never become a control token, while what a template says may be
+one. Knows templates as functions from texts to a text. Does not know Jinja, tokenizers or questions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from edgecal.errors import InputError
+
+__all__ = ["Traced", "join", "trace"]
+
+Span = tuple[int, int]
+Rendering = Callable[[Sequence[str]], str]
+
+# Private use, so neither letters nor white space: no filter of a template treats them like those.
+_PRIVATE = range(0xF0000, 0x10FFFE)
+
+# Without one of these no control token of any known vocabulary can be spelled.
+_SUSPICIOUS = re.compile(r"[<>\[\]{}|\uff5c]")
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A text, and which parts of it come from data.
+
+    Attributes
+    ----------
+    text: the text.
+    data: [start, stop) in characters of each part that comes from data, ascending and apart.
+    """
+
+    text: str
+    data: tuple[Span, ...] = ()
+
+    @classmethod
+    def of_data(cls, text: str) -> Traced:
+        """A text that comes from data as a whole."""
+        return cls(text, ((0, len(text)),))
+
+    def cut(self, start: int, stop: int | None = None) -> Traced:
+        """The part from `start` to `stop` (None: to the end)."""
+        stop = len(self.text) if stop is None else stop
+        inside = ((max(first, start) - start, min(last, stop) - start) for first, last in self.data)
+        return Traced(self.text[start:stop], tuple(span for span in inside if span[0] < span[1]))
+
+    def change(self, change: Callable[[str], str]) -> str:
+        """The text with every part that comes from data changed."""
+        pieces, at = [], 0
+        for start, stop in self.data:
+            pieces += [self.text[at:start], change(self.text[start:stop])]
+            at = stop
+        return "".join([*pieces, self.text[at:]])
+
+    def __add__(self, other: Traced | str) -> Traced:
+        return join([self, other])
+
+
+def join(parts: Iterable[Traced | str]) -> Traced:
+    """Texts one after the other; a plain one comes from no data."""
+    texts: list[str] = []
+    data: list[Span] = []
+    length = 0
+    for part in parts:
+        if isinstance(part, Traced):
+            data += [(length + start, length + stop) for start, stop in part.data]
+            part = part.text
+        texts.append(part)
+        length += len(part)
+    return Traced("".join(texts), tuple(data))
+
+
+def trace(render: Rendering, fields: Sequence[Traced], name: str, what: str) -> Traced:
+    """What a template makes of some fields, and which parts of it come from their data.
+
+    The fields are rendered again with other characters in place of the data's (all but white space, which templates
+    trim): where these stand in the result, the data stand in the text. Where a template treats some of the
+    characters in a way of its own (puts them in upper case, replaces them), the data are put between two marks
+    instead; and where it does neither for all fields at once, for each by itself. None of this changes the text.
+
+    Parameters
+    ----------
+    render: from the fields' texts to the text.
+    fields: what the template is given.
+    name, what: the template, and what is rendered, for messages.
+
+    Raises
+    ------
+    InputError: as `render`; or the template changes data beyond recognition that may spell a control token.
+    """
+    text = render([field.text for field in fields])
+    everywhere = range(len(fields))
+    data = _find(render, fields, everywhere, text)
+    if data is None:
+        found: list[Span] = []
+        for index in everywhere:
+            spans = _find(render, fields, [index], text)
+            if spans is None:
+                _check_harmless(fields[index], name, what)
+            found += spans or ()
+        data = _united(found)
+    return Traced(text, data)
+
+
+def _find(
+    render: Rendering, fields: Sequence[Traced], marked: Sequence[int], text: str
+) -> tuple[Span, ...] | None:
+    """Where the marked fields' data stand in the text, or None where that cannot be said."""
+    used = set(text).union(*(field.text for field in fields))
+    for find in (_by_other_characters, _by_marks):
+        spans = find(render, fields, marked, text, used)
+        if spans is not None:
+            return spans
+    return None
+
+
+def _by_other_characters(
+    render: Rendering, fields: Sequence[Traced], marked: Sequence[int], text: str, used: set[str]
+) -> tuple[Span, ...] | None:
+    of_data = {
+        char
+        for index in marked
+        for start, stop in fields[index].data
+        for char in fields[index].text[start:stop]
+    }
+    characters = "".join(sorted(char for char in of_data if not char.isspace()))
+    others = _unused(len(characters), used)
+    if not characters or others is None:
+        return None if characters else ()
+    there, back = str.maketrans(characters, others), str.maketrans(others, characters)
+    said = _render_changed(render, fields, marked, lambda part: part.translate(there))
+    if said is None or said.translate(back) != text:
+        return None
+    other = f"[{others}]"
+    return tuple(found.span() for found in re.finditer(rf"{other}+(?:\s+{other}+)*", said))
+
+
+def _by_marks(
+    render: Rendering, fields: Sequence[Traced], marked: Sequence[int], text: str, used: set[str]
+) -> tuple[Span, ...] | None:
+    marks = _unused(2, used)
+    if marks is None:
+        return None
+    left, right = marks[0], marks[1]
+    # White space at the ends stays outside, for templates that trim.
+    said = _render_changed(
+        render,
+        fields,
+        marked,
+        lambda part: part.replace(bare, f"{left}{bare}{right}") if (bare := part.strip()) else part,
+    )
+    if said is None or said.replace(left, "").replace(right, "") != text:
+        return None
+    spans: list[Span] = []
+    opened: int | None = None
+    for n_before, found in enumerate(re.finditer(f"[{left}{right}]", said)):
+        at = found.start() - n_before
+        if (opened is None) != (found[0] == left):
+            return None
+        if opened is None:
+            opened = at
+        else:
+            spans.append((opened, at))
+            opened = None
+    return None if opened is not None else tuple(spans)
+
+
+def _render_changed(
+    render: Rendering, fields: Sequence[Traced], marked: Sequence[int], change: Callable[[str], str]
+) -> str | None:
+    try:
+        return render([f.change(change) if index in marked else f.text for index, f in enumerate(fields)])
+    except InputError:  # a template may refuse what it does not know
+        return None
+
+
+def _unused(n: int, used: set[str]) -> str | None:
+    """So many characters that occur nowhere, or None."""
+    found = "".join(islice((char for char in map(chr, _PRIVATE) if char not in used), n))
+    return found if len(found) == n else None
+
+
+def _united(spans: Sequence[Span]) -> tuple[Span, ...]:
+    united: list[Span] = []
+    for start, stop in sorted(spans):
+        if united and start <= united[-1][1]:
+            united[-1] = (united[-1][0], max(stop, united[-1][1]))
+        else:
+            united.append((start, stop))
+    return tuple(united)
+
+
+def _check_harmless(field: Traced, name: str, what: str) -> None:
+    for start, stop in field.data:
+        if found := _SUSPICIOUS.search(field.text, start, stop):
+            raise InputError(
+                f"{name}: changes a text of {what} so much that nobody can tell which part of the prompt comes from "
+                f"it, and its {found[0]!r} may be part of a control token; put the text into the template as it is"
+            )

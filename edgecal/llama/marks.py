@@ -65,7 +65,9 @@ class Marks:
             for place in _places(mark, text)
         )
 
-    def tokenize(self, text: str, data: Sequence[Span], check: Callable[[str], None]) -> list[int]:
+    def tokenize(
+        self, text: str, data: Sequence[Span], check: Callable[[str], None], where: str = ""
+    ) -> list[int]:
         """Tokens of a text in which no mark touches the data; BOS is not added.
 
         The text is cut at the marks outside the data, as llama.cpp does it, and what lies between is tokenized as
@@ -74,6 +76,7 @@ class Marks:
         Parameters
         ----------
         check: called with each part that is tokenized as plain text.
+        where: what messages begin with.
 
         Raises
         ------
@@ -91,7 +94,7 @@ class Marks:
             else:
                 plain = text[slice(*part)]
                 check(plain)
-                tokens += self._plain(plain)
+                tokens += self._plain(plain, where)
         return tokens
 
     def _cut(
@@ -119,7 +122,7 @@ class Marks:
             if start < stop:
                 yield start, stop
 
-    def _plain(self, text: str) -> list[int]:
+    def _plain(self, text: str, where: str) -> list[int]:
         """Tokens of a text without marks. Where the tokenizer itself joins characters to one (SentencePiece can), the
         text is cut behind the first of them."""
         tokens: list[int] = []
@@ -132,7 +135,9 @@ class Marks:
                 tokens += found
                 continue
             if len(joined) == 1:
-                raise InputError(f"the vocabulary has {joined!r} as a control token only; leave it out")
+                raise InputError(
+                    f"{where}the vocabulary has {joined!r} as a control token only; leave it out"
+                )
             cuts = [0, *(at + 1 for at, _ in _places(joined, piece)), len(piece)]
             pieces = [(piece[start:stop], is_first and start == 0) for start, stop in pairwise(cuts)]
             waiting += reversed(pieces)

@@ -107,7 +107,7 @@ class Tokenizer:
         bos = self._lib.llama_vocab_bos(self._vocab)
         adds_bos = bool(self._lib.llama_vocab_get_add_bos(self._vocab))
         if self._marks.touch(text, data, tokens):
-            tokens = [bos] * adds_bos + self._marks.tokenize(text, data, check)
+            tokens = [bos] * adds_bos + self._marks.tokenize(text, data, check, where)
         if adds_bos and tokens[:2] == [bos, bos]:
             tokens.pop(0)
         return tokens

@@ -155,8 +155,8 @@ def test_a_passage_comes_before_its_question(name, text):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_passages_everywhere(name):
     template = find_template(name)
-    instruction, body = template.split(READ)
-    assert instruction == template.split(replace(READ, passage=None))[0]
+    instruction, body = (part.text for part in template.split(READ))
+    assert instruction == template.split(replace(READ, passage=None))[0].text
     assert template.render(READ).text == instruction + body and "A text.\n\nIts end\n\n" in body
     text = template.render(QUESTION, [READ, SHOT]).text
     assert text.startswith(instruction + body) and text.count("A text.") == 1

@@ -7,17 +7,20 @@ SOURCES := pyproject.toml $(shell find edgecal native -type f -not -name '*.pyc'
 BASE := models/edgecal-tiny-base-Q8_0.gguf
 CHAT := models/edgecal-tiny-chat-Q8_0.gguf
 COMPARISON := build/comparison
+# Names in tests/tools/real_models.py, whose models `make test-real` fetches and tests with.
+REAL := smollm2,gemma,qwen-0.5b,qwen-1.5b
 DEMO_OUTPUT := build/demo/edgecal-tiny-chat.calibrated.gguf
 
 # llama.cpp is by far the slowest part of the set-up: leave out its multimodal library, which edgecal does not use.
 export CMAKE_ARGS := -DLLAVA_BUILD=OFF $(CMAKE_ARGS)
 
-.PHONY: help demo test test-oldest test-tools zoo lint bench compare pair native-asan clean
+.PHONY: help demo test test-oldest test-real test-tools zoo lint bench compare pair native-asan clean
 
 help:
 	@echo "make demo         fit the bundled pair of models and show the result"
 	@echo "make test         run all tests"
 	@echo "make test-oldest  run all tests on the oldest supported dependencies"
+	@echo "make test-real    run the tests on real models, which it fetches (2 GB; REAL=smollm2,gemma: 350 MB)"
 	@echo "make test-tools   what the real llama.cpp programs do with our files (builds them, 10 to 20 minutes)"
 	@echo "make zoo          llama.cpp's own test models of all architectures; docs/architectures.md (20 to 40 minutes)"
 	@echo "make lint         ruff and mypy"
@@ -37,6 +40,10 @@ test: $(VENV)/.installed-dev
 
 test-oldest: $(VENV)-oldest/.installed-dev
 	$(VENV)-oldest/bin/pytest $(TESTS)
+
+test-real: $(VENV)/.installed-dev
+	$(BIN)/python tests/tools/real_models.py --only $(REAL) --optional
+	EDGECAL_REAL=$(REAL) $(BIN)/pytest tests/real
 
 test-tools: $(VENV)/.installed-dev
 	$(BIN)/python tests/tools/run.py

@@ -291,9 +291,7 @@ def test_importing_the_settings_loads_no_llama_cpp() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(
-    ("chosen", "expected"), [({}, "passive 0"), ({"GOMP_SPINCOUNT": "7"}, "None 7")]
-)
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "passive 0"), ({"GOMP_SPINCOUNT": "7"}, "None 7")])
 def test_waiting_threads_sleep_unless_told_otherwise(chosen: dict[str, str], expected: str) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     environment = {key: value for key, value in os.environ.items() if key not in names} | chosen

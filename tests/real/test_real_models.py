@@ -1,0 +1,83 @@
+"""Each real model as an ordinary user has it: what the doctor says, its logits, its answers, its temperature."""
+
+import json
+
+import numpy as np
+import pytest
+from support.real_runs import ONE_THREAD, edgecal, edgecal_json, plain_llama
+
+import edgecal as api
+from edgecal.prompts import PromptTemplate, Question
+
+# name: architecture, blocks, tokens of the vocabulary, and whether the head is the embedding
+FACTS = {
+    "smollm2": ("llama", 30, 49_152, True),
+    "gemma": ("gemma3", 18, 262_144, True),
+    "qwen-0.5b": ("qwen2", 24, 151_936, False),
+    "qwen-1.5b": ("qwen2", 28, 151_936, False),
+}
+# Share of 100 questions of ARC Easy that each gets right, asked without examples: chance is 25 %.
+ACCURACY = {"smollm2": (0, 1), "gemma": (0, 1), "qwen-0.5b": (0, 1), "qwen-1.5b": (0, 1)}
+
+
+def test_the_doctor_reads_the_header(real_name, real_model):
+    said = edgecal_json("doctor", real_model)
+    architecture, n_layer, n_vocab, _ = FACTS[real_name]
+    assert (said["architecture"], said["n_layer"], said["head"]["n_vocab"]) == (
+        architecture,
+        n_layer,
+        n_vocab,
+    )
+    assert said["exit_code"] == 0 and said["bakeable"] and {"dual-align", "process"} <= set(said["methods"])
+
+
+def test_probabilities_are_those_of_llama_cpp_python(real_stamped, real_questions):
+    """`edgecal.load`, against llama-cpp-python alone and a softmax by hand."""
+    with api.load(real_stamped, **ONE_THREAD) as model, plain_llama(real_stamped) as logits:
+        assert model.temperature == 2.5
+        for record in real_questions[:12]:
+            question = Question(record["question"], tuple(record["choices"]))
+            labels = [f" {letter}" for letter in "ABCDE"[: len(record["choices"])]]
+            z = logits(PromptTemplate().render(question).text, labels).astype(np.float64)
+            answer = model.choose(record["question"], record["choices"])
+            assert sum(answer.probs) == pytest.approx(1, abs=1e-9)
+            assert answer.choice == int(z.argmax()) == int(np.argmax(answer.probs))
+            assert answer.confidence == max(answer.probs)
+            expected = np.exp((z - z.max()) / 2.5)
+            np.testing.assert_allclose(answer.probs, expected / expected.sum(), atol=2e-5)
+
+
+def test_abstaining_and_generating(real_stamped):
+    with api.load(real_stamped, **ONE_THREAD) as model:
+        sure = model.choose("How many legs does a spider have?", ["eight", "two"], min_confidence=0)
+        unsure = model.choose("How many legs does a spider have?", ["eight", "two"], min_confidence=1)
+        assert (sure.abstained, unsure.abstained) == (False, True) and sure.probs == unsure.probs
+        said = [model.generate("The capital of France is", max_tokens=6) for _ in range(2)]
+        assert said[0] == said[1] and said[0].text.strip()
+        assert all(token.log_prob <= 0 for token in said[0].tokens)
+
+
+def test_asking(real_stamped):
+    question = ("Which planet is largest?", "-c", "Mars", "-c", "Jupiter", "-c", "Venus")
+    told = edgecal_json("ask", real_stamped, *question)["answer"]
+    with api.load(real_stamped, **ONE_THREAD) as model:
+        answer = model.choose(question[0], ["Mars", "Jupiter", "Venus"])
+    assert told["text"] == answer.text
+    assert told["probs"] == pytest.approx(list(answer.probs), abs=1e-6)
+    assert answer.text in edgecal("ask", real_stamped, *question).stdout
+
+
+def test_the_temperature_of_a_sharpened_copy_is_found(real_model, real_sharpened, real_questions, tmp_path):
+    """Its logits are its base's twice, so that every method that needs no disagreement has its minimum at 2."""
+    data = tmp_path / "questions.jsonl"
+    unlabelled = [{key: record[key] for key in ("question", "choices")} for record in real_questions[:40]]
+    data.write_text("\n".join(map(json.dumps, unlabelled)), encoding="utf-8")
+    prompts = api.load_prompts(data)
+    logits = api.capture(real_model, real_sharpened, prompts, layers=False).logits
+    assert np.array_equal(logits.chat_final, 2 * logits.base_final)
+    for method in ("naive", "daca"):
+        result = api.fit(real_model, real_sharpened, data, method=method, tolerance=None)
+        assert result.temperature == pytest.approx(2, rel=1e-4) and result.agreement_rate == 1
+    for method in ("dual-align", "process"):
+        with pytest.raises(api.NotIdentifiedError, match="disagreement"):
+            api.fit(real_model, real_sharpened, data, method=method, tolerance=None)

@@ -15,7 +15,15 @@ Importing the package is light: numba, llama.cpp and the rest are loaded by the 
 
 from typing import TYPE_CHECKING, Any
 
-from edgecal.errors import EdgecalError, InputError, ModelError, NotIdentifiedError, OutputError
+from edgecal.errors import (
+    EdgecalError,
+    InputError,
+    ModelError,
+    NotIdentifiedError,
+    OutputError,
+    UnsettledError,
+    UnsettledWarning,
+)
 
 if TYPE_CHECKING:
     from edgecal.api.capture import capture
@@ -43,6 +51,8 @@ __all__ = [
     "OutputError",
     "PlanResult",
     "Progress",
+    "UnsettledError",
+    "UnsettledWarning",
     "__version__",
     "capture",
     "compare",

@@ -31,11 +31,23 @@ class FitResult:
     accuracy: {"base", "chat"} on the labelled prompts; None without labels.
     ece: {"base", "before", "after"}, expected calibration error with 10 equal-width bins; None without labels.
     n_labelled: how many prompts had a label.
+    bracket: {"low", "high", "low_interval", "high_interval"}: the temperatures between which the right one lies, if
+        neither model counts against the other, each with its 95 % interval; None for what cannot be had. See
+        `edgecal.calibration.bracket`.
+    settled: whether the bracket and the base model's choice mass let a temperature be believed that no label has
+        confirmed. True for ts, which has labels.
+    harmful: whether the labelled prompts do not show the temperature to be better than none; None where there are
+        fewer than 30, and for ts, which was fitted on them, and vanilla, which changes nothing.
+    label_check: {"n", "nll_before", "nll_after", "difference", "interval", "found"}: the negative log-likelihood of
+        the labels in nats, the 95 % interval of its difference by a paired bootstrap, and whether that is "better",
+        "worse" or "undecided"; None where there are fewer than 30.
+    reasons: why it is unsettled or harmful and was refused, one line each; empty for a result to be believed.
     output: the file that was written, or None.
     siblings: how the other shards of a split model came to stand beside the output.
     bootstrap: {"n", "level", "seed", "share_at_bound"}.
-    adaptive: {"tolerance", "reached", "n_available", "looks"}: when the run stopped asking for more prompts. `reached`
-        is half of the interval's width over the temperature. A look has n_prompts, temperature, interval, whether
+    adaptive: {"tolerance", "reached", "n_available", "stopped", "looks"}: when the run stopped asking for more prompts,
+        and why: "tolerance" reached, "all" run, or "hopeless": no more of them would settle it. `reached` is half of
+        the interval's width over the temperature. A look has n_prompts, temperature, interval, whether
         the run could have ended there (counts), and its own level, which is above the result's where more than one
         look shares the error. None if all prompts were run.
     prompts_sha256: hash of the prompts, whatever their order.
@@ -60,6 +72,11 @@ class FitResult:
     accuracy: dict[str, float] | None
     ece: dict[str, float] | None
     n_labelled: int
+    bracket: dict[str, Any]
+    settled: bool
+    harmful: bool | None
+    label_check: dict[str, Any] | None
+    reasons: list[str]
     output: str | None
     siblings: list[dict[str, str]]
     bootstrap: dict[str, Any]

@@ -136,6 +136,8 @@ def test_public_names():
         "OutputError",
         "PlanResult",
         "Progress",
+        "UnsettledError",
+        "UnsettledWarning",
         "__version__",
         "capture",
         "compare",

@@ -1,6 +1,7 @@
-"""Runs a pair on as many questions as the temperature needs, and fits it.
+"""Runs a pair on as many questions as the temperature needs, and fits it and the bracket around it.
 
-Knows in which order questions are run and when to look; when to stop is the plan's to say (`AdaptivePlan`).
+Knows in which order questions are run and when to look; when to stop is the plan's to say (`AdaptivePlan`). Labels
+have no part in that.
 """
 
 from __future__ import annotations
@@ -9,12 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgecal.calibration import AdaptivePlan, Look, Method, draw_order, fit_temperature
+from edgecal.calibration import (
+    AdaptivePlan,
+    Look,
+    Method,
+    draw_order,
+    find_doubts,
+    fit_bracket,
+    fit_temperature,
+    is_hopeless,
+)
 from edgecal.errors import NotIdentifiedError
 
 if TYPE_CHECKING:
     from edgecal.api.questions import LoadedQuestions
-    from edgecal.calibration import TemperatureFit
+    from edgecal.calibration import Bracket, TemperatureFit
     from edgecal.pair.capture import PairCapture, PairRunner
 
 __all__ = ["AdaptiveFit", "fit_adaptively", "fit_all"]
@@ -27,23 +37,26 @@ class AdaptiveFit:
     Attributes
     ----------
     loaded: the questions that were run, in canonical order.
-    captured, fitted: what both models said about them, and the temperature.
+    captured, fitted, bracket: what both models said about them, the temperature, and the bracket.
     looks: every fit on the way, the last one's included; one for a run over all questions.
     """
 
     loaded: LoadedQuestions
     captured: PairCapture
     fitted: TemperatureFit
+    bracket: Bracket
     looks: tuple[Look, ...]
 
     def describe(self, plan: AdaptivePlan | None, n_total: int) -> dict[str, Any] | None:
         """The way to the result, as plain values; None for a run over all questions."""
         if plan is None:
             return None
+        last = self.looks[-1]
         return {
             "tolerance": plan.tolerance,
-            "reached": self.looks[-1].tolerance,
+            "reached": last.tolerance,
             "n_available": n_total,
+            "stopped": "hopeless" if last.hopeless else "all" if last.n_prompts == n_total else "tolerance",
             "looks": [
                 {
                     "n_prompts": look.n_prompts,
@@ -75,8 +88,9 @@ def fit_all(
     captured = runner.captured(loaded.base, loaded.chat, range(len(loaded.pairs)))
     on_fit()
     fitted = _fit(captured, loaded, method, n_bootstrap, seed, level)
+    bracket = fit_bracket(captured.logits, n_bootstrap=n_bootstrap, seed=seed)
     look = Look(len(loaded.pairs), fitted.level, True, fitted.temperature, fitted.interval)
-    return AdaptiveFit(loaded, captured, fitted, (look,))
+    return AdaptiveFit(loaded, captured, fitted, bracket, (look,))
 
 
 def fit_adaptively(
@@ -85,6 +99,7 @@ def fit_adaptively(
     method: Method,
     plan: AdaptivePlan,
     *,
+    gives_up: bool,
     n_bootstrap: int,
     seed: int,
     on_fit: Callable[[], None],
@@ -92,18 +107,20 @@ def fit_adaptively(
 ) -> AdaptiveFit:
     """Runs questions in a random order, by `seed`, until the interval is as narrow as the plan asks.
 
-    `on_fit` is called before each fit, `on_look` after it, with the look and whether it is the result.
+    `gives_up`: or until no more of them can settle the result. `on_fit` is called before each fit, `on_look` after it,
+    with the look and whether it is the result.
 
     Raises
     ------
     InputError, ModelError: as `PairRunner.run`.
-    NotIdentifiedError: all questions together do not determine a temperature.
+    NotIdentifiedError: all questions together do not determine a temperature, or those so far do not and no more
+        would settle it.
     """
     n_total = len(loaded.pairs)
     order = draw_order(n_total, seed).tolist()
     looks: list[Look] = []
     n_run = 0
-    result: tuple[LoadedQuestions, PairCapture, TemperatureFit] | None = None
+    result: tuple[LoadedQuestions, PairCapture, TemperatureFit, Bracket] | None = None
     while not (step := plan.next_step(looks, n_total)).stop:
         new = [loaded.pairs[index] for index in order[n_run : step.n_prompts]]
         if new:
@@ -114,15 +131,22 @@ def fit_adaptively(
         used = loaded.take([order[place] for place in places])
         captured = runner.captured(used.base, used.chat, places)
         on_fit()
+        bracket = fit_bracket(captured.logits, n_bootstrap=n_bootstrap, seed=seed)
+        mass = captured.base.choice_mass
+        hopeless = gives_up and step.n_prompts < n_total and is_hopeless(bracket, mass, step.doubt)
         try:
             fitted = _fit(captured, used, method, n_bootstrap, seed, step.level)
-        except NotIdentifiedError:
+        except NotIdentifiedError as error:
             if step.n_prompts >= n_total:
                 raise
+            if hopeless:
+                doubts = find_doubts(bracket, captured.choice_mass["base"])
+                raise NotIdentifiedError(str(error), [*error.warnings, *doubts]) from None
             looks.append(Look(step.n_prompts, step.level, step.counts))
         else:
-            result = used, captured, fitted
-            looks.append(Look(step.n_prompts, step.level, step.counts, fitted.temperature, fitted.interval))
+            result = used, captured, fitted, bracket
+            found = fitted.temperature, fitted.interval
+            looks.append(Look(step.n_prompts, step.level, step.counts, *found, hopeless=hopeless))
         on_look(looks[-1], plan.next_step(looks, n_total).stop)
     assert result is not None  # a run ends with a temperature, or with an error
     return AdaptiveFit(*result, tuple(looks))

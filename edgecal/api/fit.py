@@ -7,7 +7,7 @@ llama.cpp, and shows nothing to people; the command line is a thin face on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,13 @@ from edgecal.api.questions import (
     data_files,
     load_questions,
 )
-from edgecal.errors import InputError, NotIdentifiedError
+from edgecal.errors import InputError, NotIdentifiedError, UnsettledError
 from edgecal.result import FitResult
 
 if TYPE_CHECKING:
     from edgecal.api.adaptive import AdaptiveFit
     from edgecal.calibration import AdaptivePlan, ChoiceLogits, Look, Method
-    from edgecal.gguf import OutputPlan, ShardSet
+    from edgecal.gguf import CalibrationRecord, ShardSet
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import PromptTemplate
@@ -69,6 +69,7 @@ def fit(
     force: bool = False,
     force_baked: bool = False,
     sampling_key: bool = True,
+    unsettled: bool = False,
     on_progress: OnProgress | None = None,
 ) -> FitResult:
     """Fits one temperature for a chat model against the base model that it came from.
@@ -96,6 +97,8 @@ def fit(
     force: overwrite an existing output.
     force_baked: fit also a chat model whose logits a temperature is divided into already (`edgecal bake`).
     sampling_key: also set `general.sampling.temp`, which llama.cpp's programs sample with.
+    unsettled: return, and write, also a temperature that is unsettled or harmful; the file is marked so. Else such a
+        run ends as soon as it is clear that no more prompts would settle it, with an `UnsettledError`.
     on_progress: called now and then.
 
     Returns
@@ -108,6 +111,8 @@ def fit(
     ModelError: a model could not be run, or the lens does not fit it.
     NotIdentifiedError: the prompts do not determine a temperature; nothing was written. Its `warnings` are
         those that a result would have had.
+    UnsettledError: they do, but it may make the model less honest than it is (see `FitResult.reasons`); nothing was
+        written. Its `result` is what would have been returned. A NotIdentifiedError.
     OutputError: the file could not be written; what was there is intact.
 
     References
@@ -116,7 +121,13 @@ def fit(
     """
     from edgecal.bake.keys import check_not_baked
     from edgecal.calibration import AdaptivePlan, Method
-    from edgecal.gguf import CalibrationRecord, calibration_edits, find_shards, plan_output
+    from edgecal.gguf import (
+        CalibrationRecord,
+        calibration_edits,
+        find_shards,
+        plan_output,
+        write_calibrated,
+    )
 
     if prompts is not None and not isinstance(prompts, (str, Path, Mapping)):
         prompts = list(prompts)  # an iterator is good for one pass only
@@ -156,14 +167,39 @@ def fit(
         calibration_edits(
             chat_shards.header, CalibrationRecord(temperature=1.0), sampling_key, force_baked=force_baked
         )
+    gives_up = not unsettled and not chosen.needs_labels
     found = _run_and_fit(
-        loaded, chosen, base_shards, chat_shards, adaptive, run_options, n_bootstrap, seed, on_progress
+        loaded,
+        chosen,
+        base_shards,
+        chat_shards,
+        adaptive,
+        run_options,
+        gives_up,
+        n_bootstrap,
+        seed,
+        on_progress,
     )
-    stamping = {"sampling_key": sampling_key, "force_baked": force_baked}
     adaptivity = found.describe(adaptive, len(loaded.pairs))
-    return _conclude(
-        found, adaptivity, base_shards, chat_shards, plan, stamping, run_options.cache_folder, on_progress
+    result = _conclude(found, adaptivity, base_shards, chat_shards, run_options.cache_folder, on_progress)
+    if result.reasons and not unsettled:
+        raise UnsettledError(
+            f"the temperature {result.temperature:.4g} is refused, since it may make the model less honest than it is, "
+            "and nothing was written; --unsettled writes it all the same, marked so",
+            result.warnings,
+            result,
+        )
+    if plan is None:
+        return result
+    siblings = write_calibrated(
+        chat_shards,
+        plan,
+        _record(result, chosen),
+        sampling_key=sampling_key,
+        force_baked=force_baked,
+        on_progress=_on_bytes(on_progress, "write"),
     )
+    return replace(result, output=str(plan.path), siblings=siblings)
 
 
 def _run_and_fit(
@@ -173,6 +209,7 @@ def _run_and_fit(
     chat: ShardSet,
     adaptive: AdaptivePlan | None,
     options: RunOptions,
+    gives_up: bool,
     n_bootstrap: int,
     seed: int,
     on_progress: OnProgress | None,
@@ -206,7 +243,7 @@ def _run_and_fit(
         }
         if adaptive is None:
             return fit_all(runner, loaded, method, level=LEVEL, **common)
-        return fit_adaptively(runner, loaded, method, adaptive, on_look=on_look, **common)
+        return fit_adaptively(runner, loaded, method, adaptive, gives_up=gives_up, on_look=on_look, **common)
 
 
 def _check_enough(loaded: LoadedQuestions, method: Method) -> None:
@@ -225,44 +262,60 @@ def _check_enough(loaded: LoadedQuestions, method: Method) -> None:
         )
 
 
+def _record(result: FitResult, method: Method) -> CalibrationRecord:
+    """What the file is told."""
+    from edgecal.gguf import CalibrationRecord
+
+    bracket = result.bracket
+    return CalibrationRecord(
+        temperature=result.temperature,
+        interval=result.interval,
+        method=result.method,
+        variant=method.variant_text(),
+        target="choices",
+        prompts_count=result.n_prompts,
+        prompts_sha256=result.prompts_sha256,
+        agreement_rate=result.agreement_rate,
+        bracket=(bracket["low"], bracket["high"]),
+        settled=result.settled,
+        harmful=result.harmful,
+        reasons=tuple(result.reasons),
+        base_name=result.models["base"]["name"],
+        base_sha256=result.models["base"]["sha256"],
+        llama_cpp=result.runtime["llama_cpp"],
+    )
+
+
+def _on_bytes(on_progress: OnProgress | None, stage: str) -> Callable[[int, int], None] | None:
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(Progress(stage, None, done, total))
+
+
 def _conclude(
     found: AdaptiveFit,
     adaptivity: dict[str, Any] | None,
     base: ShardSet,
     chat: ShardSet,
-    plan: OutputPlan | None,
-    stamping: dict[str, bool],
     cache_folder: Path | None,
     on_progress: OnProgress | None,
 ) -> FitResult:
+    """The result, before anything is written."""
     from edgecal import __version__
-    from edgecal.gguf import CalibrationRecord, write_calibrated
+    from edgecal.calibration import check_labels, find_doubts
 
     loaded, captured, fitted = found.loaded, found.captured, found.fitted
-
-    def on_bytes(stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: on_progress(Progress(stage, None, done, total)) if on_progress else None
-
     method = fitted.method
-    base_sha256 = files_sha256(base, cache_folder, on_bytes("hash"))
+    base_sha256 = files_sha256(base, cache_folder, _on_bytes(on_progress, "hash"))
     prompts_sha256 = loaded.compute_sha256(with_answers=method.needs_labels)
     accuracy, ece, n_labelled = _labelled_figures(captured.logits, fitted.temperature)
-    siblings: list[dict[str, str]] = []
-    if plan is not None:
-        record = CalibrationRecord(
-            temperature=fitted.temperature,
-            interval=fitted.interval,
-            method=method.name,
-            variant=method.variant_text(),
-            target="choices",
-            prompts_count=fitted.n_prompts,
-            prompts_sha256=prompts_sha256,
-            agreement_rate=fitted.agreement_rate,
-            base_name=model_name(base),
-            base_sha256=base_sha256,
-            llama_cpp=captured.chat.llama_cpp,
-        )
-        siblings = write_calibrated(chat, plan, record, **stamping, on_progress=on_bytes("write"))
+    # Labels cannot check what was fitted to them, nor what changes nothing; and where they were, no bracket counts.
+    doubts = () if method.needs_labels else find_doubts(found.bracket, captured.choice_mass["base"])
+    check = check_labels(
+        captured.logits, fitted.temperature, n_bootstrap=fitted.n_bootstrap, seed=fitted.seed
+    )
+    judged = check is not None and not method.needs_labels and method.name != "vanilla"
+    harmful = check.harmful if check is not None and judged else None
     both = {"base": (base, captured.base), "chat": (chat, captured.chat)}
     models: dict[str, dict[str, Any]] = {
         role: {
@@ -290,8 +343,13 @@ def _conclude(
         accuracy=accuracy,
         ece=ece,
         n_labelled=n_labelled,
-        output=None if plan is None else str(plan.path),
-        siblings=siblings,
+        bracket=found.bracket.to_dict(),
+        settled=not doubts,
+        harmful=harmful,
+        label_check=None if check is None else check.to_dict(),
+        reasons=[*doubts, *([check.doubt] if check is not None and harmful else [])],
+        output=None,
+        siblings=[],
         bootstrap={
             "n": fitted.n_bootstrap,
             "level": LEVEL,

@@ -231,7 +231,14 @@ def _settle(shards: ShardSet, temperature: float | None) -> tuple[float, Calibra
         return tau, CalibrationRecord(1.0, target=None)
     low, high = record.interval or (tau, tau)
     interval = None if record.interval is None else (low / tau, high / tau)
-    return tau, replace(record, temperature=1.0, interval=interval)
+    ends = (None, None) if record.bracket is None else record.bracket
+    bracket = tuple(None if end is None else end / tau for end in ends)
+    return tau, replace(
+        record,
+        temperature=1.0,
+        interval=interval,
+        bracket=None if record.bracket is None else (bracket[0], bracket[1]),
+    )
 
 
 def _plan(shards: ShardSet, output: Path | str | None, in_place: bool, force: bool) -> OutputPlan:

@@ -4,8 +4,10 @@ Pure functions of arrays. Knows nothing of files, prompts' texts, llama.cpp or t
 Importing it loads NumPy only; numba is loaded by the first fit.
 """
 
+from edgecal.calibration.bracket import Bracket, fit_bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.fit import TemperatureFit, evaluate_loss, fit_temperature
+from edgecal.calibration.harm import LabelCheck, check_labels, find_doubts, is_hopeless
 from edgecal.calibration.method import METHODS, Method
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
 from edgecal.calibration.sequential import DEFAULT_TOLERANCE, AdaptivePlan, Look, Step, draw_order
@@ -16,12 +18,18 @@ __all__ = [
     "TAU_MAX",
     "TAU_MIN",
     "AdaptivePlan",
+    "Bracket",
     "ChoiceLogits",
+    "LabelCheck",
     "Look",
     "Method",
     "Step",
     "TemperatureFit",
+    "check_labels",
     "draw_order",
     "evaluate_loss",
+    "find_doubts",
+    "fit_bracket",
     "fit_temperature",
+    "is_hopeless",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecal.calibration.choice_logits import FloatArray
-from edgecal.calibration.losses import Loss
+from edgecal.calibration.losses import Terms
 from edgecal.calibration.search import TAU_MAX, TAU_MIN, grid_step
 
 __all__ = ["Refits", "refit_resamples"]
@@ -23,40 +23,46 @@ _MIN_RESAMPLES_PER_CALL = 16
 
 @dataclass(frozen=True, eq=False)
 class Refits:
-    """`taus`: float64, one for each resample that has examples for every term of the loss, in order.
+    """`taus`: float64, one for each resample in order; NaN where one lacks examples for a term of the loss, or
+    (`crossing`) has no root.
 
-    `share_at_bound`: share of all resamples whose minimum is at an end of the range or that lack a term.
+    `share_at_bound`: share of all resamples that are NaN, or whose minimum is at an end of the range.
     """
 
     taus: FloatArray
     share_at_bound: float
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Percentile interval holding `level` of the refits (quantiles interpolated linearly)."""
-        low, high = np.quantile(self.taus, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+        """Percentile interval holding `level` of the defined refits (quantiles interpolated linearly)."""
+        defined = self.taus[~np.isnan(self.taus)]
+        low, high = np.quantile(defined, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
         return float(low), float(high)
 
 
-def refit_resamples(loss: Loss, slopes: FloatArray, *, n_resamples: int, seed: int) -> Refits:
+def refit_resamples(
+    terms: Terms, slopes: FloatArray, *, n_resamples: int, seed: int, crossing: bool = False
+) -> Refits:
     """Refit `n_resamples` resamples of the prompts.
 
+    terms: which prompt a row is, and how rows make up a loss.
     slopes: float32 [n_used, n_nodes], slopes in ln tau of each row's loss at n_nodes temperatures evenly spaced in
     ln tau from TAU_MIN to TAU_MAX. With the 65 nodes of GRID_TAU a resample's minimum is within 1e-5 (relative) of
-    an exact refit's. The same seed gives the same bits, on any number of threads.
+    an exact refit's. crossing: instead of the minimum, the lowest tau at which the slope reaches 0, from below 0 at
+    TAU_MIN. The same seed gives the same bits, on any number of threads.
     """
-    from edgecal.calibration.resample_kernels import resample_minima
+    from edgecal.calibration.resample_kernels import refit_positions
 
     n_nodes = slopes.shape[1]
     positions = np.empty(n_resamples)
     chunk = max(_MIN_RESAMPLES_PER_CALL, _WORK_PER_CALL // max(1, slopes.size))
     for first in range(0, n_resamples, chunk):
-        resample_minima(
-            slopes, loss.prompts, loss.groups, loss.factors, loss.by_group,
-            loss.n_prompts, np.uint64(seed), first, positions[first : first + chunk],
+        refit_positions(
+            slopes, terms.prompts, terms.groups, terms.factors, terms.by_group,
+            terms.n_prompts, np.uint64(seed), first, crossing, positions[first : first + chunk],
         )  # fmt: skip
-    defined = positions[positions >= 0.0]
-    at_bound = (defined == 0.0) | (defined == n_nodes - 1)
-    taus = TAU_MIN * np.exp(defined * grid_step(n_nodes))
-    taus[defined == n_nodes - 1] = TAU_MAX
-    missing = n_resamples - defined.size
-    return Refits(taus, float(np.count_nonzero(at_bound) + missing) / max(n_resamples, 1))
+    missing = positions < 0.0
+    at_bound = missing | (positions == 0.0) | (positions == n_nodes - 1)
+    taus = TAU_MIN * np.exp(positions * grid_step(n_nodes))
+    taus[positions == n_nodes - 1] = TAU_MAX
+    taus[missing] = np.nan
+    return Refits(taus, float(np.count_nonzero(at_bound)) / max(n_resamples, 1))

@@ -18,7 +18,7 @@ from edgecal.calibration.choice_logits import FloatArray, IntArray
 from edgecal.calibration.vector_math import exp_row, log_row
 from edgecal.jit import kernel
 
-__all__ = ["add_confidence_rows", "confidence_columns", "confidence_sums"]
+__all__ = ["add_confidence_rows", "add_evidence_rows", "confidence_columns", "confidence_sums"]
 
 _BLOCK_ROWS = 64  # rows that share scratch memory
 _NO_CHOICE = -1e100  # d of a choice that is not there: exp gives 0, and 0 times its square is 0
@@ -77,6 +77,50 @@ def add_confidence_rows(
                 loss = negentropy + logs[t] - betas[t] * wanted
                 loss_row[t] += weight * (0.0 if loss < 0.0 else loss)
                 slope_row[t] -= betas[t] * weight * (mean[t] / total[t] - wanted)
+
+
+@kernel(parallel=True)
+def add_evidence_rows(
+    evidence: FloatArray,
+    targets: FloatArray,
+    logits: FloatArray,
+    n_choices: IntArray,
+    betas: FloatArray,
+    rows: FloatArray,
+) -> None:
+    """Add < targets[i] - softmax(beta logits[i]), evidence[i] > to rows [n, n_beta].
+
+    evidence, logits [n, k_max] float, targets [n, k_max] float64 distributions. Both distributions sum to 1, so a
+    constant added to the evidence changes nothing.
+    """
+    n = logits.shape[0]
+    n_beta = betas.shape[0]
+    for block in prange((n + _BLOCK_ROWS - 1) // _BLOCK_ROWS):
+        power, spare, total, mean = np.empty(n_beta), np.empty(n_beta), np.empty(n_beta), np.empty(n_beta)
+        for i in range(block * _BLOCK_ROWS, min((block + 1) * _BLOCK_ROWS, n)):
+            k = n_choices[i]
+            top, most = np.float64(logits[i, 0]), np.float64(evidence[i, 0])
+            for j in range(1, k):
+                if logits[i, j] > top:
+                    top = np.float64(logits[i, j])
+                if evidence[i, j] > most:
+                    most = np.float64(evidence[i, j])
+            wanted = 0.0
+            for t in range(n_beta):
+                total[t] = 0.0
+                mean[t] = 0.0
+            for j in range(k):
+                worth = evidence[i, j] - most
+                if targets[i, j] != 0.0:
+                    wanted += targets[i, j] * worth
+                for t in range(n_beta):
+                    power[t] = betas[t] * (logits[i, j] - top)
+                exp_row(power, spare)
+                for t in range(n_beta):
+                    total[t] += power[t]
+                    mean[t] += power[t] * worth
+            for t in range(n_beta):
+                rows[i, t] += wanted - mean[t] / total[t]
 
 
 @kernel()

@@ -16,19 +16,18 @@ from edgecal.calibration.choice_logits import BoolArray, ChoiceLogits, FloatArra
 from edgecal.calibration.method import Method
 from edgecal.errors import InputError
 
-__all__ = ["Loss", "build_loss", "compute_divergence"]
+__all__ = ["Loss", "Terms", "build_loss", "compute_divergence"]
 
 # Exponentials in one kernel call: a fraction of a second, so that Ctrl-C is heard soon.
 _WORK_PER_CALL = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Loss:
-    """A loss of tau as a sum over prompts, ready to be evaluated anywhere.
+class Terms:
+    """How rows, one for each prompt that counts, make up a function of tau.
 
-    One row is one prompt behind the loss: conf_weights[i] conf_i + process_weights[i] proc_i. The rows of a
-    group are summed, multiplied with the group's factor, and divided by the group's number of examples
-    (`by_group`) or by the number of all prompts.
+    The rows of a group are summed, multiplied with the group's factor, and divided by the group's number of
+    examples (`by_group`) or by the number of all prompts.
     """
 
     prompts: IntArray  # int64 [m], which prompt a row is
@@ -36,6 +35,12 @@ class Loss:
     factors: FloatArray  # float64 [n_groups]
     by_group: bool
     n_prompts: int
+
+
+@dataclass(frozen=True, eq=False)
+class Loss(Terms):
+    """A loss of tau, ready to be evaluated anywhere; row i is conf_weights[i] conf_i + process_weights[i] proc_i."""
+
     n_choices: IntArray  # int32 [m]
     final: FloatArray  # float32 [m, k_max], the chat model's logits
     targets: FloatArray  # float64 [m, k_max], what softmax(final / tau) is to resemble

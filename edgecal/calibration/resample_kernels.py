@@ -1,4 +1,4 @@
-"""Kernels of the bootstrap: draw prompts with replacement, add up tabulated slopes, find the minimum.
+"""Kernels of the bootstrap: draw prompts with replacement, add up tabulated slopes, find the minimum or a zero.
 
 A refit never goes back to the logits: of each prompt's loss the slope on a grid of ln tau is a row, and a resample's
 slope is a sum of rows with whole-number counts. Between nodes it is the polynomial through six of them, and the
@@ -21,8 +21,9 @@ __all__ = [
     "LEAST_NODES",
     "cell_minimum",
     "draw_counts",
+    "first_crossing",
     "grid_minimum",
-    "resample_minima",
+    "refit_positions",
     "slope_root",
 ]
 
@@ -205,8 +206,28 @@ def grid_minimum(values: FloatArray, slopes: FloatArray) -> tuple[float, float]:
     return _grid_minimum(values, slopes)
 
 
+@inner
+def _first_crossing(slopes: FloatArray) -> float:
+    last = slopes.shape[0] - 1
+    if not slopes[0] < 0.0:
+        return -1.0
+    for cell in range(last):
+        if not slopes[cell + 1] < 0.0:
+            return cell + _slope_root(slopes, cell, 1.0)
+    return -1.0
+
+
+@kernel()
+def first_crossing(slopes: FloatArray) -> float:
+    """Where a function that is below 0 at its first node first reaches 0, in cells; -1 where it is not or never does.
+
+    slopes float64 [n], n >= LEAST_NODES: its values at the nodes. In the cell it is the polynomial through six nodes.
+    """
+    return _first_crossing(slopes)
+
+
 @kernel(parallel=True)
-def resample_minima(
+def refit_positions(
     slopes: FloatArray,
     prompts: IntArray,
     groups: IntArray,
@@ -215,10 +236,12 @@ def resample_minima(
     n_prompts: int,
     seed: np.uint64,
     first: int,
+    crossing: bool,
     positions: FloatArray,
 ) -> None:
     """Refit resamples first, first + 1, ...: positions[r] is the minimum's place in cells, -1 if undefined.
 
+    crossing: instead of the loss's minimum, where its slope first reaches 0 from below, as `first_crossing`.
     slopes float32 [m, n_nodes]: one row for each prompt behind the loss, slopes in ln tau, of any unit.
     prompts int64 [m]: the row's prompt, 0 to n_prompts - 1. groups int64 [m]: 0 or 1, the row's loss term.
     factors float64 [n_groups]: weight of each term. by_group: a term is a mean over its own examples, else
@@ -260,5 +283,10 @@ def resample_minima(
                     scale = factors[group] / drawn[r, group] if by_group else factors[group]
                     for t in range(n_nodes):
                         total[1, t] += scale * sums[r, group, t]
-            _integrate(total[1], total[0])
-            positions[begin + r] = -1.0 if missing else _grid_minimum(total[0], total[1])[0]
+            if missing:
+                positions[begin + r] = -1.0
+            elif crossing:
+                positions[begin + r] = _first_crossing(total[1])
+            else:
+                _integrate(total[1], total[0])
+                positions[begin + r] = _grid_minimum(total[0], total[1])[0]

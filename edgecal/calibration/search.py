@@ -23,6 +23,7 @@ __all__ = [
     "TAU_MIN",
     "Minimum",
     "Objective",
+    "find_crossing",
     "find_minimum",
     "find_valley",
     "grid_step",
@@ -96,6 +97,24 @@ def find_minimum(objective: Objective, losses: FloatArray, slopes: FloatArray) -
     if losses[-1] < best.loss:
         best = Minimum(TAU_MAX, float(losses[-1]), True)
     return best
+
+
+def find_crossing(objective: Objective, slopes: FloatArray) -> float | None:
+    """The lowest tau at which the slope reaches 0, if it is below 0 at TAU_MIN; to about 1e-12 relative.
+
+    `slopes` are the objective's on GRID_TAU; a pair of zeros within one cell is not seen. None where there is none.
+    """
+    from edgecal.calibration.resample_kernels import first_crossing
+
+    position = float(first_crossing(slopes))
+    if position < 0.0:
+        return None
+    cell = min(int(position), GRID_TAU.size - 2)
+    if not slopes[cell] < 0.0 < slopes[cell + 1]:
+        return float(GRID_TAU[round(position)])
+    low, high = np.log(GRID_TAU[cell : cell + 2]).tolist()
+    root = _root(objective, low, high, float(slopes[cell]), float(slopes[cell + 1]))
+    return float(np.exp(root).clip(TAU_MIN, TAU_MAX))
 
 
 def find_valley(objective: ConvexObjective) -> tuple[Minimum, FloatArray]:

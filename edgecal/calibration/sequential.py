@@ -8,9 +8,10 @@ interval pleases has more chances to be wrong than the interval's level says, so
 alone (Stein 1945; the stage on the way is Hall's 1981). They are shown but no run ends on them, and what they
 use is the interval's relative width: to first order independent of whether the interval lies too high or too
 low, and consistent, so that the size of the next look is in the limit a constant (Anscombe 1952). From it
-follows the number of prompts at which the interval will be narrow enough, and that is where the run looks.
+follows the number of prompts at which the interval will be narrow enough, and that is where the run looks, if that
+is no more than twice as far as it is. A spread from few prompts may be far off, so a longer way is gone in stages.
 
-*Looks share the error.* Look k may miss with probability alpha (1 - s) s^(k - 1), s the `saved` share; what is
+*Looks share the error.* Counted look k may miss with probability alpha (1 - s) s^(k - 1), s the `saved` share; what is
 left at the end goes to the look at all prompts, which is thus the plain interval if it is the only one. This
 is error spending (Lan & DeMets 1983): it asks for no number of looks in advance. The temperature is an
 M-estimate, so n (tau_n - tau) is to first order a sum of independent terms, and the standardised errors Z_k of
@@ -18,6 +19,10 @@ the looks are jointly normal with correlation sqrt(n_j / n_k). The bound c_k wit
 than its part, P(|Z_j| <= c_j for all j < k, |Z_k| > c_k), follows by numerical integration from look to look
 (Armitage, McPherson & Rowe 1969). The intervals of the counted looks then hold all at once with the overall
 level ("repeated confidence intervals", Jennison & Turnbull 1989), whatever reason ends the run.
+
+*A run that cannot be settled ends early.* At every look, counted or not, whoever fits may find that no more prompts
+will make the result believable. A test for that is right at every look together with probability 1 - `doubt` if at
+look k it may be wrong with probability doubt 2^-k: the parts sum to `doubt`, whatever the looks depend on (Bonferroni).
 
 What this leans on is large n: nothing is looked at before `pilot` prompts. Intervals are for the temperature
 of the population that the prompts were drawn from; for the finite list itself they are on the safe side.
@@ -48,6 +53,7 @@ _BOUND_WIDTH: Final = 1e-6
 _STAGE_SHARE: Final = 0.8  # of the predicted number: where the spread is estimated once more
 _STAGE_PAYS: Final = 1.5  # a stage that would not add half as many prompts again is left out
 _LEAST_GROWTH: Final = 1.1  # from one counted look to the next
+_MOST_GROWTH: Final = 2  # from any look to the next
 _GAMMA: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX: Final = (
     (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
@@ -65,19 +71,22 @@ class Step:
     n_prompts : fit the first n_prompts of the order (may be as many as the last time, at another level)
     level : of the interval to be computed then
     counts : whether the run may end there; else the interval is provisional, for the user and the plan
+    doubt : the probability with which a test that the run is hopeless may be wrong at this look
     """
 
     stop: bool
     n_prompts: int
     level: float
     counts: bool
+    doubt: float
 
 
 @dataclass(frozen=True)
 class Look:
     """A fit that was made as a `Step` asked: its numbers, and what came out.
 
-    `temperature` and `interval` are None where the prompts did not determine a temperature.
+    `temperature` and `interval` are None where the prompts did not determine a temperature. `hopeless`: no more
+    prompts will make the result believable, so the run ends here.
     """
 
     n_prompts: int
@@ -85,6 +94,7 @@ class Look:
     counts: bool
     temperature: float | None = None
     interval: tuple[float, float] | None = None
+    hopeless: bool = False
 
     @property
     def tolerance(self) -> float:
@@ -105,6 +115,7 @@ class AdaptivePlan:
     pilot : 1 or more; prompts of the first stage, and the fewest that a run ends on while others are left
     margin : 1 or more; how many times the predicted number of prompts to look at
     saved : above 0 and below 1; the share of the remaining error that a look leaves to those after it
+    doubt : above 0 and below 1; how likely a run may wrongly end as hopeless, all looks together
 
     Raises InputError outside these ranges.
     """
@@ -114,6 +125,7 @@ class AdaptivePlan:
     pilot: int = 100
     margin: float = 1.15
     saved: float = 0.2
+    doubt: float = 0.05
 
     def __post_init__(self) -> None:
         for name, value, fits, range_ in (
@@ -122,6 +134,7 @@ class AdaptivePlan:
             ("pilot", self.pilot, self.pilot >= 1, "1 or more"),
             ("margin", self.margin, 1.0 <= self.margin < math.inf, "1 or more"),
             ("saved", self.saved, 0.0 < self.saved < 1.0, "a number between 0 and 1"),
+            ("doubt", self.doubt, 0.0 < self.doubt < 1.0, "a number between 0 and 1"),
         ):
             if not fits:
                 raise InputError(f"the plan's {name} is {value}, expected {range_}")
@@ -130,13 +143,14 @@ class AdaptivePlan:
         """What follows after `looks`, in the order made, when n_total prompts are there in all.
 
         Asked first with no looks. A run that follows it makes a handful of looks and ends: with a narrow
-        interval, or at all prompts. Provisional looks of the caller's own may stand among them (counts false).
+        interval, at all prompts, or as hopeless. Provisional looks of the caller's own may stand among them (counts
+        false).
         """
         if not looks:
             return self._at(self.pilot, looks, n_total, counts=False)
         last = looks[-1]
-        if last.counts and (last.tolerance <= self.tolerance or last.n_prompts >= n_total):
-            return Step(stop=True, n_prompts=last.n_prompts, level=last.level, counts=True)
+        if last.hopeless or (last.counts and (last.tolerance <= self.tolerance or last.n_prompts >= n_total)):
+            return Step(True, last.n_prompts, last.level, last.counts, 0.0)
         if math.isinf(last.tolerance) or last.n_prompts < self.pilot:
             return self._at(max(self.pilot, 2 * last.n_prompts), looks, n_total, counts=False)
         needed = self._predict(looks, n_total)
@@ -151,17 +165,22 @@ class AdaptivePlan:
     def _at(self, n_prompts: int, looks: Sequence[Look], n_total: int, *, counts: bool) -> Step:
         """A look at n_prompts, or at all there are: that one always counts, and spends what is left.
 
-        A counted look that would leave less than the least growth is made at all of them at once.
+        A counted look that would leave less than the least growth is made at all of them at once. One that is too
+        far away is made provisionally, half way or nearer.
         """
         if counts and _grow(n_prompts) > n_total:
             n_prompts = n_total
         n_prompts = min(n_prompts, n_total)
+        reach = max(self.pilot, _MOST_GROWTH * looks[-1].n_prompts) if looks else n_prompts
+        if n_prompts > reach:
+            n_prompts, counts = reach, False
         counts = counts or n_prompts == n_total
         return Step(
             stop=False,
             n_prompts=n_prompts,
             level=self._level_at(n_prompts, looks, n_total) if counts else self.level,
             counts=counts,
+            doubt=self.doubt * 0.5 ** (len(looks) + 1),
         )
 
     def _predict(self, looks: Sequence[Look], n_total: int) -> int:

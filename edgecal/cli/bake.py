@@ -53,9 +53,13 @@ def bake_command(
     Nothing is re-quantized: the final norm, a scale or a cap changes. The originals are kept in the new file, and
     edgecal unbake restores FILE byte for byte.
     """
+    from pathlib import Path
+
     from edgecal.bake.write import bake_model
     from edgecal.cli.options import gather_settings
+    from edgecal.cli.showing import show_warnings
     from edgecal.cli.streams import printing
+    from edgecal.gguf import read_doubts, read_header
 
     _check_target(output, in_place)
     result = bake_model(
@@ -69,6 +73,7 @@ def bake_command(
         settings=gather_settings(values),
         timeout_s=values["timeout"],
     )
+    show_warnings(read_doubts(read_header(Path(result.output))), quiet=False)
     with printing(f"; {result.output} is complete"):
         if as_json:
             click.echo(json.dumps(result.to_dict(), allow_nan=False))

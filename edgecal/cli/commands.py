@@ -62,7 +62,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done, 2 usage or bad input, 3 model or native failure,
-    4 temperature not identified, 5 could not write, 130 interrupted.
+    4 temperature not identified, unsettled or harmful, 5 could not write, 130 interrupted.
     """
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgecal.cli.options import ANY_PATH
-from edgecal.errors import InputError
+from edgecal.errors import InputError, UnsettledError
 
 if TYPE_CHECKING:
     from edgecal.gguf import CalibrationRecord, OutputPlan, ShardSet, Value
@@ -64,6 +64,11 @@ def _editing_options(command: Command) -> Command:
 @click.option(
     "--force-baked", is_flag=True, help="Also if the temperature of a fit is in FILE's weights already."
 )
+@click.option(
+    "--unsettled",
+    is_flag=True,
+    help="Also if the result of --from says that its temperature is unsettled or harmful; FILE is marked so.",
+)
 @_editing_options
 def stamp_command(
     file: str,
@@ -71,13 +76,15 @@ def stamp_command(
     source: str | None,
     no_sampling_key: bool,
     force_baked: bool,
+    unsettled: bool,
     **options: Any,
 ) -> None:
     """Write a temperature into FILE (of a split model, the first shard), as `edgecal fit` does.
 
     Needs --output or --in-place. A sampling temperature that FILE has already is kept and comes back with
-    `edgecal strip`.
+    `edgecal strip`. A result that `edgecal fit` refused is refused here too (exit code 4).
     """
+    from edgecal.cli.streams import say
     from edgecal.gguf import calibration_edits
 
     target = _Target.of(options)
@@ -85,6 +92,14 @@ def stamp_command(
         raise click.UsageError("give --temperature, or a fit's result with --from")
     text = None if source is None else _read_text(source)
     record, warnings = _record(temperature, source, text)
+    if record.doubts and not unsettled:
+        for doubt in record.doubts:
+            say(doubt)
+        raise UnsettledError(
+            f"{source}: its temperature {record.temperature:.4g} is refused, since it may make the model less honest "
+            "than it is, and nothing was written; --unsettled writes it all the same, marked so"
+        )
+    warnings += [f"FILE is marked as not to be relied on: {doubt}" for doubt in record.doubts]
     shards = _open(file, target)
     if source is not None and text is not None:
         warnings += _fit_of_another(shards, source, text)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecal.cli.options import bootstrap_option, method_options, question_options, run_options
-from edgecal.errors import NotIdentifiedError
+from edgecal.errors import NotIdentifiedError, UnsettledError
+
+if TYPE_CHECKING:
+    from edgecal.result import FitResult
 
 __all__ = ["fit_command"]
 
@@ -55,6 +58,11 @@ __all__ = ["fit_command"]
 @click.option(
     "--force-baked", is_flag=True, help="Fit also a CHAT whose logits a temperature is divided into already."
 )
+@click.option(
+    "--unsettled",
+    is_flag=True,
+    help="Write also a temperature that is refused as unsettled or harmful; the file is marked so.",
+)
 @click.option("--no-sampling-key", is_flag=True, help="Write only edgecal.* keys, not general.sampling.temp.")
 @bootstrap_option
 @run_options
@@ -72,6 +80,7 @@ def fit_command(
     dry_run: bool,
     force: bool,
     force_baked: bool,
+    unsettled: bool,
     no_sampling_key: bool,
     as_json: bool,
     quiet: bool,
@@ -82,13 +91,21 @@ def fit_command(
     BASE is the pre-trained model that CHAT was post-trained from; both are GGUF files (of a split model, the
     first shard). CHAT is never changed unless --in-place is given: the result is a new file that holds the
     temperature.
+
+    A temperature that may do harm is refused: exit code 4, the reasons, no file. It is unsettled where prompts leave it
+    more room than a factor of 2 (the bracket), or where BASE puts less than 80 % of its probability on the choices;
+    it is harmful where 30 or more prompts have an "answer" and these do not become more probable with it. Answers reach
+    nothing else, unless with --method ts.
+
+    \b
+    Exit codes: 0 done, 2 bad input, 3 model or native failure, 4 not identified, unsettled or
+    harmful (the last two print the result all the same), 5 could not write.
     """
     import edgecal
     from edgecal.cli.options import gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.showing import show_warnings
-    from edgecal.cli.streams import printing
-    from edgecal.cli.tables import print_fit
+    from edgecal.cli.streams import say
     from edgecal.gguf import default_output, find_shards
 
     if only_plan:
@@ -121,17 +138,31 @@ def fit_command(
                 force=force,
                 force_baked=force_baked,
                 sampling_key=not no_sampling_key,
+                unsettled=unsettled,
                 on_progress=on_progress,
             )
+    except UnsettledError as error:
+        show_warnings(error.warnings, quiet=quiet)
+        _show(error.result, as_json=as_json, sampling_key=not no_sampling_key)
+        for reason in error.result.reasons:
+            say(f"refused: {reason}")
+        raise
     except NotIdentifiedError as error:
         show_warnings(error.warnings, quiet=quiet)  # one of them may be the reason
         raise
-    show_warnings(result.warnings, quiet=quiet)
+    show_warnings([*result.warnings, *(f"unsettled: {reason}" for reason in result.reasons)], quiet=quiet)
+    _show(result, as_json=as_json, sampling_key=not no_sampling_key)
+
+
+def _show(result: FitResult, *, as_json: bool, sampling_key: bool) -> None:
+    from edgecal.cli.streams import printing
+    from edgecal.cli.tables import print_fit
+
     with printing("" if result.output is None else f"; {result.output} is complete"):
         if as_json:
             click.echo(json.dumps(result.to_dict(), allow_nan=False))
         else:
-            print_fit(result, sampling_key=not no_sampling_key)
+            print_fit(result, sampling_key=sampling_key)
 
 
 def _show_plan(

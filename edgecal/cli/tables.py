@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +37,8 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
     )
     mass = result.choice_mass
     table.add_row("choice mass", f"base {mass['base']:.3f}, chat {mass['chat']:.3f} of all probability")
+    table.add_row("bracket", _bracket(result.bracket))
+    table.add_row("settled", _settled(result))
     if result.pdl_histogram is not None:
         table.add_row("paths part", _histogram(result.pdl_histogram))
     if result.loss["before"] is not None:
@@ -47,6 +51,14 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
         )
         table.add_row(
             "ECE", f"base {ece['base']:.1%}, chat {ece['before']:.1%} before and {ece['after']:.1%} after"
+        )
+    if result.label_check is not None:
+        check = result.label_check
+        low, high = check["interval"]
+        table.add_row(
+            "NLL",
+            f"chat {check['nll_before']:.4f} before and {check['nll_after']:.4f} after: {_FOUND[check['found']]} "
+            f"({check['difference']:+.4f}, {low:+.4f} to {high:+.4f})",
         )
     if result.lens is not None:
         table.add_row(
@@ -110,12 +122,45 @@ def _why_stopped(result: FitResult) -> str:
     assert found is not None
     n_looks = sum(look["counts"] for look in found["looks"])
     looks = "" if n_looks == 1 else f", {n_looks} looks taken into account"
+    if found["stopped"] == "hopeless":
+        return (
+            f"after {result.n_prompts} of {found['n_available']} questions: no more of them would settle the result "
+            f"(interval so far ±{found['reached']:.1%})"
+        )
     if result.n_prompts == found["n_available"]:
         return f"after all {found['n_available']} questions; interval ±{found['reached']:.1%}{looks}"
     return (
         f"after {result.n_prompts} of {found['n_available']} questions: interval ±{found['reached']:.1%}, "
         f"±{found['tolerance']:.1%} was asked for{looks}"
     )
+
+
+_FOUND = {"better": "better", "worse": "worse", "undecided": "not shown to be better"}
+
+
+def _bracket(bracket: dict[str, Any]) -> str:
+    """Both ends with their intervals, and the one over the other."""
+
+    def end(name: str) -> str:
+        if bracket[name] is None:
+            return f"no {name} end"
+        interval = bracket[f"{name}_interval"]
+        return f"{bracket[name]:.4g}" + (f" ({interval[0]:.4g} to {interval[1]:.4g})" if interval else "")
+
+    ends = bracket["low"], bracket["high"]
+    ratio = "" if None in ends else f", ratio {max(ends) / min(ends):.2f} (2 allowed)"
+    return f"{end('low')} to {end('high')}{ratio}"
+
+
+def _settled(result: FitResult) -> str:
+    if result.method == "ts":
+        return "yes, by the labels that it was fitted on"
+    said = "yes" if result.settled else "no"
+    if result.harmful is not None:
+        link = "but" if result.settled == result.harmful else "and"
+        said += f", {link} labels {'speak against it' if result.harmful else 'confirm it'}"
+    marked = "; written all the same, marked so" if result.reasons and result.output is not None else ""
+    return said + marked
 
 
 _KEYS_ONLY = (

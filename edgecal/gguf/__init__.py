@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         calibration_edits,
         is_baked,
         read_calibration,
+        read_doubts,
         read_sampling,
     )
     from edgecal.gguf.digest import CONTENT_REVISION, ModelDigests, content_sha256, digests_of, sha256_of
@@ -74,6 +75,7 @@ __all__ = [
     "padding_edits",
     "plan_output",
     "read_calibration",
+    "read_doubts",
     "read_header",
     "read_sampling",
     "recover",
@@ -92,6 +94,7 @@ _HOMES = {
         "calibration_edits",
         "is_baked",
         "read_calibration",
+        "read_doubts",
         "read_sampling",
     ),
     "digest": ("CONTENT_REVISION", "ModelDigests", "content_sha256", "digests_of", "sha256_of"),

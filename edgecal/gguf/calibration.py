@@ -12,6 +12,10 @@ exactly, in its own type, under `edgecal.previous.sampling.original`, so that it
 
 A value that somebody set by other means after our stamp is theirs: it takes the author's place.
 
+`edgecal.settled` and `edgecal.harmful` say whether anything speaks against the temperature, `edgecal.reasons` what;
+a file with any reason is one that somebody insisted on (`--unsettled`). An end of `edgecal.bracket` that does not
+exist is NaN.
+
 A file whose logits are divided already (`edgecal.baked.*`) is calibrated; a second calibration has to be forced.
 """
 
@@ -38,6 +42,7 @@ __all__ = [
     "calibration_edits",
     "is_baked",
     "read_calibration",
+    "read_doubts",
     "read_sampling",
 ]
 
@@ -47,9 +52,11 @@ SAMPLING_KEY = "general.sampling.temp"
 PREVIOUS_KEY = "edgecal.previous.sampling.temp"
 ORIGINAL_KEY = "edgecal.previous.sampling.original"
 INTERVAL_KEY = "edgecal.interval"
+BRACKET_KEY = "edgecal.bracket"
+REASONS_KEY = "edgecal.reasons"
 BAKED_PREFIX = "edgecal.baked."
 
-# Keys of one value each: name in the file, type, field of the record. The file's order is this one.
+# Each key's name in the file, its type, and the field of the record. The file's order is this one.
 _KEYS: tuple[tuple[str, ValueType, str], ...] = (
     ("edgecal.version", ValueType.STRING, "version"),
     (TEMPERATURE_KEY, ValueType.FLOAT32, "temperature"),
@@ -60,6 +67,10 @@ _KEYS: tuple[tuple[str, ValueType, str], ...] = (
     ("edgecal.prompts.count", ValueType.UINT32, "prompts_count"),
     ("edgecal.prompts.sha256", ValueType.STRING, "prompts_sha256"),
     ("edgecal.agreement_rate", ValueType.FLOAT32, "agreement_rate"),
+    (BRACKET_KEY, ValueType.ARRAY, "bracket"),
+    ("edgecal.settled", ValueType.BOOL, "settled"),
+    ("edgecal.harmful", ValueType.BOOL, "harmful"),
+    (REASONS_KEY, ValueType.ARRAY, "reasons"),
     ("edgecal.base.name", ValueType.STRING, "base_name"),
     ("edgecal.base.sha256", ValueType.STRING, "base_sha256"),
     ("edgecal.llama_cpp", ValueType.STRING, "llama_cpp"),
@@ -71,7 +82,10 @@ class CalibrationRecord:
     """What a file says about its calibration; all but the temperature may be unknown (None).
 
     `temperature` divides the logits (> 0, stored as float32); `interval` are its 95 % bounds;
-    `agreement_rate` is between 0 and 1; `target` says what is calibrated; `version` is edgecal's own.
+    `agreement_rate` is between 0 and 1; `target` says what is calibrated; `version` is edgecal's own. `bracket` are the
+    temperatures between which the right one lies (None for an end that does not exist), `settled` whether it is narrow
+    enough, `harmful` whether labels failed to show that the temperature helps; `reasons` why it was refused, one line
+    each (empty: it was not, or nobody looked).
     """
 
     temperature: float
@@ -82,10 +96,21 @@ class CalibrationRecord:
     prompts_count: int | None = None
     prompts_sha256: str | None = None
     agreement_rate: float | None = None
+    bracket: tuple[float | None, float | None] | None = None
+    settled: bool | None = None
+    harmful: bool | None = None
+    reasons: tuple[str, ...] = ()
     base_name: str | None = None
     base_sha256: str | None = None
     llama_cpp: str | None = None
     version: str | None = field(default=__version__)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the temperature, one line each; none where nothing does or nothing is known."""
+        if self.reasons or (self.settled is not False and self.harmful is not True):
+            return self.reasons
+        return ("the file does not say why",)
 
 
 @dataclass(frozen=True)
@@ -112,20 +137,37 @@ def read_calibration(header: Header) -> CalibrationRecord | None:
     if TEMPERATURE_KEY not in header:
         return None
     found = {name: _read(header, key, type_) for key, type_, name in _KEYS}
-    record = CalibrationRecord(**found)
+    record = CalibrationRecord(**(found | {"reasons": found["reasons"] or ()}))
     _check(record, f"{header.path}: ")
     return record
+
+
+def read_doubts(header: Header) -> list[str]:
+    """What a file says against its own temperature, one line each, fit to be shown; empty where it says nothing.
+
+    Raises InputError as `read_calibration`.
+    """
+    record = read_calibration(header)
+    return [
+        f"{header.path}: its temperature is not to be relied on, and was written all the same (--unsettled): {doubt}"
+        for doubt in (() if record is None else record.doubts)
+    ]
 
 
 def _read(header: Header, key: str, type_: ValueType) -> Any:
     if key not in header:
         return None
     found = header.type_of(key)
+    if key == REASONS_KEY:
+        value = header.get(key) if found is ValueType.ARRAY else None
+        if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
+            raise InputError(f"{header.path}: {key} is not an array of STRING, so edgecal did not write it")
+        return tuple(value)
     if type_ is ValueType.ARRAY:
         value = header.get(key) if found is type_ else None
         if not isinstance(value, list) or len(value) != 2 or not all(isinstance(x, float) for x in value):
             raise InputError(f"{header.path}: {key} is not two FLOAT32, so edgecal did not write it")
-        return tuple(value)
+        return tuple(None if key == BRACKET_KEY and math.isnan(x) else x for x in value)
     if found is not type_:
         raise InputError(
             f"{header.path}: {key} is {found.name}, expected {type_.name}, so edgecal did not write it"
@@ -143,6 +185,9 @@ def _check(record: CalibrationRecord, where: str) -> None:
             raise InputError(
                 f"{where}{INTERVAL_KEY} is [{low}, {high}], expected two finite numbers in order"
             )
+    for end in record.bracket or ():
+        if end is not None and not (math.isfinite(_float32(end)) and _float32(end) > 0):
+            raise InputError(f"{where}{BRACKET_KEY} holds {end}, expected positive finite numbers (or NaN)")
     rate = record.agreement_rate
     if rate is not None and not 0 <= rate <= 1:
         raise InputError(f"{where}edgecal.agreement_rate is {rate}, expected a number from 0 to 1")
@@ -225,10 +270,12 @@ def _record_values(record: CalibrationRecord) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for key, type_, name in _KEYS:
         value = getattr(record, name)
-        if value is None:
+        if value is None or value == ():
             continue
-        if type_ is ValueType.ARRAY:
-            values[key] = Value.array(ValueType.FLOAT32, value)
+        if key == REASONS_KEY:
+            values[key] = Value.array(ValueType.STRING, value)
+        elif type_ is ValueType.ARRAY:
+            values[key] = Value.array(ValueType.FLOAT32, [math.nan if x is None else x for x in value])
         else:
             values[key] = Value.of(type_, value)
     return values

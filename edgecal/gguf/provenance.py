@@ -46,11 +46,27 @@ def record_of_result(text: str | bytes, where: str) -> CalibrationRecord:
         ),
         prompts_sha256=fields.text("prompts_sha256"),
         agreement_rate=fields.number("agreement_rate", "a number from 0 to 1", lambda rate: 0 <= rate <= 1),
+        bracket=_bracket(fields, where),
+        settled=fields.flag("settled"),
+        harmful=fields.flag("harmful"),
+        reasons=tuple(fields.texts("reasons")),
         base_name=base.text("name"),
         base_sha256=base.text("sha256"),
         llama_cpp=runtime.text("llama_cpp"),
         version=runtime.text("edgecal"),
     )
+
+
+def _bracket(fields: _Fields, where: str) -> tuple[float | None, float | None] | None:
+    """Both ends; None for a result that has no bracket, as those before 0.6."""
+    if not fields.has("bracket"):
+        return None
+    bracket = _Fields(fields.of_kind("bracket", dict, "an object"), f"{where}: bracket")
+    low, high = (
+        bracket.number(end, "a positive number or null", lambda tau: tau > 0) if bracket.has(end) else None
+        for end in ("low", "high")
+    )
+    return low, high
 
 
 def name_of_chat(text: str | bytes, where: str) -> str | None:
@@ -101,6 +117,19 @@ class _Fields:
         if any("\ud800" <= char <= "\udfff" for char in found):
             raise InputError(f"{self._where}: {name} holds half a character, which cannot be stored")
         return found
+
+    def has(self, name: str) -> bool:
+        return self._values.get(name) is not None
+
+    def flag(self, name: str) -> bool | None:
+        """True or false, None for a field that is null or missing."""
+        return bool(self.of_kind(name, bool, "true or false")) if self.has(name) else None
+
+    def texts(self, name: str) -> list[str]:
+        """A list of texts, empty for a field that is null or missing."""
+        found = self.of_kind(name, list, "a list of texts") if self.has(name) else []
+        items = _Fields({str(i): item for i, item in enumerate(found)}, f"{self._where}: {name}")
+        return [items.text(str(i)) for i in range(len(found))]
 
     def plain(self, name: str) -> str | float | None:
         """Text or a number, None for a field that is null or missing."""

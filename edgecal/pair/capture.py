@@ -13,6 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from edgecal.calibration import ChoiceLogits
+from edgecal.calibration.harm import MASS_REMEDY, MIN_MASS
 from edgecal.llama.memory import available_bytes
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.observation import Observation, ObserveProgress
@@ -61,8 +62,8 @@ class PairCapture:
         """What was odd about the pair and the prompts, and which model would rather say something else than a
         choice."""
         found = [*self.pair_warnings, *warn_of_repeats(self.prompts)]
-        for role, seen in (("base", self.base), ("chat", self.chat)):
-            found.extend(warn_of_mass(f"the {role} model", seen))
+        found.extend(warn_of_mass("the base model", self.base, yardstick=True))
+        found.extend(warn_of_mass("the chat model", self.chat))
         return list(dict.fromkeys([*found, *self.base.warnings, *self.chat.warnings]))
 
 
@@ -76,21 +77,25 @@ def warn_of_repeats(prompts: Sequence[Prompt]) -> list[str]:
     return []
 
 
-def warn_of_mass(name: str, seen: Observation, *, divided: bool = False) -> list[str]:
+def warn_of_mass(
+    name: str, seen: Observation, *, divided: bool = False, yardstick: bool = False
+) -> list[str]:
     """One warning if a model would rather say something else than a choice, else none.
 
     `divided`: a temperature is in the weights, which spreads probability over the whole vocabulary; then only what
-    the model would say first counts.
+    the model would say first counts. `yardstick`: it is the base model, of which more is asked.
     """
     mass, n_prompts = float(seen.choice_mass.mean()), len(seen.choice_mass)
-    if (divided or mass >= _MASS_WARNING) and 2 * seen.n_outside <= n_prompts:
+    least = MIN_MASS if yardstick else _MASS_WARNING
+    if (divided or mass >= least) and 2 * seen.n_outside <= n_prompts:
         return []
-    rather = f", most often {seen.outside_token!r}" if seen.outside_token is not None else ""
-    return [
-        f"{name} puts only {mass:.1%} of its probability on the choice tokens and would "
-        f"rather say something else on {seen.n_outside} of {n_prompts} prompts{rather}; "
-        "its confidence among the choices may mean little (try another --template)"
-    ]
+    text = f"{name} puts only {mass:.1%} of its probability on the choice tokens"
+    if seen.n_outside:
+        rather = f", most often {seen.outside_token!r}" if seen.outside_token is not None else ""
+        text += f" and would rather say something else on {seen.n_outside} of {n_prompts} prompts{rather}"
+    if yardstick:
+        return [f"{text}; it is no good yardstick so (at least {MIN_MASS:.0%} is wanted): {MASS_REMEDY}"]
+    return [f"{text}; its confidence among the choices may mean little (try another --template)"]
 
 
 class PairRunner:

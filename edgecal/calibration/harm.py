@@ -1,0 +1,169 @@
+"""Do no harm: what speaks against a temperature, although it was found, in figures and in a line for people each.
+
+Two independent tests. Without labels: a temperature is *settled* when the bracket is narrow and the base model puts
+its probability on the choices at all, for then it can be a yardstick. With labels, which no label-free method has
+seen: a temperature that has not made them more probable is *harmful*.
+
+The bounds are from two kinds of pairs (docs/log.md): on five small ones that a fit helped the ratio was 1.3 to 1.9 and
+the mass 0.99; on a real one, whose calibration error every label-free method multiplied, 3.8 and 0.56.
+
+Knows no models and no files.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any, Final
+
+import numpy as np
+
+from edgecal.calibration.bracket import MAX_SHARE_LOST, Bracket
+from edgecal.calibration.choice_logits import ChoiceLogits, FloatArray
+from edgecal.calibration.method import MIN_EXAMPLES
+from edgecal.calibration.search import TAU_MAX, TAU_MIN
+
+__all__ = ["MASS_REMEDY", "MAX_RATIO", "MIN_MASS", "LabelCheck", "check_labels", "find_doubts", "is_hopeless"]
+
+MAX_RATIO: Final = 2.0  # of the bracket's ends
+MIN_MASS: Final = 0.8  # the base model's mean probability on all choices together
+MIN_LABELLED: Final = 30
+
+MASS_REMEDY: Final = (
+    "worked examples before each question (--shots 5, or in the prompts themselves) usually mend that"
+)
+_REMEDY: Final = (
+    "labels can (--method ts, or a check by labelled prompts with --unsettled), or try another base model"
+)
+
+
+def find_doubts(bracket: Bracket, base_mass: float) -> tuple[str, ...]:
+    """Why a temperature from these prompts is not settled, one line each: figure, bound, what to do. None: it is.
+
+    base_mass: the base model's mean probability on the choices, 0 to 1.
+    """
+    doubts = []
+    if base_mass < MIN_MASS:
+        doubts.append(
+            f"the base model puts only {base_mass:.1%} of its probability on the choices, at least {MIN_MASS:.0%} is "
+            f"needed for it to be a yardstick: {MASS_REMEDY}"
+        )
+    if bracket.n_prompts < MIN_EXAMPLES:
+        doubts.append(
+            f"{bracket.n_prompts} prompts have no bracket, at least {MIN_EXAMPLES} are needed: give more prompts"
+        )
+        return tuple(doubts)
+    if bracket.low is None:
+        doubts.append(
+            f"the bracket has no low end: from {TAU_MIN} to {TAU_MAX:g} there is no temperature at which the chat "
+            f"model bears out the base model as well as the base model itself, so how far the chat model is to be "
+            f"believed cannot be said without labels: {_REMEDY}"
+        )
+    if bracket.high is None:
+        doubts.append(
+            f"the bracket has no high end: no temperature between {TAU_MIN} and {TAU_MAX:g} brings the chat model "
+            f"nearest to the base model, so the two have little in common: {_REMEDY}"
+        )
+    for name, end, lost in (
+        ("low", bracket.low, bracket.low_lost),
+        ("high", bracket.high, bracket.high_lost),
+    ):
+        if end is not None and lost > MAX_SHARE_LOST:
+            doubts.append(
+                f"the bracket's {name} end, {end:.3g}, is missing in {lost:.0%} of the bootstrap refits, at most "
+                f"{MAX_SHARE_LOST:.0%} may lack it: give more prompts; {_REMEDY}"
+            )
+    if bracket.low is not None and bracket.high is not None and bracket.ratio > MAX_RATIO:
+        doubts.append(
+            f"the right temperature may lie anywhere from {_end(bracket.low, bracket.low_interval)} to "
+            f"{_end(bracket.high, bracket.high_interval)}, a ratio of {bracket.ratio:.2g} where at most {MAX_RATIO:g} "
+            f"is allowed, and prompts without labels cannot say where: {_REMEDY}"
+        )
+    return tuple(doubts)
+
+
+def is_hopeless(bracket: Bracket, base_mass: FloatArray, doubt: float) -> bool:
+    """Whether no more prompts of the kind can settle a temperature, wrongly so with probability `doubt` at most.
+
+    So it is where the bootstrap leaves a ratio within its bound, or a normal interval a mean mass within its own, less
+    than half of `doubt` each. base_mass: float64 [n], the base model's probability on the choices of each prompt. With
+    few resamples (below 2 / doubt) the bracket alone never says so.
+    """
+    settled = np.count_nonzero(bracket.ratios <= MAX_RATIO)
+    if (settled + 1) / (bracket.ratios.size + 1) <= doubt / 2.0:
+        return True
+    reach = NormalDist().inv_cdf(1.0 - doubt / 2.0) * float(np.std(base_mass)) / math.sqrt(base_mass.size)
+    return float(np.mean(base_mass)) + reach < MIN_MASS
+
+
+@dataclass(frozen=True)
+class LabelCheck:
+    """The negative log-likelihood of labels (mean, nats) before and after a temperature.
+
+    n : labelled prompts; nll_before, nll_after, difference (after less before); interval : of the difference, 95 %,
+    by a paired bootstrap; found : "better" (the whole interval below 0), "worse" (above) or "undecided".
+    """
+
+    n: int
+    nll_before: float
+    nll_after: float
+    difference: float
+    interval: tuple[float, float]
+    found: str
+
+    @property
+    def harmful(self) -> bool:
+        """Whether the labels do not show the temperature to be better."""
+        return self.found != "better"
+
+    @property
+    def doubt(self) -> str:
+        """What they say against it, in one line: both figures, and what to do."""
+        low, high = self.interval
+        figures = (
+            f"on {self.n} labelled prompts the negative log-likelihood is {self.nll_before:.4f} before and "
+            f"{self.nll_after:.4f} after (difference {self.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f})"
+        )
+        if self.found == "worse":
+            return f"labels say that it does harm: {figures}: leave the model as it is, or fit on labels (--method ts)"
+        return f"labels do not show that it helps: {figures}: more labelled prompts may, or fit on them (--method ts)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON-ready values."""
+        return {**asdict(self), "interval": list(self.interval)}
+
+
+def check_labels(
+    logits: ChoiceLogits, temperature: float, *, n_bootstrap: int = 1000, seed: int = 0
+) -> LabelCheck | None:
+    """Judges a temperature by the prompts that have labels; None where these are fewer than 30.
+
+    Draws are a function of `seed` alone; n_bootstrap is 1 or more.
+    """
+    from edgecal.calibration.resample_kernels import draw_counts
+
+    labelled = np.flatnonzero(logits.labels >= 0)
+    n = int(labelled.size)
+    if n < MIN_LABELLED:
+        return None
+    labels = logits.labels[labelled]
+
+    def losses(tau: float) -> FloatArray:
+        z = logits.chat_final[labelled].astype(np.float64) / tau
+        z -= z.max(axis=1, keepdims=True)
+        nll: FloatArray = np.log(np.exp(z).sum(axis=1)) - z[np.arange(n), labels]
+        return nll
+
+    before, after = losses(1.0), losses(temperature)
+    change = after - before
+    drawn = [float(draw_counts(n, np.uint64(seed), b) @ change) / n for b in range(n_bootstrap)]
+    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+    found = "better" if high < 0.0 else "worse" if low > 0.0 else "undecided"
+    return LabelCheck(n, float(before.mean()), float(after.mean()), float(change.mean()), (low, high), found)
+
+
+def _end(end: float, interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return f"{end:.3g}"
+    return f"{end:.3g} ({interval[0]:.3g} to {interval[1]:.3g})"

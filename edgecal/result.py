@@ -223,8 +223,11 @@ class CompareResult:
     models: {"base", "chat"}: as `EvalResult.model`; the base's sha256.
     data, prompting, bootstrap, runtime, warnings: as in `EvalResult`.
     splits: {"n", "fit_share", "seeds", "n_fit", "n_evaluate"}.
+    bracket, settled, harmful, reasons: of the headline's method, as in `FitResult`; found on the questions that the
+        first split fits on, and `harmful` by those that it judges on (None also without a temperature or intervals).
     rows: one for each method: temperature and figures as mean and spread over the splits, whether it uses labels,
-        why it is withheld or was not identified.
+        why it is withheld or was not identified, and on how many splits the labels are less probable with it than
+        as the model is (n_worse; None for what is not fitted).
     extra_runs: prompts and tokens that were run beyond one run of each model over the questions.
     ablations: one option of the method changed at a time.
     headline: the chosen method on the first split: temperature, interval; None where not identified.
@@ -237,6 +240,10 @@ class CompareResult:
     data: dict[str, Any]
     prompting: dict[str, Any]
     splits: dict[str, Any]
+    bracket: dict[str, Any]
+    settled: bool
+    harmful: bool | None
+    reasons: list[str]
     rows: list[dict[str, Any]]
     extra_runs: dict[str, Any]
     ablations: dict[str, list[dict[str, Any]]]

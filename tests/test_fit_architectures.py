@@ -47,7 +47,12 @@ def fit_pair(folder, name):
     chat = write_tiny_arch(folder / "chat.gguf", name, seed=1, perturbation=0.25, sharpness=2.0)
     captured = edgecal.capture(base, chat, edgecal.load_prompts(RECORDS), settings=SETTINGS)
     try:
-        return base, chat, captured, edgecal.fit(base, chat, RECORDS, settings=SETTINGS, n_bootstrap=100)
+        return (
+            base,
+            chat,
+            captured,
+            edgecal.fit(base, chat, RECORDS, settings=SETTINGS, n_bootstrap=100, unsettled=True),
+        )
     except edgecal.NotIdentifiedError as error:
         return base, chat, captured, error
 

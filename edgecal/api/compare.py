@@ -98,7 +98,7 @@ def compare(
     from edgecal.calibration import Method
     from edgecal.evaluation.comparison import compare_methods
     from edgecal.evaluation.splits import make_splits
-    from edgecal.gguf import find_shards
+    from edgecal.gguf import find_shards, read_doubts
 
     check_bootstrap(n_bootstrap)
     chosen = Method(method, ise=ise, tau_scope=tau_scope, combine=combine, lam=lam)
@@ -186,6 +186,7 @@ def compare(
         captured.logits,
         splits,
         chosen,
+        base_mass=captured.base.choice_mass,
         subjects=loaded.subjects,
         questions=loaded.describe_pairs(),
         permuted=permuted,
@@ -225,7 +226,13 @@ def compare(
         },
         bootstrap=describe_bootstrap(n_bootstrap, seed),
         runtime=describe_runtime(captured.chat, run_options.settings),
-        warnings=[*loaded.warnings(), *remarks, *captured.warnings()],
+        warnings=[
+            *read_doubts(chat_shards.header),
+            *(f"{method} is refused by edgecal fit: {reason}" for reason in compared["reasons"]),
+            *loaded.warnings(),
+            *remarks,
+            *captured.warnings(),
+        ],
         **compared,
     )
 

@@ -77,7 +77,7 @@ def evaluate(
     from edgecal.evaluation.judge import judge_parts, list_wrong
     from edgecal.evaluation.pictures import picture_judged
     from edgecal.evaluation.verdict import write_evaluation
-    from edgecal.gguf import check_model, find_shards, read_calibration
+    from edgecal.gguf import check_model, find_shards, read_calibration, read_doubts
     from edgecal.pair.capture import warn_of_mass, warn_of_repeats
     from edgecal.pair.run import observe
 
@@ -164,6 +164,7 @@ def evaluate(
         bootstrap=describe_bootstrap(n_bootstrap, seed),
         runtime=describe_runtime(seen, run_options.settings),
         warnings=[
+            *([] if source == "option" else read_doubts(shards.header)),
             *loaded.warnings(),
             *remarks,
             *warn_of_repeats(loaded.chat),

@@ -82,6 +82,9 @@ def ask_command(model: str, question: str, choices: tuple[str, ...], **values: A
             f"warning: only {mass:.1%} of all probability lies on the letters, so the model was about to say something "
             "else; another --template or --chat-template may suit it"
         )
+    if not values["quiet"]:
+        for doubt in asked.calibration.doubts:
+            say(f"warning: this file's temperature is not to be relied on: {doubt}")
     with printing():
         if values["as_json"]:
             calibration = asked.calibration
@@ -96,6 +99,7 @@ def ask_command(model: str, question: str, choices: tuple[str, ...], **values: A
                             "kind": calibration.kind,
                             "temperature": calibration.temperature,
                             "divisor": calibration.divisor,
+                            "doubts": list(calibration.doubts),
                         },
                     },
                     allow_nan=False,
@@ -127,5 +131,5 @@ def _print(asked: Any, choices: tuple[str, ...]) -> None:
             "options" if index == 0 else "",
             Text(f"{chr(65 + index)}  {prob:>6.1%}  {bar:<20}  {printable(choice)}"),
         )
-    table.add_row("calibration", Text(asked.calibration.sentence))
+    table.add_row("calibration", Text(printable(asked.calibration.sentence)))
     print_plain(table)

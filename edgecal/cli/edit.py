@@ -94,7 +94,7 @@ def stamp_command(
     record, warnings = _record(temperature, source, text)
     if record.doubts and not unsettled:
         for doubt in record.doubts:
-            say(doubt)
+            say(f"refused: {doubt}")
         raise UnsettledError(
             f"{source}: its temperature {record.temperature:.4g} is refused, since it may make the model less honest "
             "than it is, and nothing was written; --unsettled writes it all the same, marked so"

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecal.cli.streams import printable
-from edgecal.cli.tables import print_plain, terminal_width, two_columns
+from edgecal.cli.tables import bracket_text, print_plain, terminal_width, two_columns
 from edgecal.report.text_tables import TextTable, describe_data, describe_prompting, list_tables
 
 __all__ = ["print_result"]
@@ -25,6 +25,8 @@ def print_result(result: Mapping[str, Any]) -> None:
     if result["kind"] == "eval":
         facts.add_row("temperature", _temperature(result["temperature"]))
     else:
+        facts.add_row("bracket", bracket_text(result["bracket"]))
+        facts.add_row("settled", _settled(result))
         for name, run in result["extra_runs"].items():
             if run is not None:
                 facts.add_row(f"run for {name}", _run(run))
@@ -48,6 +50,18 @@ def _temperature(temperature: Mapping[str, Any]) -> str:
         return "none in this file; --temperature tries one"
     where = "from the file" if temperature["source"] == "file" else "as given"
     return f"{temperature['value']:.4g}, {where}"
+
+
+def _settled(result: Mapping[str, Any]) -> str:
+    """What edgecal fit would do with the method of the verdict, and how many reasons it would give."""
+    if not result["reasons"]:
+        return "yes"
+    what = " and ".join(
+        word
+        for word, holds in (("unsettled", not result["settled"]), ("harmful", result["harmful"]))
+        if holds
+    )
+    return f"no, {what}: edgecal fit refuses it (the warnings say why)"
 
 
 def _run(run: Mapping[str, int]) -> str:

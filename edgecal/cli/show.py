@@ -6,6 +6,7 @@ Prints without rich, whose loading would take longer than reading a header of an
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from typing import Any
@@ -24,12 +25,12 @@ def show_command(file: str, as_json: bool) -> None:
     """Print the calibration (edgecal.*) and the sampling defaults (general.sampling.*) in FILE."""
     from pathlib import Path
 
-    from edgecal.cli.streams import printing
-    from edgecal.gguf import read_calibration, read_header, recover
+    from edgecal.cli.streams import printing, say
+    from edgecal.gguf import read_doubts, read_header, recover
 
     recover(Path(file))
     header = read_header(Path(file))
-    read_calibration(header)  # refuses a calibration that makes no sense
+    doubts = read_doubts(header)  # refuses a calibration that makes no sense
     values: dict[str, Any] = {
         "path": str(header.path),
         "name": header.get("general.name"),
@@ -39,11 +40,20 @@ def show_command(file: str, as_json: bool) -> None:
     }
     with printing():
         # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
-        print(json.dumps(values) if as_json else "\n".join(_lines(values)))
+        print(json.dumps(values, allow_nan=False) if as_json else "\n".join(_lines(values)))
+    for doubt in doubts:
+        say(f"warning: {doubt}")
 
 
 def _section(header: Any, prefix: str) -> dict[str, Any]:
-    return {key: header.get(key) for key in header.keys if key.startswith(prefix)}
+    return {key: _known(header.get(key)) for key in header.keys if key.startswith(prefix)}
+
+
+def _known(value: Any) -> Any:
+    """The value; None for what is no number (an end of the bracket that there is not), which JSON cannot say."""
+    if isinstance(value, list):
+        return [_known(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def _lines(values: dict[str, Any]) -> list[str]:
@@ -71,6 +81,8 @@ def _lines(values: dict[str, Any]) -> list[str]:
 def _short(value: Any) -> str:
     from edgecal.cli.streams import printable
 
+    if value is None:
+        return "none"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):

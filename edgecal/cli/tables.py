@@ -11,7 +11,7 @@ from rich.text import Text
 from edgecal.cli.streams import printable
 from edgecal.result import FitResult, PlanResult
 
-__all__ = ["print_fit", "print_plain", "print_plan", "terminal_width", "two_columns"]
+__all__ = ["bracket_text", "print_fit", "print_plain", "print_plan", "terminal_width", "two_columns"]
 
 _UNWRAPPED = 100_000
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -37,7 +37,7 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
     )
     mass = result.choice_mass
     table.add_row("choice mass", f"base {mass['base']:.3f}, chat {mass['chat']:.3f} of all probability")
-    table.add_row("bracket", _bracket(result.bracket))
+    table.add_row("bracket", bracket_text(result.bracket))
     table.add_row("settled", _settled(result))
     if result.pdl_histogram is not None:
         table.add_row("paths part", _histogram(result.pdl_histogram))
@@ -138,7 +138,7 @@ def _why_stopped(result: FitResult) -> str:
 _FOUND = {"better": "better", "worse": "worse", "undecided": "not shown to be better"}
 
 
-def _bracket(bracket: dict[str, Any]) -> str:
+def bracket_text(bracket: dict[str, Any]) -> str:
     """Both ends with their intervals, and the one over the other."""
 
     def end(name: str) -> str:

@@ -12,13 +12,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecal.calibration import ChoiceLogits, Method
+from edgecal.calibration import ChoiceLogits, LabelCheck, Method, find_doubts, fit_bracket
+from edgecal.calibration.harm import MIN_LABELLED
 from edgecal.errors import NotIdentifiedError
 from edgecal.evaluation.ablations import compute_ablations, count_ablations
 from edgecal.evaluation.baselines import judge_consistency, judge_logits, judge_statements
 from edgecal.evaluation.judge import judge_parts, list_wrong
 from edgecal.evaluation.pictures import picture_judged, picture_layers, picture_loss
-from edgecal.evaluation.rows import TEMPERED_METHODS, fit_split, fixed_row, tempered_row, withheld_row
+from edgecal.evaluation.rows import (
+    TEMPERED_METHODS,
+    fit_split,
+    fixed_row,
+    hide_labels,
+    tempered_row,
+    withheld_row,
+)
 from edgecal.evaluation.shape import number
 from edgecal.evaluation.splits import Split
 from edgecal.evaluation.verdict import write_comparison
@@ -69,6 +77,7 @@ def compare_methods(
     splits: Sequence[Split],
     method: Method,
     *,
+    base_mass: npt.NDArray[np.float64],
     subjects: Sequence[str | None],
     questions: Sequence[Mapping[str, Any]],
     permuted: Permuted,
@@ -87,6 +96,7 @@ def compare_methods(
     logits: both models' logits of n questions, all labelled.
     splits: the divisions; the first is the headline's.
     method: the headline's.
+    base_mass: float64 [n], the base model's probability on the choices of each question.
     subjects, questions: of each question (see `list_wrong`).
     permuted, stated: the extra runs' results.
     no_layers: why there are no layer logits, None if there are.
@@ -96,7 +106,8 @@ def compare_methods(
 
     Returns
     -------
-    The entries verdict, rows, ablations, headline, figures, subjects, plots and wrong of a `CompareResult`.
+    The entries verdict, bracket, settled, harmful, reasons, rows, ablations, headline, figures, subjects, plots and
+    wrong of a `CompareResult`.
     """
     variant = method if method.name == "dual-align" else Method()
     n_steps = len(TEMPERED_METHODS) + count_ablations(logits, splits) + 1
@@ -122,6 +133,7 @@ def compare_methods(
         and not (method.needs_layers and no_layers)
     ):
         rows.append(tempered_row(logits, method, splits, default=True))
+    _count_worse(rows)
     ablations = compute_ablations(logits, variant, splits, step)
     headline, parts = _headline(logits, splits[0], method, no_layers, n_bootstrap)
     judge = splits[0].judge
@@ -132,11 +144,16 @@ def compare_methods(
     before, after = parts["before"], parts["after"]
     assert before is not None
     supervised = next((row["figures"]["ece"]["values"][0] for row in rows if row["name"] == "ts"), None)
-    fit_part = logits.take(splits[0].fit)
+    fit_part = hide_labels(logits.take(splits[0].fit))
+    bracket = fit_bracket(fit_part, n_bootstrap=n_bootstrap, level=level, seed=splits[0].seed)
+    doubts = () if method.needs_labels else find_doubts(bracket, float(base_mass[splits[0].fit].mean()))
+    against = None if figures["difference"] is None else _speak_against(figures, len(judge))
     loss = (
         None
         if headline is None
-        else picture_loss(fit_part, method, headline["temperature"], tuple(headline["interval"]))
+        else picture_loss(
+            logits.take(splits[0].fit), method, headline["temperature"], tuple(headline["interval"]), bracket
+        )
     )
     return {
         "verdict": write_comparison(
@@ -149,7 +166,13 @@ def compare_methods(
             supervised_ece=supervised,
             uses_labels=method.needs_labels,
             lacks_layers=method.needs_layers and no_layers is not None,
+            settled=not doubts,
+            harmful=bool(against),
         ),
+        "bracket": bracket.to_dict(),
+        "settled": not doubts,
+        "harmful": None if against is None else bool(against),
+        "reasons": [*doubts, *([against] if against else [])],
         "rows": rows,
         "ablations": ablations,
         "headline": headline,
@@ -162,6 +185,32 @@ def compare_methods(
         },
         "wrong": list_wrong([questions[i] for i in judge], before, after),
     }
+
+
+def _speak_against(figures: Mapping[str, Any], n: int) -> str | None:
+    """Why the questions that judged the headline speak against it, "" if they do not; None if they cannot tell."""
+    before, after, change = (figures[name]["nll"] for name in ("before", "after", "difference"))
+    if n < MIN_LABELLED or change["low"] is None or change["high"] is None:
+        return None
+    if change["high"] < 0.0:
+        return ""
+    return LabelCheck(
+        n,
+        before["value"],
+        after["value"],
+        change["value"],
+        (change["low"], change["high"]),
+        "worse" if change["low"] > 0.0 else "undecided",
+    ).doubt
+
+
+def _count_worse(rows: Sequence[dict[str, Any]]) -> None:
+    """Marks each fitted row with the number of splits on which its labels are less probable than without it."""
+    as_it_is = next(row for row in rows if row["name"] == "polm")["figures"]["nll"]["values"]
+    for row in rows:
+        if row["temperature"] is not None:
+            pairs = zip(as_it_is, row["figures"]["nll"]["values"], strict=True)
+            row["n_worse"] = sum(b is not None and a is not None and a > b for b, a in pairs)
 
 
 def _fixed_rows(

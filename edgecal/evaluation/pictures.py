@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecal.calibration import ChoiceLogits, Method, evaluate_loss
+from edgecal.calibration import Bracket, ChoiceLogits, Method, evaluate_loss
 from edgecal.calibration.losses import compute_divergence
 from edgecal.evaluation.shape import numbers
 from edgecal.metrics import Judged, compute_reliability, compute_risk_coverage
@@ -27,15 +27,16 @@ def picture_judged(base: Judged | None, before: Judged, after: Judged | None) ->
 
 
 def picture_loss(
-    logits: ChoiceLogits, method: Method, chosen: float, interval: tuple[float, float]
+    logits: ChoiceLogits, method: Method, chosen: float, interval: tuple[float, float], bracket: Bracket
 ) -> dict[str, Any] | None:
-    """A method's loss around the chosen temperature, on the questions that it was fitted on.
+    """A method's loss around the chosen temperature and the bracket, on the questions that it was fitted on.
 
     None for a method that minimises nothing.
     """
     if method.name == "vanilla":
         return None
-    low, high = min(1.0, chosen) / _LOSS_REACH, max(1.0, chosen) * _LOSS_REACH
+    places = [1.0, chosen, *(end for end in (bracket.low, bracket.high) if end is not None)]
+    low, high = min(places) / _LOSS_REACH, max(places) * _LOSS_REACH
     grid = np.unique(np.concatenate([np.geomspace(low, high, _LOSS_POINTS), [1.0, chosen]]))
     return {
         "method": method.name,
@@ -44,6 +45,7 @@ def picture_loss(
         "loss": numbers(evaluate_loss(logits, method, grid)),
         "chosen": float(chosen),
         "interval": [float(interval[0]), float(interval[1])],
+        "bracket": bracket.to_dict(),
     }
 
 

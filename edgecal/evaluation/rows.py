@@ -153,6 +153,7 @@ def _row(name: str, judged: Sequence[Judged | None], n: int) -> dict[str, Any]:
         },
         "n": n,
         "not_identified": [],
+        "n_worse": None,
         "withheld": None,
         "parsed_share": None,
         "n_permutations": None,

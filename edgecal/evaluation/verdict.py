@@ -58,6 +58,8 @@ def write_comparison(
     supervised_ece: float | None,
     uses_labels: bool = False,
     lacks_layers: bool = False,
+    settled: bool = True,
+    harmful: bool = False,
 ) -> str:
     """The verdict on a pair: what the temperature does to the chat model.
 
@@ -69,6 +71,7 @@ def write_comparison(
     supervised_ece: the same split's error with a temperature fitted on labels, to hold it against; None if unknown.
     uses_labels: whether this temperature was itself fitted on labels.
     lacks_layers: whether there is no temperature because the method needs layers that cannot be compared.
+    settled, harmful: as in `CompareResult`; what a fit would refuse is not praised.
     """
     found = "fitted on labels" if uses_labels else "found without labels"
     sentence = f"{chat} {_state(before, n_questions)}"
@@ -86,7 +89,7 @@ def write_comparison(
     )
     return (
         f"{sentence}; dividing its logits by {temperature:.3g}, {found}, "
-        f"{_effect(before, after, difference)}{oracle}."
+        f"{_effect(before, after, difference, praised=not harmful)}{oracle}{_refusal(before, after, settled, harmful)}."
     )
 
 
@@ -113,10 +116,21 @@ def _holds(interval: Mapping[str, Any], value: float) -> bool:
     return low is not None and high is not None and bool(low <= value <= high)
 
 
-def _effect(before: Figures, after: Figures, difference: Figures) -> str:
+def _refusal(before: Figures, after: Figures, settled: bool, harmful: bool) -> str:
+    if harmful:
+        was, now = before["nll"]["value"], after["nll"]["value"]
+        what = "gets worse" if now > was else "is not shown to get better"
+        also = "" if settled else ", and unlabelled questions leave its temperature unsettled"
+        return f"; edgecal fit refuses that as harmful, since its NLL {what} ({was:.3f} before, {now:.3f} after){also}"
+    if not settled:
+        return "; edgecal fit refuses that as unsettled, since only labels, as here, can say what it does"
+    return ""
+
+
+def _effect(before: Figures, after: Figures, difference: Figures, *, praised: bool = True) -> str:
     change, was, now = difference["ece"], before["ece"]["value"], after["ece"]["value"]
     moved = f"its calibration error (ECE) from {_percent(was)} to {_percent(now)}"
-    if change["low"] is None or change["high"] is None:
+    if change["low"] is None or change["high"] is None or (change["high"] < 0 and not praised):
         return f"takes {moved}"
     if change["high"] < 0:
         return f"brings {moved} and changes no answer"

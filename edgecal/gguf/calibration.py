@@ -108,9 +108,12 @@ class CalibrationRecord:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What speaks against the temperature, one line each; none where nothing does or nothing is known."""
-        if self.reasons or (self.settled is not False and self.harmful is not True):
-            return self.reasons
-        return ("the file does not say why",)
+        if self.reasons:  # of a file, which may hold anything: made fit for a comment in a script
+            return tuple(
+                " ".join("".join(char if char.isprintable() else " " for char in reason).split())
+                for reason in self.reasons
+            )
+        return ("no reason is given",) if self.settled is False or self.harmful is True else ()
 
 
 @dataclass(frozen=True)

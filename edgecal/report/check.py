@@ -146,6 +146,16 @@ def _list(check: Check) -> Check:
     return check_list
 
 
+def _two(check: Check) -> Check:
+    def check_two(value: Any, path: str) -> list[Any]:
+        items: list[Any] = _list(check)(value, path)
+        if len(items) != 2:
+            raise _MisfitError(f"{path} has {len(items)} items, expected 2")
+        return items
+
+    return check_two
+
+
 def _mapping(check: Check) -> Check:
     def check_mapping(value: Any, path: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
@@ -202,8 +212,6 @@ def _reliability_fits(value: dict[str, Any], path: str) -> None:
 def _loss_fits(value: dict[str, Any], path: str) -> None:
     _same_lengths("temperature", "loss")(value, path)
     _increasing(value["temperature"], f"{path}.temperature")
-    if len(value["interval"]) != 2:
-        raise _MisfitError(f"{path}.interval has {len(value['interval'])} items, expected 2")
 
 
 def _layers_fit(value: dict[str, Any], path: str) -> None:
@@ -237,6 +245,11 @@ _spread = _Optional(_record(mean=_maybe, sd=_maybe, values=_Optional(_list(_mayb
 _masses = _mapping(_maybe)
 _temperature = _number(above=0)
 
+_pair = _Optional(_two(_temperature))
+_bracket = _record(
+    low=_Optional(_temperature), high=_Optional(_temperature), low_interval=_pair, high_interval=_pair
+)
+
 _rel = _record(
     _reliability_fits,
     edges=_list(_share),
@@ -258,7 +271,8 @@ _plots = _record(
             temperature=_list(_temperature),
             loss=_list(_number()),
             chosen=_temperature,
-            interval=_list(_temperature),
+            interval=_two(_temperature),
+            bracket=_Optional(_bracket),
         )
     ),
     layers=_Optional(
@@ -341,6 +355,10 @@ _ablation = _record(
 _compare = _record(
     **_common,
     models=_record(base=_model, chat=_model),
+    bracket=_Optional(_bracket),
+    settled=_Optional(_flag),
+    harmful=_Optional(_flag),
+    reasons=_Optional(_list(_text), _nothing),
     splits=_record(
         n=_whole(),
         fit_share=_maybe_share,
@@ -359,6 +377,7 @@ _compare = _record(
             figures=_Optional(_mapping(_spread), dict),
             n=_maybe_whole,
             not_identified=_Optional(_list(_text), _nothing),
+            n_worse=_maybe_whole,
             withheld=_maybe_text,
             parsed_share=_maybe_share,
             n_permutations=_maybe_whole,

@@ -157,7 +157,8 @@ def plot_loss(figure: Figure, data: Loss, palette: Palette) -> None:
     axes.plot(data.temperature, data.loss, color=palette["ink"])
     axes.axvline(data.chosen, color=palette["after"], linewidth=1.2, linestyle=(0, (4, 2)))
     span = float(data.loss.max() - data.loss.min()) or 1.0
-    bottom, top = float(data.loss.min()) - 0.22 * span, float(data.loss.max()) + 0.08 * span
+    room = 0.36 if data.ends else 0.22
+    bottom, top = float(data.loss.min()) - room * span, float(data.loss.max()) + 0.08 * span
     bracket = float(data.loss.min()) - 0.11 * span
     axes.plot([data.low, data.high], [bracket, bracket], color=palette["after"], linewidth=2.2)
     axes.plot(
@@ -177,6 +178,8 @@ def plot_loss(figure: Figure, data: Loss, palette: Palette) -> None:
         markeredgecolor=palette["paper"],
         zorder=5,
     )
+    if data.ends:
+        _draw_bracket(axes, data, float(data.loss.min()) - 0.25 * span, palette)
     axes.set_xscale("log")
     axes.set_xlim(data.temperature[0], data.temperature[-1])
     axes.set_ylim(bottom, top)
@@ -231,6 +234,25 @@ def plot_loss(figure: Figure, data: Loss, palette: Palette) -> None:
     axes.yaxis.set_major_locator(FixedLocator(heights))
     axes.set_xlabel("temperature (higher makes it less sure)")
     axes.set_ylabel("loss in nats (lower fits better)")
+
+
+def _draw_bracket(axes: Axes, data: Loss, height: float, palette: Palette) -> None:
+    """Both ends of the bracket on one line, each a mark with its interval as a thicker stretch."""
+    ends = [end for end, _ in data.ends]
+    axes.plot(ends, [height] * len(ends), color=palette["base"], linewidth=1.2)
+    for end, interval in data.ends:
+        if interval is not None:
+            axes.plot(interval, [height] * 2, color=palette["base"], linewidth=4, solid_capstyle="butt")
+        axes.plot([end], [height], color=palette["base"], marker="|", markersize=12, linestyle="none")
+    axes.annotate(
+        "bracket",
+        (ends[0], height),
+        xytext=(-9, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        color=palette["base"],
+    )
 
 
 def plot_layers(figure: Figure, data: Layers, palette: Palette) -> None:

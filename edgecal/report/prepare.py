@@ -68,6 +68,8 @@ class Loss:
     temperature, loss: float64 [n], increasing temperatures, and the loss in nats.
     chosen, low, high: the fitted temperature and its interval; at_chosen: the loss there.
     at_one: the loss at temperature 1, NaN where the curve does not reach.
+    ends: the bracket's, the lower first: each with its interval (None where it has none); empty without a bracket.
+    missing: the names of those that it lacks.
     """
 
     temperature: Floats
@@ -77,6 +79,8 @@ class Loss:
     high: float
     at_chosen: float
     at_one: float
+    ends: tuple[tuple[float, tuple[float, float] | None], ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +137,7 @@ class Methods:
     kinds: tuple[str, ...]  # "reference", "label-free" or "labels"
     ece: Floats
     ece_sd: Floats
+    as_it_is: float  # ECE of the chat model, NaN if it was not judged
 
 
 def prepare_reliability(result: Mapping[str, Any]) -> dict[str, Reliability] | None:
@@ -154,7 +159,15 @@ def prepare_loss(result: Mapping[str, Any]) -> Loss | None:
     low, high = sorted(value["interval"])
     chosen = value["chosen"]
     # The far ends say nothing and would flatten the valley: from just below 1 and the interval to well above.
-    first, last = min(0.7, low / 1.6), max(2.0, high * 2.5)
+    bracket = value.get("bracket") or {}
+    names = [name for name in ("low", "high") if name in bracket]
+    ends = sorted(
+        (bracket[name], None if (pair := bracket[f"{name}_interval"]) is None else (pair[0], pair[1]))
+        for name in names
+        if bracket[name] is not None
+    )
+    reach = [low, high, *(x for end, pair in ends for x in (end, *(pair or ())))]
+    first, last = min(0.7, min(reach) / 1.6), max(2.0, high * 2.5, max(reach) * 1.3)
     inside = (temperature >= first) & (temperature <= last)
     if inside.sum() < 2:
         inside[:] = True
@@ -167,6 +180,8 @@ def prepare_loss(result: Mapping[str, Any]) -> Loss | None:
         high,
         float(np.interp(np.log(chosen), np.log(temperature), loss)),
         float(np.interp(0.0, np.log(temperature), loss)) if spans else float("nan"),
+        tuple(ends),
+        tuple(name for name in names if bracket[name] is None),
     )
 
 
@@ -231,6 +246,7 @@ def prepare_methods(result: Mapping[str, Any]) -> Methods | None:
         ),
         _floats([row["figures"]["ece"]["mean"] for row in rows]),
         np.nan_to_num(_floats([row["figures"]["ece"]["sd"] for row in rows])),
+        float(chosen["polm"]["figures"]["ece"]["mean"]) if "polm" in chosen else float("nan"),
     )
 
 

@@ -47,7 +47,25 @@ def loss_sentence(data: Loss, method: str | None, level: str) -> str:
             f" At temperature 1 the model is as delivered, with a loss of {plain(data.at_one)} in place of "
             f"{plain(data.at_chosen)}."
         )
-    return text
+    return text + _bracket_text(data)
+
+
+def _bracket_text(data: Loss) -> str:
+    def said(end: float, interval: tuple[float, float] | None) -> str:
+        within = "" if interval is None else f" ({plain(interval[0])} to {plain(interval[1])})"
+        return f"{plain(end)}{within}"
+
+    ends = [said(*end) for end in data.ends]
+    missing = " and ".join(f"its {name} end" for name in data.missing)
+    if len(ends) == 2:
+        return (
+            f" The line at the bottom is the bracket, from {ends[0]} to {ends[1]}: unlabelled questions alone say no "
+            "more than that the right temperature lies in it, if neither model counts against the other."
+        )
+    if missing:
+        only = f", the other is {ends[0]}" if ends else ""
+        return f" The bracket lacks {missing}{only}: without labels nothing bounds the temperature there."
+    return ""
 
 
 def layers_sentence(data: Layers) -> str:
@@ -90,6 +108,11 @@ def methods_sentence(data: Methods, n_splits: int) -> str:
     free = [index for index, kind in enumerate(data.kinds) if kind == "label-free"]
     if free:
         best = min(free, key=lambda index: float(data.ece[index]))
+        if data.as_it_is <= data.ece[best]:
+            return (
+                f"{text} None of the methods that never see an answer has a smaller error here than the chat model as "
+                f"it is ({percent(data.as_it_is)}; {data.titles[best]} {percent(float(data.ece[best]))})."
+            )
         text += (
             f" Of the methods that never see an answer, {data.titles[best]} has the smallest error here "
             f"({percent(float(data.ece[best]))}); differences smaller than the bars mean nothing."

@@ -147,6 +147,8 @@ def _remarks(row: Mapping[str, Any], n_splits: int) -> list[str]:
         remarks.append("uses labels")
     if row["not_identified"]:
         remarks.append(f"not identified on {len(row['not_identified'])} of {n_splits} splits")
+    if row.get("n_worse"):
+        remarks.append(f"worse NLL than as it is on {row['n_worse']} of {n_splits} splits")
     if row["n_permutations"] is not None:
         remarks.append(f"{row['n_permutations']} orders of the options")
     if row["parsed_share"] is not None:

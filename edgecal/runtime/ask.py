@@ -64,10 +64,14 @@ def ask(request: AskRequest, *, timeout_s: float) -> Asked:
 
 def answer(request: AskRequest, report: Callable[[Any], None]) -> Asked:
     """The worker's side; a sign of life once the model is loaded."""
+    import warnings
+
+    from edgecal.errors import UnsettledWarning
     from edgecal.prompts import find_template
     from edgecal.runtime.load import load
 
     template = None if request.template is None else find_template(request.template)
+    warnings.simplefilter("ignore", UnsettledWarning)  # whoever asked is told by `Asked.calibration`
     with load(request.path, **dict(request.llama_options)) as model:
         report("loaded")
         said = model.choose(

@@ -40,8 +40,18 @@ class FileCalibration:
     sampling: SamplingTemperature
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the temperature, one line each: edgecal refused it, and somebody insisted (`edgecal fit
+        --unsettled`). Empty where nothing does, or where the file does not say."""
+        return () if self.record is None else self.record.doubts
+
+    @property
     def sentence(self) -> str:
         """One sentence for people."""
+        return self._told + ("; it is not to be relied on: " + "; ".join(self.doubts) if self.doubts else "")
+
+    @property
+    def _told(self) -> str:
         if self.kind == "stamped":
             return f"logits are divided by the file's temperature, {self.divisor:.4g}"
         if self.kind == "baked":

@@ -53,6 +53,18 @@ class _Facts:
 
     def sentence(self, program: str, told: str, reports: str) -> str:
         """`told`: what follows where a temperature is given; `reports`: what of its probabilities."""
+        return self.warned(self._sentence(program, told, reports))
+
+    def warned(self, sentence: str) -> str:
+        """The sentence, and what speaks against the temperature if anything does."""
+        doubts = self.calibration.doubts
+        return (
+            f"{sentence} But the temperature is not to be relied on: {'; '.join(doubts)}."
+            if doubts
+            else sentence
+        )
+
+    def _sentence(self, program: str, told: str, reports: str) -> str:
         calibration = self.calibration
         if calibration.kind == "baked" and self.sampling is None:
             return (
@@ -178,6 +190,7 @@ def _llama_cpp_python(facts: _Facts) -> Artefact:
         else "Llama's own completions are not: they sample at temperatures of their own (0.8, in chats 0.2) unless "
         "given temperature=temperature, and report log-probabilities of the undivided logits."
     )
+    sentence = facts.warned(sentence)
     text = _SNIPPET.format(path=ascii(facts.paths[0]))
     return _commented([f"# {sentence}", text.rstrip("\n")], sentence)
 
@@ -214,6 +227,7 @@ def _json(facts: _Facts) -> Artefact:
         )
         + "; nothing does that by itself, and free text was not calibrated."
     )
+    sentence = facts.warned(sentence)
     values: dict[str, Any] = {
         "kind": calibration.kind,
         "model": {

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from edgecal.errors import InputError, ModelError
+from edgecal.errors import InputError, ModelError, UnsettledWarning
 from edgecal.runtime.model import Model
 
 __all__ = ["load"]
@@ -32,14 +32,17 @@ def load(path: str | Path, **llama_options: Any) -> Model:
     Returns
     -------
     A `Model`, a context manager. A file without calibration is loaded all the same, with temperature 1, and
-    `model.calibration` says so.
+    `model.calibration` says so. A file whose temperature edgecal had refused (`edgecal fit --unsettled`) is loaded
+    with an `UnsettledWarning`; `model.calibration.doubts` are the reasons.
 
     Raises
     ------
     InputError: there is no such file, it is no model, its calibration makes no sense, or an option is wrong.
     ModelError: llama.cpp cannot load it or make a context, or it is no causal language model.
     """
-    from edgecal.gguf import check_model, find_shards
+    import warnings
+
+    from edgecal.gguf import check_model, find_shards, read_doubts
     from edgecal.llama.library import clear_log, first_error_line, last_error_lines, load_library
     from edgecal.runtime.calibration import read_file_calibration
     from edgecal.runtime.options import check_options, default_options
@@ -47,6 +50,8 @@ def load(path: str | Path, **llama_options: Any) -> Model:
     shards = find_shards(Path(path))
     check_model(shards.header)
     calibration = read_file_calibration(shards.header)
+    for doubt in read_doubts(shards.header):
+        warnings.warn(doubt, UnsettledWarning, stacklevel=2)
     try:
         name = os.fspath(shards.path)
         name.encode("utf-8")

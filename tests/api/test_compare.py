@@ -204,7 +204,10 @@ def test_baked_models_are_refused(tmp_path):
         edgecal.fit(baked, chat, RECORDS)
     with pytest.raises(edgecal.InputError, match="fitting it again"):
         edgecal.fit(base, baked, RECORDS)
-    forced = edgecal.fit(base, baked, RECORDS, method="daca", force_baked=True, settings=ONE_THREAD)
+    forced = edgecal.fit(
+        base, baked, RECORDS, method="daca", force_baked=True, unsettled=True, settings=ONE_THREAD
+    )
     assert (
-        forced.temperature < edgecal.fit(base, chat, RECORDS, method="daca", settings=ONE_THREAD).temperature
+        forced.temperature
+        < edgecal.fit(base, chat, RECORDS, method="daca", unsettled=True, settings=ONE_THREAD).temperature
     )

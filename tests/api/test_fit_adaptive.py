@@ -10,7 +10,7 @@ from support.prompts import random_token_prompts
 from support.tiny_models import tiny_folder, write_tiny_pair
 
 import edgecal
-from edgecal import InputError, NotIdentifiedError
+from edgecal import InputError, NotIdentifiedError, UnsettledError
 from edgecal.api.adaptive import fit_adaptively, fit_all
 from edgecal.api.questions import QuestionOptions, load_questions
 from edgecal.calibration import AdaptivePlan, Method, draw_order, fit_temperature
@@ -47,6 +47,7 @@ def use_one_cache(one_cache, _own_cache, monkeypatch):
 
 def fit(records=RECORDS, **options):
     common = {"settings": ONE_THREAD, "n_bootstrap": 100, "method": "daca", "tolerance": TOLERANCE}
+    common["unsettled"] = True  # random models put hardly any of their probability on the choices
     return edgecal.fit(*pair(), records, **(common | options))
 
 
@@ -92,11 +93,12 @@ def both_ways():
         )
 
     common = {"n_bootstrap": 100, "seed": 0, "on_fit": lambda: None}
+    adaptively = {**common, "gives_up": False}
     told = []
     plan = AdaptivePlan(0.1)
     with runner() as running:
         found = fit_adaptively(
-            running, loaded, method, plan, on_look=lambda *look: told.append(look), **common
+            running, loaded, method, plan, on_look=lambda *look: told.append(look), **adaptively
         )
     with runner() as running:
         plain = fit_all(running, found.loaded, method, level=found.looks[-1].level, **common)
@@ -170,6 +172,43 @@ def test_a_half_filled_cache_changes_no_byte(result, tmp_path, monkeypatch):
     prompts = edgecal.load_prompts(RECORDS[::2])
     edgecal.capture(*pair(), prompts, layers=False, settings=ONE_THREAD)
     assert as_bytes(fit()) == as_bytes(result)
+
+
+def test_a_run_that_cannot_be_settled_ends_at_the_first_look_and_writes_nothing(tmp_path):
+    seen = []
+    with pytest.raises(UnsettledError, match="refused") as caught:
+        fit(unsettled=False, output=tmp_path / "out.gguf", on_progress=seen.append)
+    result = caught.value.result
+    assert not list(tmp_path.iterdir()) and result.output is None
+    assert (result.n_prompts, result.adaptive["stopped"], result.settled) == (100, "hopeless", False)
+    assert [progress.look.hopeless for progress in seen if progress.look is not None] == [True]
+    assert any("of its probability on the choices" in reason for reason in result.reasons)
+    assert all("\n" not in reason for reason in result.reasons) and caught.value.warnings
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["reasons"] == result.reasons
+    # Labels have no part in it, and are only those of the questions that were run.
+    assert result.label_check["n"] == 100
+    for answers in ({}, {"answer": 0}):
+        changed = [{**{k: v for k, v in record.items() if k != "answer"}, **answers} for record in RECORDS]
+        with pytest.raises(UnsettledError) as other:
+            fit(changed, unsettled=False)
+        same = other.value.result
+        assert (same.temperature, same.interval, same.bracket) == (
+            result.temperature,
+            result.interval,
+            result.bracket,
+        )
+        assert same.adaptive == result.adaptive
+
+
+def test_what_is_insisted_on_is_written_and_marked(tmp_path):
+    output = tmp_path / "out.gguf"
+    result = fit(tolerance=0.12, output=output)
+    header = read_header(output)
+    assert (header.get("edgecal.settled"), header.get("edgecal.harmful")) == (False, result.harmful)
+    assert header.get("edgecal.reasons") == result.reasons != []
+    ends = [result.bracket["low"], result.bracket["high"]]
+    for stored, end in zip(header.get("edgecal.bracket"), ends, strict=True):
+        assert math.isnan(stored) if end is None else stored == pytest.approx(end, rel=1e-6)
 
 
 def test_another_seed_draws_others_and_the_file_is_told_what_was_used(result, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.choice_data import make_choice_logits
+from support.choice_data import make_choice_logits, twin_counts
 
 from edgecal.calibration import Method, fit_temperature
 from edgecal.calibration.bootstrap import refit_resamples
@@ -29,23 +29,6 @@ METHODS = [
     Method(combine="divergence", ise="mean"),
     Method(combine="sum", lam=1.0),
 ]
-
-MASK = 2**64 - 1
-
-
-def twin_mix(z):
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & MASK
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & MASK
-    return z ^ (z >> 31)
-
-
-def twin_counts(n, seed, resample):
-    gamma = 0x9E3779B97F4A7C15
-    key = twin_mix((twin_mix((seed + gamma) & MASK) + resample * gamma) & MASK)
-    counts = np.zeros(n, dtype=np.int32)
-    for j in range(n):
-        counts[(twin_mix((key + j * gamma) & MASK) >> 32) * n >> 32] += 1
-    return counts
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1])
@@ -142,7 +125,7 @@ def test_a_resample_without_a_term_counts_as_at_the_bound():
     refits = refit_resamples(loss, table, n_resamples=400, seed=0)
     missing = np.mean([draw_counts(41, np.uint64(0), r)[40] == 0 for r in range(400)])
     assert missing == pytest.approx(np.exp(-1), abs=0.1)
-    assert refits.taus.size == round((1 - missing) * 400)
+    assert np.count_nonzero(~np.isnan(refits.taus)) == round((1 - missing) * 400)
     assert refits.share_at_bound >= missing
 
 
@@ -155,7 +138,7 @@ def test_refits_at_the_bound_refuse_the_fit():
 SCRIPT = """
 import numba, numpy as np, sys
 from edgecal.calibration import Method, fit_temperature
-from support.choice_data import make_choice_logits
+from support.choice_data import make_choice_logits, twin_counts
 numba.set_num_threads(int(sys.argv[1]))
 data = make_choice_logits(150, 5, (2, 6), seed=21)
 for method in (Method(), Method(combine="divergence", ise="mean"), Method("daca"), Method("ts")):

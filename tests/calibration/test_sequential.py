@@ -61,16 +61,55 @@ def test_a_list_shorter_than_the_pilot_gives_the_plain_interval():
     assert looks[0].level == pytest.approx(0.95, abs=1e-12)
 
 
-def test_a_list_that_is_too_short_is_looked_at_twice_and_gives_the_plain_interval():
+def test_a_list_that_is_too_short_is_doubled_up_to_and_gives_the_plain_interval():
     looks = run_plan(AdaptivePlan(tolerance=0.01), 600, exact_fit(0.5))
-    assert [(look.n_prompts, look.counts) for look in looks] == [(100, False), (600, True)]
+    assert [(look.n_prompts, look.counts) for look in looks] == [
+        (100, False),
+        (200, False),
+        (400, False),
+        (600, True),
+    ]
     assert looks[-1].level == pytest.approx(0.95, abs=1e-12)
 
 
-def test_a_steady_spread_takes_a_pilot_a_stage_and_one_look():
+@pytest.mark.parametrize("spread", [0.3, 0.9, 3.0])
+def test_no_look_is_at_more_than_twice_as_many_prompts_as_the_one_before(spread):
+    looks = run_plan(AdaptivePlan(tolerance=0.05), 100_000, exact_fit(spread))
+    for before, after in itertools.pairwise(looks):
+        assert before.n_prompts <= after.n_prompts <= 2 * before.n_prompts
+    assert looks[-1].tolerance <= 0.05 and [look.counts for look in looks].count(True) == 1
+
+
+def test_a_spread_that_shrinks_on_the_way_saves_what_a_jump_would_have_run():
+    """A pilot that asks for far more prompts than are needed: 100, then all 2,000, in earlier versions."""
+    looks = run_plan(
+        AdaptivePlan(tolerance=0.05), 2000, lambda n, level: exact_fit(3.0 if n < 200 else 0.4)(n, level)
+    )
+    assert [look.n_prompts for look in looks][:2] == [100, 200] and looks[-1].n_prompts < 400
+
+
+def test_a_hopeless_look_ends_a_run_whether_it_counts_or_not():
+    for counts in (False, True):
+        look = Look(100, 0.95, counts, 2.0, (1.0, 4.0), hopeless=True)
+        step = AdaptivePlan().next_step([look], 10_000)
+        assert (step.stop, step.n_prompts, step.level, step.counts) == (True, 100, 0.95, counts)
+
+
+def test_the_doubts_of_all_looks_sum_to_no_more_than_the_plans():
+    plan = AdaptivePlan(tolerance=0.001, doubt=0.04)
+    looks, doubts = [], []
+    while not (step := plan.next_step(looks, 1_000_000)).stop:
+        doubts.append(step.doubt)
+        looks.append(
+            Look(step.n_prompts, step.level, step.counts, *exact_fit(3.0)(step.n_prompts, step.level))
+        )
+    assert doubts[:3] == [0.02, 0.01, 0.005] and sum(doubts) < 0.04 and len(doubts) > 10
+
+
+def test_a_steady_spread_takes_a_pilot_stages_and_one_look():
     plan = AdaptivePlan(tolerance=0.05)
     looks = run_plan(plan, 10_000, exact_fit(0.6))
-    assert [look.counts for look in looks] == [False, False, True]
+    assert [look.counts for look in looks] == [False] * 3 + [True]
     assert looks[-1].level == pytest.approx(1 - 0.05 * (1 - plan.saved), abs=1e-12)
     bound = NORMAL.inv_cdf((1 + looks[-1].level) / 2)
     assert looks[-1].n_prompts == math.ceil(plan.margin * (bound * 0.6 / 0.05) ** 2)
@@ -121,6 +160,7 @@ def test_a_provisional_look_never_ends_a_run():
         {"pilot": 0},
         {"margin": 0.9},
         {"saved": 1.0},
+        {"doubt": 0.0},
     ],
 )
 def test_options_out_of_range_are_refused(options):

@@ -56,7 +56,7 @@ def refused(result, code, *parts):
 def fit(here, *options, base="base.gguf", chat="chat.gguf", data="data.jsonl", **more):
     """Runs a fit in `here` and checks that a refusal leaves the folder as it was."""
     before = snapshot(here)
-    arguments = ["fit", "-q", base, chat, *(["--data", data] if data else []), *options]
+    arguments = ["fit", "-q", "--unsettled", base, chat, *(["--data", data] if data else []), *options]
     result = edgecal(*arguments, cwd=here, **more)
     if result.returncode:
         assert snapshot(here) == before

@@ -9,7 +9,7 @@ import pytest
 from support.prompts import random_token_prompts, write_json_lines
 from support.tiny_models import tiny_folder, write_tiny_pair
 
-QUICK = ("--method", "daca", "--bootstrap", "50", "-t", "1", "--dry-run")
+QUICK = ("--method", "daca", "--bootstrap", "50", "-t", "1", "--dry-run", "--unsettled")
 LOOK = re.compile(
     r"^edgecal: after (\d+) of (\d+) questions: temperature ([\d.]+) \(([\d.]+) to ([\d.]+), ±([\d.]+)%\)$",
     re.M,

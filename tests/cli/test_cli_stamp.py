@@ -81,11 +81,18 @@ def test_stamp_writes_what_the_fit_would_have_written(here):
     base, chat = write_tiny_pair(folder / "base.gguf", folder / "chat.gguf", seed=5)
     write_json_lines(here / "data.jsonl", random_token_prompts(20, seed=1))
     fit = ["fit", "-q", str(base), str(chat), "--data", "data.jsonl", "--method", "vanilla", "--json"]
-    fitted = real(*fit, "-o", "fitted.gguf")
+    fitted = real(*fit, "-o", "fitted.gguf", "--unsettled")  # random models are
     assert fitted.returncode == 0, fitted.stderr
-    done = real("stamp", str(chat), "--from", "-", "-o", "stamped.gguf", stdin=fitted.stdout)
+    stamp = ["stamp", str(chat), "--from", "-", "-o", "stamped.gguf"]
+    done = real(*stamp, "--unsettled", stdin=fitted.stdout)
     assert done.returncode == 0, done.stderr
     assert (here / "stamped.gguf").read_bytes() == (here / "fitted.gguf").read_bytes()
+    (here / "stamped.gguf").unlink()
+    done = real(*stamp, stdin=fitted.stdout)
+    assert done.returncode == 4 and not (here / "stamped.gguf").exists()
+    reasons = json.loads(fitted.stdout)["reasons"]
+    assert reasons and done.stderr.splitlines()[:-1] == [f"edgecal: refused: {reason}" for reason in reasons]
+    assert "--unsettled" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

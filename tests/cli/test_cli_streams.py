@@ -71,7 +71,8 @@ def test_any_file_name_and_a_stderr_that_is_full(tmp_path):
     base, chat, data, output = names
     write_tiny_pair(folder / base, folder / chat, seed=5, base_metadata={"general.name": None})
     write_json_lines(folder / data, random_token_prompts(60, seed=1))
-    options = ["fit", "-t", "1", "--bootstrap", "20", "--method", "naive", "--data", data, "--", base, chat]
+    options = ["fit", "-t", "1", "--bootstrap", "20", "--method", "naive", "--unsettled", "--data", data]
+    options += ["--", base, chat]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*EDGECAL, *options[:1], "--json", "-o", output, *options[1:]],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.choice_data import make_choice_logits, rebuild
 
-from edgecal.calibration import Method, fit_temperature
+from edgecal.calibration import Method, fit_bracket, fit_temperature
 from edgecal.evaluation.comparison import Permuted, Stated, compare_methods
 from edgecal.evaluation.rows import DUAL_ALIGN_VARIANTS, TEMPERED_METHODS, fit_split, hide_labels
 from edgecal.evaluation.splits import make_splits
@@ -18,6 +18,7 @@ from edgecal.metrics import compute_ece, compute_nll, softmax_probs
 def compare(logits, *, method=None, **changes):
     n = logits.n_prompts
     options = {
+        "base_mass": np.full(n, 0.99),
         "subjects": [f"s{i % 3}" if i % 4 else None for i in range(n)],
         "questions": [
             {"where": f"line {i}", "subject": None, "question": "q", "choices": ["a", "b"], "answer": 0}
@@ -205,3 +206,39 @@ def test_ablations_change_one_thing(compared):
     default = next(row for row in compared[1]["rows"] if row["default"])
     assert both["temperature"] == default["temperature"]
     assert dataclasses.asdict(Method())["combine"] == "divergence"
+
+
+def test_the_bracket_and_what_a_fit_would_say_are_those_of_the_headlines_split(logits, compared):
+    splits, found = compared
+    bracket = fit_bracket(logits.take(splits[0].fit), n_bootstrap=50, seed=splits[0].seed)
+    assert found["bracket"] == found["plots"]["loss"]["bracket"] == bracket.to_dict()
+    assert (found["settled"], found["harmful"], found["reasons"]) == (True, False, [])
+    low, high = found["plots"]["loss"]["temperature"][0], found["plots"]["loss"]["temperature"][-1]
+    assert low < bracket.low < bracket.high < high
+    assert "refuses" not in found["verdict"] and "brings its calibration error" in found["verdict"]
+    assert all((row["n_worse"] is None) == (row["temperature"] is None) for row in found["rows"])
+    assert {row["n_worse"] for row in found["rows"] if row["name"] == "ts"} == {0}
+
+
+def test_an_unsettled_method_is_not_praised_even_where_labels_confirm_it(logits):
+    _, found = compare(logits, base_mass=np.full(logits.n_prompts, 0.5))
+    assert (found["settled"], found["harmful"]) == (False, False)
+    assert len(found["reasons"]) == 1 and "50.0%" in found["reasons"][0]
+    assert "edgecal fit refuses that as unsettled" in found["verdict"]
+    _, supervised = compare(logits, base_mass=np.full(logits.n_prompts, 0.5), method=Method("ts"))
+    assert supervised["settled"] and "refuses" not in supervised["verdict"]
+
+
+def test_a_harmful_method_is_not_praised_and_its_rows_say_so():
+    """The chat model is as sure as it should be; the base model is hardly sure of anything."""
+    logits = make_choice_logits(500, 4, 4, seed=3, sharpness=1.0, noise=0.1)
+    logits = rebuild(
+        logits,
+        base_final=logits.base_final * np.float32(0.1),
+        base_layers=logits.base_layers * np.float32(0.1),
+    )
+    _, found = compare(logits)
+    assert found["harmful"] and any("does harm" in reason for reason in found["reasons"])
+    assert "refuses that as harmful, since its NLL gets worse" in found["verdict"]
+    assert "brings" not in found["verdict"]
+    assert {row["n_worse"] for row in found["rows"] if row["name"] in ("naive", "daca")} == {2}

@@ -15,6 +15,10 @@ RESULT = {
     "variant": {"ise": "mixture", "tau_scope": "all", "combine": "sum", "lambda": 0.1},
     "n_prompts": 500,
     "agreement_rate": 0.81,
+    "bracket": {"low": 1.9, "high": None, "low_interval": [1.8, 2.0], "high_interval": None},
+    "settled": False,
+    "harmful": True,
+    "reasons": ["no high end", "labels"],
     "prompts_sha256": "ab" * 32,
     "models": {"base": {"name": "Base", "sha256": "cd" * 32}, "chat": {"name": "Chat"}},
     "runtime": {"llama_cpp": "b1234", "edgecal": "0.1.0"},
@@ -32,11 +36,31 @@ def test_every_field():
         "prompts_count": 500,
         "prompts_sha256": "ab" * 32,
         "agreement_rate": 0.81,
+        "bracket": (1.9, None),
+        "settled": False,
+        "harmful": True,
+        "reasons": ("no high end", "labels"),
         "base_name": "Base",
         "base_sha256": "cd" * 32,
         "llama_cpp": "b1234",
         "version": "0.1.0",
     }
+
+
+def test_a_result_from_before_there_was_a_bracket():
+    old = {
+        name: value
+        for name, value in RESULT.items()
+        if name not in ("bracket", "settled", "harmful", "reasons")
+    }
+    found = record_of_result(json.dumps(old), "r.json")
+    assert (found.bracket, found.settled, found.harmful, found.reasons, found.doubts) == (
+        None,
+        None,
+        None,
+        (),
+        (),
+    )
 
 
 def test_options_that_do_not_apply_are_left_out():
@@ -80,6 +104,12 @@ WRONG = [
     ("n_prompts", -1, "whole number"),
     ("n_prompts", 2**32, "whole number"),
     ("agreement_rate", 1.01, "0 to 1"),
+    ("bracket", [1.9, 4], "expected an object"),
+    ("bracket.low", 0, "positive number or null"),
+    ("bracket.low", "1.9", "positive number or null"),
+    ("settled", 1, "true or false"),
+    ("harmful", "no", "true or false"),
+    ("reasons", "why", "list of texts"),
     ("models.base", None, "expected an object"),
     ("models.base.sha256", None, "models.base: sha256 is missing"),
     ("runtime", [], "expected an object"),

@@ -40,3 +40,22 @@ def change_logits(data, change):
         chat_final=change(data.chat_final),
         chat_layers=None if data.chat_layers is None else change(data.chat_layers),
     )
+
+
+_MASK = 2**64 - 1
+
+
+def _twin_mix(z):
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _MASK
+    return z ^ (z >> 31)
+
+
+def twin_counts(n, seed, resample):
+    """How often the bootstrap's resample holds each of n prompts, in whole numbers of Python's own."""
+    gamma = 0x9E3779B97F4A7C15
+    key = _twin_mix((_twin_mix((seed + gamma) & _MASK) + resample * gamma) & _MASK)
+    counts = np.zeros(n, dtype=np.int32)
+    for j in range(n):
+        counts[(_twin_mix((key + j * gamma) & _MASK) >> 32) * n >> 32] += 1
+    return counts

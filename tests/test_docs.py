@@ -42,7 +42,21 @@ def test_every_key_is_explained(tmp_path):
 
     path = write_tiny_llama(tmp_path / "m.gguf", seed=1, metadata={"general.sampling.temp": 0.7})
     record = CalibrationRecord(
-        2.0, (1.9, 2.1), "daca", "", "choices", 100, "0" * 64, 0.8, "base", "0" * 64, "llama.cpp"
+        2.0,
+        (1.9, 2.1),
+        "daca",
+        "",
+        "choices",
+        100,
+        "0" * 64,
+        0.8,
+        (1.5, None),
+        False,
+        True,
+        ("too wide",),
+        "base",
+        "0" * 64,
+        "llama.cpp",
     )
     changes, _ = calibration_edits(read_header(path), record)
     explained = set(re.findall(r"`((?:edgecal|general)\.[a-z0-9_.]+)`", README))

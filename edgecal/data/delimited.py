@@ -115,7 +115,7 @@ def _heads_letters(sample: list[_Record]) -> bool:
         _are_names(first)
         and not _ends_in_letter(first.cells)
         and any(
-            len(family.columns) > 1 and (family.stem or family.letters)  # not pandas' numbers
+            len(family.columns) > 1 and (family.stem or not family.first.isdecimal())  # not pandas' numbers
             for family in find_families(map(column_key, first.cells))
         )
     )

@@ -36,8 +36,8 @@ class Family:
 
     @property
     def letters(self) -> tuple[str, ...] | None:
-        """The columns' letters in upper case, or None where they are numbered."""
-        if self.first.isdecimal():
+        """The columns' letters in upper case, or None where they are numbered or begin at A, as places do."""
+        if self.first.isdecimal() or self.first == "a":
             return None
         return tuple(chr(ord(self.first.upper()) + index) for index in range(len(self.columns)))
 

@@ -124,12 +124,13 @@ def subject_of(path: str, tasks: Collection[str]) -> str | None:
     ----------
     path: the file; `-` says nothing.
     tasks: the names to look for, in the file's name without its split and in its folder's; empty: any name
-        that comes with a split, as `anatomy` of `anatomy_test.csv`.
+        that comes with a split, as `anatomy` of `anatomy_test.csv` and of `test/anatomy.csv`.
     """
     if path == "-":
         return None
     split, rest = split_of(path)
     if not tasks:
+        split = split or SPLITS.get(Path(path).absolute().parent.name.lower())
         return rest if split and rest and rest.isprintable() else None
     return next((name for name in (rest, Path(path).absolute().parent.name) if name in tasks), None)
 

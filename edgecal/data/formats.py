@@ -205,7 +205,7 @@ FORMAT_TABLE: dict[str, Format] = {
     "arc": Format(_is_arc, shapes.from_arc, base=_from_1),
     "bbh": Format(_is_bbh, shapes.from_bbh, tasks=_BBH_TASKS),
     "agieval": Format(_is_agieval, shapes.from_agieval, base=_from_0, tasks=_AGIEVAL_TASKS),
-    "boolq": Format(_is_boolq, shapes.from_boolq),
+    "boolq": Format(_is_boolq, shapes.from_boolq, given={"options": (shapes.YES_OR_NO,)}),
     "edgecal": Format(_is_edgecal, base=_from_0),
     "mmlu": Format(
         _has_options, base=lambda fields: 0 if tuple(fields) in _PUBLIC_MMLU else None, subject_in_name=True

@@ -77,7 +77,7 @@ class Roles:
     ----------
     question: the column of the question.
     options: one column that holds them all, or one for each.
-    labels: the letters of options' columns that have letters.
+    labels: the letters of options' columns, where these do not begin at A.
     right, wrong: instead of `options`, the column of the right one, and those of the others.
     answers: columns that say which option is right.
     passages, subjects: columns of these, in the order in which they count.

@@ -15,6 +15,7 @@ from edgecal.data.options import split_inline_options
 from edgecal.prompts import LABEL_LETTERS
 
 __all__ = [
+    "YES_OR_NO",
     "Parts",
     "from_agieval",
     "from_arc",
@@ -23,8 +24,9 @@ __all__ = [
     "from_copa",
     "from_hellaswag",
     "from_race",
+    "from_truthfulqa",
+    "is_yes_or_no",
 ]
-__all__ += ["from_truthfulqa", "is_yes_or_no"]
 
 # What a row gives: each question's place and values.
 Parts = Iterator[tuple[str, Fields]]
@@ -35,7 +37,8 @@ _BBH_LETTERED = re.compile(r"\(([A-Z])\)\s*(.*)", re.DOTALL)
 _QUERY_OPTIONS = re.compile(r"\s*(?:Answer Choices:|选项[：:])\s*(?=\(A\))", re.IGNORECASE)
 _QUERY_QUESTION = re.compile(r"\bQ: |Question: |问题[：:]\s*")
 _COPA_QUESTIONS = {"cause": "What was the cause of this?", "effect": "What happened as a result?"}
-_YES_OR_NO = {"true": "yes", "yes": "yes", "false": "no", "no": "no"}
+YES_OR_NO = "yes and no"
+_SAID = {"true": "yes", "yes": "yes", "false": "no", "no": "no"}
 
 
 def from_arc(fields: Fields, where: str) -> Parts:
@@ -152,7 +155,7 @@ def from_copa(fields: Fields, where: str) -> Parts:
 
 def is_yes_or_no(value: object) -> bool:
     """Whether an answer is true or false, or yes or no."""
-    return isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in _YES_OR_NO)
+    return isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in _SAID)
 
 
 def from_boolq(fields: Fields, where: str) -> Parts:
@@ -162,11 +165,11 @@ def from_boolq(fields: Fields, where: str) -> Parts:
     said: str | None = None
     if not is_blank(held) and whole_number(held) != -1:
         number = whole_number(held)
-        said = ("no", "yes")[number] if number in (0, 1) else _YES_OR_NO.get(str(held).strip().lower())
+        said = ("no", "yes")[number] if number in (0, 1) else _SAID.get(str(held).strip().lower())
         if said is None:
             fail(where, f"the answer must be yes or no, or true or false, got {held!r:.40}")
     rest = {name: value for name, value in fields.items() if name not in ("answer", "label")}
-    yield where, {**rest, "options": ["yes", "no"], key: said}
+    yield where, {**rest, YES_OR_NO: ["yes", "no"], key: said}
 
 
 def _bbh_options(text: str) -> list[str] | dict[str, str] | None:

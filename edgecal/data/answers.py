@@ -41,6 +41,7 @@ _NAMED = re.compile(
 _WITH_LABEL = re.compile(r"[(\[]?([A-Za-z]|\d{1,2})[)\].:]+\s*(.+)", re.DOTALL)
 # A reading is out if another explains rows that it refuses, and it explains next to none that the other refuses.
 _OVERWHELMING = 20
+_NO_ACCIDENT = 3
 
 
 class Shown(NamedTuple):
@@ -264,7 +265,9 @@ def _prefer(
     if TEXT in left and n_words and all(answer.indices[TEXT] is not None for _, answer in rows):
         return [TEXT]
     if LABEL in left and all(shown.labels is not None for shown, _ in rows):
-        return [LABEL]
+        # that every answer is a text as well is no accident where not all labels are texts
+        open_rows = sum(not set(shown.labels or ()) <= set(shown.texts) for shown, _ in rows)
+        return [LABEL] if TEXT not in left or open_rows < _NO_ACCIDENT else left
     convention = {0: ZERO, 1: ONE, None: None}[base]
     if convention in left and (TEXT not in left or all(answer.typed for _, answer in rows)):
         return [convention]

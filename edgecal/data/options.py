@@ -36,7 +36,7 @@ _LETTERS = tuple(LABEL_LETTERS)
 _MARK = re.compile(r"(?:^|,)\s*([a-z])\s*\)\s*", re.IGNORECASE)
 _INLINE_MARK = re.compile(r"\(([A-Z]|[0-9])\)")
 
-_TEXTS = ("text", "texts", "content", "option", "choice", "value", "body", "answer")
+_TEXTS = tuple("text texts content option options choice choices value values body answer".split())
 _LABELS = ("label", "labels", "key", "letter", "id", "index", "name")
 _FLAGS = ("is_correct", "iscorrect", "correct", "is_answer", "is_right")
 

@@ -27,6 +27,8 @@ _PASSAGES = frozenset(
     instructions input preamble facts narrative stimulus transcript ctx sentence input_sentence
     """.split()
 )
+# Of these names some hold the whole prompt, question and all.
+_MAYBE_PROMPTS = frozenset("text input content body ctx instruction instructions".split())
 _PASSAGE_END = re.compile(r".*_(passage|context|article|paragraph|story|document)")
 _LISTS = tuple(
     """
@@ -47,6 +49,8 @@ _NO_STEMS = frozenset(
     column field unnamed: unnamed token label idx rationale tag keyword
     """.split()
 )
+_SAMPLE_ROWS = 64
+_SHORT = 15
 _RIGHT = tuple("correct_answer best_answer right_answer correct answer".split())
 _WRONG_LISTS = tuple(
     "incorrect_answers distractors wrong_answers incorrect wrong best_incorrect_answer".split()
@@ -54,11 +58,11 @@ _WRONG_LISTS = tuple(
 _WRONG_STEM = re.compile(r"(?:distractors?|incorrect|wrong|false)(?:_(?:answers?|options?|choices?))?")
 _ANSWERS = tuple(
     """
-    answer label answerkey answer_key correct_answer correct correct_option correct_choice target gold answer_index
+    answer answerkey answer_key correct_answer correct correct_option correct_choice target gold answer_index
     answer_idx cop correct_index correct_idx correct_answer_index correct_answer_idx correct_answer_num
     correct_answer_key correct_option_index correct_label correct_letter answer_letter answer_label answer_id answer_num
-    answer_number answer_option right_answer gold_label gold_index gold_idx gold_answer label_idx label_index ans key
-    ground_truth groundtruth expected expected_answer true_label truth solution answers output
+    answer_number answer_option right_answer gold_label gold_index gold_idx gold_answer label_idx label_index ans
+    ground_truth groundtruth expected expected_answer true_label truth answers output label
     """.split()
 )
 SUBJECT_KEYS = ("subject", "category", "subject_name", "task", "subject_area", "high_level_domain")
@@ -126,7 +130,11 @@ def find_roles(rows: Sequence[Fields], given: Given) -> Roles | None:
         if key in examples and (key not in used or "answer" in given)
     )
     used.update(answers)
-    passages = _find_passages(free, used, given)
+    passages = tuple(
+        key
+        for key in _find_passages(free, used, given)
+        if "passage" in given or not _repeats(rows, key, question)
+    )
     used.update(passages)
     subjects = tuple(key for key in given.get("subject", SUBJECT_KEYS) if key in free and key not in used)
     used.update(subjects)
@@ -177,11 +185,12 @@ def _find_options(
         and not any(isinstance(free.get(key), (list, dict)) for key in family.columns)
     ]
     known = [family for family in candidates if family.stem in _STEMS] or (
-        candidates if len(candidates) == 1 and not wrong else []
+        candidates if not wrong and _first(given.get("answer", _ANSWERS), free) else []
     )
-    if known:
-        best = max(known, key=lambda family: len(family.columns))
-        return best.columns, best, None, ()
+    width = max((len(family.columns) for family in known), default=0)
+    widest = [family for family in known if len(family.columns) == width]
+    if len(widest) == 1:
+        return widest[0].columns, widest[0], None, ()
     if wrong and right:
         return (), None, right, tuple(key for key in wrong if key in free)
     return (), None, None, ()
@@ -204,6 +213,18 @@ def _find_passages(free: Fields, used: set[str | None], given: Given) -> tuple[s
     return tuple(sorted(found, key=lambda key: not key.startswith("instruction")))
 
 
+def _repeats(rows: Sequence[Fields], key: str, question: str) -> bool:
+    """Whether a column that might hold passages says the question again: then it is a prompt, perhaps with its
+    answer."""
+    if key not in _MAYBE_PROMPTS:
+        return False
+    pairs = [(row.get(key), row.get(question)) for row in rows[:_SAMPLE_ROWS]]
+    said = [
+        (str(text), str(asked).strip()) for text, asked in pairs if not is_blank(text) and not is_blank(asked)
+    ]
+    return bool(said) and all(len(asked) > _SHORT and asked in text for text, asked in said)
+
+
 def _first(keys: Sequence[str], examples: Fields) -> str | None:
     return next((key for key in keys if key in examples), None)
 
@@ -212,7 +233,7 @@ def _holds_options(value: object, at_least: int) -> bool:
     """Whether a value may be a list of options, rather than one answer."""
     held = parsed(value)
     if isinstance(held, (list, tuple, Mapping)):
-        return len(held) >= at_least
+        return len(held) >= at_least and not (isinstance(held, Mapping) and "answer_start" in held)
     return isinstance(held, str) and (held.count(")") > 1 or held.count("\n") > 0)
 
 

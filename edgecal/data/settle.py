@@ -17,6 +17,8 @@ from edgecal.prompts import Prompt
 
 __all__ = ["Outcome", "TableOfQuestions", "decisions_of", "settle"]
 
+_MOSTLY = 0.8
+
 # A row's place, its subject where it says one, and its question, a ready-made prompt, or why it is neither.
 Outcome = tuple[str, str | None, Asked | Prompt | InputError]
 
@@ -140,35 +142,58 @@ def _settle_group(group: list[TableOfQuestions], known: list[TableOfQuestions], 
     base = bases.pop() if len(bases) == 1 else None
     meanings: dict[str, Meaning] = {}
     # what one column leaves open another may tell that says the same
-    several = len(columns) > 1
-    for column in sorted(columns, key=lambda column: several and _is_open(known, column, base, told)):
+    unclear: dict[str, InputError] = {}
+    for column in columns:
         rows, owners = _collect(known, column)
-        if rows:
-            others = (
-                [_right(asked, meanings) for table in known for asked, _ in table.rows(column)]
-                if meanings
-                else []
-            )
+        try:
+            if rows:
+                meanings[column] = decide(
+                    name, _spelled(group[0], column), rows, base=base, told=told, owners=owners
+                )
+        except InputError as error:
+            unclear[column] = error
+    idle = _idle(known, meanings)
+    meanings = {column: meaning for column, meaning in meanings.items() if column not in idle}
+    for column, reason in unclear.items():
+        # what it leaves open another column may tell that says the same
+        others = [_right(asked, meanings) for table in known for asked, _ in table.rows(column)]
+        rows, owners = _collect(known, column)
+        try:
             meanings[column] = decide(
                 name, _spelled(group[0], column), rows, base=base, told=told, owners=owners, others=others
             )
-    idle = {column for column in meanings if not _ever_right(known, column, meanings[column])}
-    if len(idle) < len(meanings):
-        meanings = {column: meaning for column, meaning in meanings.items() if column not in idle}
+        except InputError:
+            if not meanings or columns.index(column) < min(map(columns.index, meanings)):
+                raise reason from None
+            idle.add(column)
     for table in group:
         table.meanings = {column: meanings[column] for column in columns if column in meanings}
-        for column in idle - set(meanings):
-            table.notes.append(f"{table.name}: not used, since it names no option: {_spelled(table, column)}")
+        table.notes += [
+            f"{table.name}: not used, since it does not say for certain which option is right: "
+            + _spelled(table, column)
+            for column in columns
+            if column in idle
+        ]
         table.outcomes = [_answered(table, outcome) for outcome in table.outcomes]
 
 
-def _is_open(tables: Sequence[TableOfQuestions], column: str, base: int | None, told: int | None) -> bool:
-    """Whether a column's rows alone leave two readings."""
-    try:
-        decide("", column, _collect(tables, column)[0], base=base, told=told)
-    except InputError:
-        return True
-    return False
+def _idle(tables: Sequence[TableOfQuestions], meanings: dict[str, Meaning]) -> set[str]:
+    """The columns that mostly name no option, where another does; a column of numbers called "label" alone may be
+    anything."""
+    shares = {}
+    for column, meaning in meanings.items():
+        named = [
+            _right(asked, {column: meaning}) is not None
+            for table in tables
+            for asked, _ in table.rows(column)
+        ]
+        shares[column] = sum(named) / len(named)
+    sure = {
+        column
+        for column, share in shares.items()
+        if share >= _MOSTLY and not (column == "label" and "number" in meanings[column].readings)
+    }
+    return {column for column, share in shares.items() if share < _MOSTLY} if sure else set()
 
 
 def _collect(
@@ -195,12 +220,6 @@ def _right(asked: Asked, meanings: dict[str, Meaning]) -> int | None:
             except InputError:
                 continue
     return None
-
-
-def _ever_right(tables: Sequence[TableOfQuestions], column: str, meaning: Meaning) -> bool:
-    return any(
-        _right(asked, {column: meaning}) is not None for table in tables for asked, _ in table.rows(column)
-    )
 
 
 def _answered(table: TableOfQuestions, outcome: Outcome) -> Outcome:

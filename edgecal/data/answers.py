@@ -264,7 +264,8 @@ def _prefer(
     of their own, the layout's convention."""
     if TEXT in left and n_words and all(answer.indices[TEXT] is not None for _, answer in rows):
         return [TEXT]
-    if LABEL in left and all(shown.labels is not None for shown, _ in rows):
+    spelled_out = all("." not in str(answer.value)[:-1] for _, answer in rows)  # 3.0 is hardly the label 3
+    if LABEL in left and spelled_out and all(shown.labels is not None for shown, _ in rows):
         # that every answer is a text as well is no accident where not all labels are texts
         open_rows = sum(not set(shown.labels or ()) <= set(shown.texts) for shown, _ in rows)
         return [LABEL] if TEXT not in left or open_rows < _NO_ACCIDENT else left

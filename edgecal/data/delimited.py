@@ -15,7 +15,6 @@ from functools import lru_cache
 from itertools import islice
 from typing import TypeAlias
 
-from edgecal.data.families import find_families
 from edgecal.data.model import Row, fail
 
 __all__ = ["TEXT_COLUMNS", "column_key", "first_record", "read_delimited_text"]
@@ -24,11 +23,12 @@ _DELIMITERS = ("\t", ",", ";", "|")
 _MAX_FIELD = 1_000_000
 _MAX_NAME = 60
 _SAMPLE_RECORDS = 50
+_NAME = re.compile(r"[\w .:#\[\]()/-]{0,30}")
 _EXCEL_SEPARATOR = re.compile(r"sep=[,;|\t]\r?\n")
 TEXT_COLUMNS = frozenset(
     """
     question questions prompt problem question_stem input query article tokens question_text stem ctx sentence goal
-    premise instruction
+    premise instruction questiontext questionstem
     """.split()
 )
 
@@ -109,15 +109,13 @@ def _judge(sample: list[_Record], wanted: frozenset[str]) -> tuple[float, _Read]
 
 
 def _heads_letters(sample: list[_Record]) -> bool:
-    """Whether a first row names columns, some of them a family, of rows that end in a letter."""
+    """Whether a first row names the columns of rows that end in a letter: short words, the last one too."""
     first = sample[0]
     return (
-        _are_names(first)
-        and not _ends_in_letter(first.cells)
-        and any(
-            len(family.columns) > 1 and (family.stem or not family.first.isdecimal())  # not pandas' numbers
-            for family in find_families(map(column_key, first.cells))
-        )
+        not _ends_in_letter(first.cells)
+        and all(map(_NAME.fullmatch, first.cells))
+        and len(first.cells[-1].strip()) > 1
+        and first.cells[-1].strip()[0].isalpha()
     )
 
 

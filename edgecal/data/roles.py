@@ -25,11 +25,11 @@ _PASSAGES = frozenset(
     passage context article support story premise paragraph background document dialogue dialog conversation scenario
     situation text body content abstract excerpt extract case vignette flores_passage reading hint instruction
     instructions input preamble facts narrative stimulus transcript ctx sentence input_sentence
-    """.split()
+    """.replace("_", "").split()
 )
 # Of these names some hold the whole prompt, question and all.
 _MAYBE_PROMPTS = frozenset("text input content body ctx instruction instructions".split())
-_PASSAGE_END = re.compile(r".*_(passage|context|article|paragraph|story|document)")
+_PASSAGE_END = re.compile(r".*(passage|context|article|paragraph|_story|_document)")
 _LISTS = tuple(
     """
     choices options candidates endings alternatives answers answer_choices answer_options possible_answers mc_answers
@@ -41,7 +41,7 @@ _STEMS = frozenset(
     """
     choice option opt op answer ans ending endings sol solution candidate alternative alt mc_answer response choices
     options answers completion
-    """.split()
+    """.replace("_", "").split()
 ) | {""}
 _NO_STEMS = frozenset(
     """
@@ -116,7 +116,7 @@ def find_roles(rows: Sequence[Fields], given: Given) -> Roles | None:
         for key, value in row.items():
             if key not in examples and not is_blank(value) and value != []:
                 examples[key] = value
-    question = _first(given.get("question", _QUESTIONS), examples)
+    question = next(iter(_named(given.get("question", _QUESTIONS), examples)), None)
     if question is None:
         return None
     free = {key: value for key, value in examples.items() if key != question}
@@ -126,8 +126,8 @@ def find_roles(rows: Sequence[Fields], given: Given) -> Roles | None:
     used = {question, right, *options, *wrong}
     answers = tuple(
         key
-        for key in given.get("answer", () if right else _ANSWERS)
-        if key in examples and (key not in used or "answer" in given)
+        for key in _named(given.get("answer", () if right else _ANSWERS), examples)
+        if key not in used or "answer" in given
     )
     used.update(answers)
     passages = tuple(
@@ -136,7 +136,7 @@ def find_roles(rows: Sequence[Fields], given: Given) -> Roles | None:
         if "passage" in given or not _repeats(rows, key, question)
     )
     used.update(passages)
-    subjects = tuple(key for key in given.get("subject", SUBJECT_KEYS) if key in free and key not in used)
+    subjects = tuple(key for key in _named(given.get("subject", SUBJECT_KEYS), free) if key not in used)
     used.update(subjects)
     told = bool(answers or right)
     unused = tuple(
@@ -166,26 +166,25 @@ def _find_options(
     if named := tuple(given.get("options", ())):
         told = next((family for family in families if family.columns == named), None)
         return named, told if len(named) > 1 else None, None, ()
-    if given.get("wrong") and _first(given.get("right", ()), free):
-        return (), None, _first(given["right"], free), tuple(key for key in given["wrong"] if key in free)
-    for key in _LISTS:
-        if key in free and _holds_options(free[key], at_least=1 if key in _SURE_LISTS else 2):
+    if given.get("wrong") and _named(given.get("right", ()), free):
+        return (), None, _named(given["right"], free)[0], tuple(_named(given["wrong"], free))
+    for key in _named(_LISTS, free):
+        if _holds_options(free[key], at_least=1 if key in _SURE_LISTS else 2):
             return (key,), None, None, ()
     wrong = next((family.columns for family in families if _WRONG_STEM.fullmatch(family.stem)), None)
-    wrong = wrong or next(((key,) for key in _WRONG_LISTS if key in free), ())
-    right = _first(_RIGHT, free)
+    wrong = wrong or tuple(_named(_WRONG_LISTS, free)[:1])
+    right = next(iter(_named(_RIGHT, free)), None)
     candidates = [
         family
         for family in families
         if len(family.columns) > 1
         and not _WRONG_STEM.fullmatch(family.stem)
-        and family.stem not in _NO_STEMS
-        and family.stem not in _PASSAGES
+        and _plain(family.stem) not in _NO_STEMS | _PASSAGES
         and all(key in free for key in family.columns[:2])
         and not any(isinstance(free.get(key), (list, dict)) for key in family.columns)
     ]
-    known = [family for family in candidates if family.stem in _STEMS] or (
-        candidates if not wrong and _first(given.get("answer", _ANSWERS), free) else []
+    known = [family for family in candidates if _plain(family.stem) in _STEMS] or (
+        candidates if not wrong and _named(given.get("answer", _ANSWERS), free) else []
     )
     width = max((len(family.columns) for family in known), default=0)
     widest = [family for family in known if len(family.columns) == width]
@@ -202,13 +201,13 @@ def _find_passages(free: Fields, used: set[str | None], given: Given) -> tuple[s
     parts = {
         key
         for family in find_families(free)
-        if family.stem in _PASSAGES and len(family.columns) > 1
+        if _plain(family.stem) in _PASSAGES and len(family.columns) > 1
         for key in family.columns
     }
     found = [
         key
         for key in free
-        if key not in used and (key in _PASSAGES or key in parts or _PASSAGE_END.fullmatch(key))
+        if key not in used and (_plain(key) in _PASSAGES or key in parts or _PASSAGE_END.fullmatch(key))
     ]
     return tuple(sorted(found, key=lambda key: not key.startswith("instruction")))
 
@@ -225,8 +224,15 @@ def _repeats(rows: Sequence[Fields], key: str, question: str) -> bool:
     return bool(said) and all(len(asked) > _SHORT and asked in text for text, asked in said)
 
 
-def _first(keys: Sequence[str], examples: Fields) -> str | None:
-    return next((key for key in keys if key in examples), None)
+def _plain(name: str) -> str:
+    """A name without its underscores, as `correctAnswer` has none: column_key made it `correctanswer`."""
+    return name.replace("_", "")
+
+
+def _named(names: Sequence[str], examples: Fields) -> list[str]:
+    """The keys that are called one of some names, in the names' order."""
+    keys = {_plain(key): key for key in examples}
+    return list(dict.fromkeys(keys[_plain(name)] for name in names if _plain(name) in keys))
 
 
 def _holds_options(value: object, at_least: int) -> bool:

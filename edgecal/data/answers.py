@@ -182,28 +182,36 @@ def decide(
     ------
     InputError: two readings are left; the message names both and how to say which.
     """
-    n_words = sum(answer.kind == "word" and answer.indices[TEXT] is not None for _, answer in rows)
-    readings: dict[str, int] = {}
-    for kind, candidates in _CANDIDATES.items():
-        picked = [index for index, (_, answer) in enumerate(rows) if answer.kind == kind]
+    by_kind = {
+        kind: [index for index, (_, answer) in enumerate(rows) if answer.kind == kind] for kind in _CANDIDATES
+    }
+    left: dict[str, list[int]] = {}
+    for kind, picked in by_kind.items():
         if not picked:
             continue
-        if told is not None and (told in candidates or kind == "mark"):
-            readings[kind] = told if told in candidates else TEXT
-            continue
+        candidates = _CANDIDATES[kind]
         chosen = [rows[index] for index in picked]
-        left = _survivors([answer for _, answer in chosen], candidates)
-        if len(left) > 1 and others:
-            agreed = [reading for reading in left if _agrees(reading, chosen, [others[i] for i in picked])]
-            left = agreed or left
-        if len(left) > 1 and kind != "mark":
-            left = _prefer(left, chosen, n_words, base)
-        if len(left) > 1:
-            _refuse_both(name, column, left, chosen)
-        readings[kind] = left[0]
-        _check_each(column, kind, left[0], candidates, chosen, [owners[index] for index in picked if owners])
-        if left[0] != TEXT and n_words and kind != "mark":
-            _check_mixture(name, column, left[0], chosen, n_words)
+        left[kind] = _survivors([answer for _, answer in chosen], candidates)
+        if told is not None and (told in candidates or kind == "mark"):
+            left[kind] = [told if told in candidates else TEXT]
+        elif len(left[kind]) > 1 and others:
+            said = [others[index] for index in picked]
+            left[kind] = [reading for reading in left[kind] if _agrees(reading, chosen, said)] or left[kind]
+    n_words = sum(answer.kind == "word" and answer.indices[TEXT] is not None for _, answer in rows)
+    n_texts = n_words + sum(len(by_kind[kind]) for kind in ("letter", "number") if left.get(kind) == [TEXT])
+    readings: dict[str, int] = {}
+    for kind, open_to in left.items():
+        chosen = [rows[index] for index in by_kind[kind]]
+        if len(open_to) > 1 and kind != "mark":
+            open_to = _prefer(open_to, chosen, n_texts, base)
+        if len(open_to) > 1:
+            _refuse_both(name, column, open_to, chosen)
+        readings[kind] = open_to[0]
+        if told is None:
+            files = [owners[index] for index in by_kind[kind] if owners]
+            _check_each(column, kind, open_to[0], _CANDIDATES[kind], chosen, files)
+            if open_to[0] != TEXT and n_texts and kind != "mark":
+                _check_mixture(name, column, open_to[0], chosen, n_texts)
     return Meaning(readings, _say(readings, rows, n_words))
 
 
@@ -258,11 +266,11 @@ def _pattern(indices: tuple[int | None, ...]) -> tuple[int | None, ...]:
 
 
 def _prefer(
-    left: list[int], rows: Sequence[tuple[Shown, Spelled]], n_words: int, base: int | None
+    left: list[int], rows: Sequence[tuple[Shown, Spelled]], n_texts: int, base: int | None
 ) -> list[int]:
     """What decides between readings that all rows allow: that other answers are texts, that options have labels
     of their own, the layout's convention."""
-    if TEXT in left and n_words and all(answer.indices[TEXT] is not None for _, answer in rows):
+    if TEXT in left and n_texts and all(answer.indices[TEXT] is not None for _, answer in rows):
         return [TEXT]
     spelled_out = all("." not in str(answer.value)[:-1] for _, answer in rows)  # 3.0 is hardly the label 3
     if LABEL in left and spelled_out and all(shown.labels is not None for shown, _ in rows):
@@ -287,7 +295,7 @@ def _agrees(reading: int, rows: Sequence[tuple[Shown, Spelled]], others: Iterabl
 
 
 def _check_mixture(
-    name: str, column: str, reading: int, rows: Sequence[tuple[Shown, Spelled]], n_words: int
+    name: str, column: str, reading: int, rows: Sequence[tuple[Shown, Spelled]], n_texts: int
 ) -> None:
     """Where other answers are texts, one that may be text or label is no label for sure."""
     differ = [
@@ -296,7 +304,7 @@ def _check_mixture(
         if None not in (row[1].indices[TEXT], row[1].indices[reading])
         and row[1].indices[TEXT] != row[1].indices[reading]
     ]
-    if differ and n_words * _OVERWHELMING > len(rows):
+    if differ and n_texts * _OVERWHELMING > len(rows):
         _refuse_both(name, column, [reading, TEXT], differ)
 
 

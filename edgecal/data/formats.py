@@ -118,7 +118,8 @@ def _is_bbh(fields: Fields) -> bool:
 
 def _is_agieval(fields: Fields) -> bool:
     if {"query", "choices", "gold"} <= set(fields):
-        return isinstance(parsed(fields["gold"]), list)
+        gold = fields["gold"]
+        return isinstance(gold, list) or str(gold).startswith("[")
     return {"question", "options", "label"} <= set(fields) and whole_number(fields["label"]) is None
 
 

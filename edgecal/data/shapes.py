@@ -79,7 +79,7 @@ def from_agieval(fields: Fields, where: str) -> Parts:
     ]
     passage, question = _split_query(as_text(fields["query"], "the query", where), texts)
     rest = {key: value for key, value in fields.items() if key != "query"}
-    yield where, {**rest, "question": question, "passage": passage.strip() or None}
+    yield where, {**rest, "question": question, "passage": passage.strip() or fields.get("passage")}
 
 
 def from_race(fields: Fields, where: str) -> Parts:

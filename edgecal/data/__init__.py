@@ -2,8 +2,8 @@
 
 `files` says what to read and `containers` turns bytes into rows that know their place (`json_text`, `delimited`,
 `columnar`). `formats` recognises what a file is, `shapes` makes plain records of odd rows, `roles` and `families` give
-columns their roles, `options` and `records` read a row, `tables` a file; `answers` decides what answers mean, and
-`settle` has it decide for all files together. `reader` ties it together.
+columns their roles, `options` and `records` read a row, `tables` a file. `spelling` says what an answer may mean,
+`answers` decides it from all rows, and `settle` has it decide for all files together. `reader` ties it together.
 Knows nothing of models or templates.
 """
 

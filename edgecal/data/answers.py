@@ -13,18 +13,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-from edgecal.data.delimited import column_key
-from edgecal.data.fields import is_blank, parsed, whole_number
 from edgecal.data.model import fail
-from edgecal.data.options import plain_label
+from edgecal.data.spelling import LABEL, ONE, TEXT, ZERO, Shown, Spelled, fail_several
 from edgecal.prompts import LABEL_LETTERS
 
-__all__ = ["READINGS", "Meaning", "Shown", "Spelled", "decide", "spell"]
+__all__ = ["Meaning", "decide"]
 
-LABEL, ZERO, ONE, TEXT = range(4)
-READINGS = ("label", "0", "1", "text")
 _WORDS = {
     LABEL: "the label of an option",
     ZERO: "counted from 0",
@@ -33,49 +29,10 @@ _WORDS = {
 }
 # A mark is by the order of the labels, or by the order in which the options stand.
 _CANDIDATES = {"letter": (LABEL, TEXT), "number": (LABEL, ZERO, ONE, TEXT), "mark": (TEXT, LABEL)}
-_MAP = "--map answer-base=" + ", =".join(("0", "1", "label", "text"))
-_LETTER = re.compile(r"[(\[]?([A-Za-z])[)\].:]?")
-_NAMED = re.compile(
-    r"(?:the\s+)?(?:option|choice|answer|alternative|opt)[\s_:#-]*([A-Za-z]|\d{1,2})[).]?", re.I
-)
-_WITH_LABEL = re.compile(r"[(\[]?([A-Za-z]|\d{1,2})[)\].:]+\s*(.+)", re.DOTALL)
+_MAP = "--map answer-base=0, =1, =label, =text"
 # A reading is out if another explains rows that it refuses, and it explains next to none that the other refuses.
 _OVERWHELMING = 20
 _NO_ACCIDENT = 3
-
-
-class Shown(NamedTuple):
-    """What a row offers.
-
-    Attributes
-    ----------
-    where: its place.
-    texts: its options.
-    labels: their labels, or None where they have none.
-    columns: the keys of the columns that they stand in, if each has one.
-    """
-
-    where: str
-    texts: tuple[str, ...]
-    labels: tuple[str, ...] | None
-    columns: tuple[str, ...]
-
-
-class Spelled(NamedTuple):
-    """An answer as it stands.
-
-    Attributes
-    ----------
-    kind: "number", "letter" or "word"; "mark" where the option is marked in itself.
-    value: what stands there.
-    indices: the option by each of `READINGS`, None where it is none.
-    typed: whether it came as a number and not as text.
-    """
-
-    kind: str
-    value: object
-    indices: tuple[int | None, int | None, int | None, int | None]
-    typed: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,58 +59,6 @@ class Meaning:
         if index is None:
             _refuse(answer, shown, self.readings.get(answer.kind))
         return index
-
-
-def spell(value: object, shown: Shown) -> Spelled | None:
-    """Looks at one answer: what it may mean for this row's options.
-
-    Returns
-    -------
-    None where there is no answer: blank, an empty list, or -1 that is no option's text.
-
-    Raises
-    ------
-    InputError: there are several right answers.
-    """
-    texts = shown.texts
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "(") and _find(texts, value) is None:
-        value = parsed(value)
-    if isinstance(value, (list, tuple)):
-        flags = [int(item) if isinstance(item, bool) else whole_number(item) for item in value]
-        if len(flags) == len(texts) > 1 and set(flags) <= {0, 1}:
-            if flags.count(1) > 1:
-                _fail_several(value, shown)
-            if 1 not in flags:
-                return None
-            place = flags.index(1)
-            by_label = place if shown.labels is None else shown.labels.index(_sorted(shown.labels)[place])
-            return Spelled("mark", value, (by_label, None, None, place))
-        if len(value) > 1:
-            _fail_several(value, shown)
-        value = value[0] if value else None
-    if is_blank(value):
-        return None
-    text = value.strip() if isinstance(value, str) else str(value)
-    number = whole_number(value)
-    if number is not None:
-        found = _find(texts, text, number)
-        if number == -1 and found is None:
-            return None
-        return Spelled("number", value, (*_by_number(number, shown), found), not isinstance(value, str))
-    letter = _LETTER.fullmatch(text)
-    found = _find(texts, text)
-    if letter:
-        return Spelled("letter", value, (_by_label(letter[1].upper(), shown), None, None, found))
-    if isinstance(value, bool) and found is None:
-        found = _find(texts, "yes" if value else "no")
-    if found is None:
-        found = _by_name(text, shown)
-        named = _NAMED.fullmatch(text) if found is None else None
-        if named and (count := whole_number(named[1])) is not None:
-            return Spelled("number", value, (*_by_number(count, shown), None))
-        if named:
-            return Spelled("letter", value, (_by_label(named[1].upper(), shown), None, None, None))
-    return Spelled("word", value, (None, None, None, found))
 
 
 def decide(
@@ -340,61 +245,6 @@ def _say(readings: Mapping[str, int], rows: Sequence[tuple[Shown, Spelled]], n_w
     return f"answers {' and '.join(dict.fromkeys(parts))}" if parts else "no answers"
 
 
-def _by_number(number: int, shown: Shown) -> tuple[int | None, int | None, int | None]:
-    n = len(shown.texts)
-    labelled = _by_label(str(number), shown) if shown.labels else None
-    if shown.labels is not None and list(shown.labels) != _sorted(shown.labels):
-        # it may count the labels or the places
-        return labelled, None, None
-    return labelled, number if 0 <= number < n else None, number - 1 if 0 < number <= n else None
-
-
-def _sorted(labels: Sequence[str]) -> list[str]:
-    return sorted(labels, key=lambda label: (len(label), label))
-
-
-def _by_label(label: str, shown: Shown) -> int | None:
-    if shown.labels is not None:
-        return shown.labels.index(label) if label in shown.labels else None
-    index = LABEL_LETTERS.find(label)
-    return index if 0 <= index < len(shown.texts) else None
-
-
-def _by_name(text: str, shown: Shown) -> int | None:
-    """The option that a column's name, a longer label, or a label with the option's text names."""
-    key = column_key(text)
-    if key in shown.columns:
-        return shown.columns.index(key)
-    if shown.labels is not None and plain_label(text) in shown.labels:
-        return shown.labels.index(plain_label(text))
-    match = _WITH_LABEL.fullmatch(text)
-    found = _find(shown.texts, match[2]) if match else None
-    if match and found is not None and _by_label(match[1].upper(), shown) not in (None, found):
-        return None
-    return found
-
-
-def _find(texts: Sequence[str], text: str, number: int | None = None) -> int | None:
-    """The one option that says a text: exactly, or else but for case and blanks, or else as a number."""
-    text = text.strip()
-    if text in texts:
-        return texts.index(text) if texts.count(text) == 1 else None
-    folded = " ".join(text.casefold().split())
-    near = 2 * len(text)  # no text is folded to half its length, and blanks aside few grow so
-    alike = [
-        index
-        for index, option in enumerate(texts)
-        if len(option) <= near and " ".join(option.casefold().split()) == folded
-    ]
-    if not alike and number is not None:
-        alike = [index for index, option in enumerate(texts) if whole_number(option) == number]
-    return alike[0] if len(alike) == 1 else None
-
-
-def _fail_several(value: object, shown: Shown) -> NoReturn:
-    fail(shown.where, f"has several right answers ({value!r:.60}), which is not multiple choice with one")
-
-
 def _refuse(answer: Spelled, shown: Shown, reading: int | None) -> NoReturn:
     n = len(shown.texts)
     text = str(answer.value).strip().upper()
@@ -403,7 +253,7 @@ def _refuse(answer: Spelled, shown: Shown, reading: int | None) -> NoReturn:
     if len(parts) == 1 and answer.kind == "word" and 1 < len(text) <= n:
         parts = list(text)
     if len(parts) > 1 and all(part in labels for part in parts):
-        _fail_several(answer.value, shown)
+        fail_several(answer.value, shown)
     counted = f", {_WORDS[reading]}" if reading in (ZERO, ONE) else ""
     named = f" (labels {', '.join(shown.labels)[:80]})" if shown.labels and reading == LABEL else ""
     fail(shown.where, f"the answer {answer.value!r:.60} is none of the {n} options{counted}{named}")

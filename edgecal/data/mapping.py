@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgecal.data.answers import READINGS
 from edgecal.data.delimited import column_key
 from edgecal.data.fields import is_blank, look_up
 from edgecal.data.roles import Given
+from edgecal.data.spelling import READINGS
 from edgecal.errors import InputError
 
 __all__ = ["MAPPING_KEYS", "Told", "read_mapping"]

@@ -198,7 +198,8 @@ def _from_mapping(held: Mapping[object, object], where: str) -> Options:
 
 def _from_mappings(items: Sequence[Mapping[object, object]], where: str) -> Options:
     rows = [{str(key).strip().lower(): item for key, item in row.items()} for row in items]
-    key = next((key for key in _TEXTS if all(key in row for row in rows)), None)
+    ending = [key for key in rows[0] if key.endswith("text")]  # "atext", "option_text"
+    key = next((key for key in (*_TEXTS, *ending) if all(key in row for row in rows)), None)
     if key is None and all(len(row) == 1 for row in items):
         return _labelled(
             [*(next(iter(row.values())) for row in items)], [next(iter(row)) for row in items], where

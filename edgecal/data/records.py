@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from edgecal.data.answers import Shown, Spelled, spell
 from edgecal.data.fields import (
     Fields,
     as_list,
@@ -24,6 +23,7 @@ from edgecal.data.fields import (
 from edgecal.data.model import fail
 from edgecal.data.options import Options, carried_labels, options_from_columns, read_options
 from edgecal.data.roles import Roles
+from edgecal.data.spelling import Shown, Spelled, spell
 from edgecal.prompts import Prompt, parse_record
 
 __all__ = ["Asked", "read_prompt", "read_record", "take_off_labels"]

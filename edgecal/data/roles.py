@@ -18,7 +18,9 @@ __all__ = ["SUBJECT_KEYS", "Given", "Roles", "find_roles"]
 Given = Mapping[str, Sequence[str]]
 
 _QUESTIONS = tuple(
-    "question question_text question_stem query stem problem prompt ctx sentence goal input instruction text".split()
+    """
+    question question_text question_stem query stem problem prompt ctx sentence goal startphrase input instruction text
+    """.split()
 )
 _PASSAGES = frozenset(
     """
@@ -60,9 +62,10 @@ _ANSWERS = tuple(
     """
     answer answerkey answer_key correct_answer correct correct_option correct_choice target gold answer_index
     answer_idx cop correct_index correct_idx correct_answer_index correct_answer_idx correct_answer_num
-    correct_answer_key correct_option_index correct_label correct_letter answer_letter answer_label answer_id answer_num
-    answer_number answer_option right_answer gold_label gold_index gold_idx gold_answer label_idx label_index ans
-    ground_truth groundtruth expected expected_answer true_label truth answers output label
+    correct_answer_key correct_answer_id correct_answer_text correct_option_index correct_label correct_letter
+    answer_letter answer_label answer_id answer_num answer_number answer_option answer_choice answer_text right_answer
+    gold_label gold_index gold_idx gold_answer label_idx label_index ans ground_truth groundtruth expected
+    expected_answer true_label truth answers output label
     """.split()
 )
 SUBJECT_KEYS = ("subject", "category", "subject_name", "task", "subject_area", "high_level_domain")

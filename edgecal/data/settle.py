@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgecal.data.answers import Meaning, Shown, Spelled, decide
+from edgecal.data.answers import Meaning, decide
 from edgecal.data.model import fail
 from edgecal.data.records import Asked
 from edgecal.data.roles import Roles
+from edgecal.data.spelling import Shown, Spelled
 from edgecal.errors import InputError
 from edgecal.prompts import Prompt
 

@@ -35,6 +35,7 @@ _MODELS = (
     "time_to_temperature",
     "growth",
     "memory",
+    "busy",
 )
 _QUICK_REPETITIONS = 3
 

@@ -146,7 +146,7 @@ llama_options = _all(
         "-t",
         type=click.IntRange(min=1),
         metavar="N",
-        help="CPU threads.  [default: physical cores]",
+        help="CPU threads at most.  [default: physical cores]",
     ),
     click.option(
         "--ubatch-size",

@@ -20,6 +20,7 @@ from edgecal.llama.hook import HiddenCapture, PlannedRow
 from edgecal.llama.library import clear_log, ggml_addresses, last_error_lines, load_library
 from edgecal.llama.microbatch import MicroBatch, split, split_rule
 from edgecal.llama.model import Model
+from edgecal.llama.neighbours import threads_for_decode
 from edgecal.llama.settings import MAX_SEQUENCES, CaptureSettings
 
 __all__ = ["Context", "TokenBatch"]
@@ -75,6 +76,7 @@ class Context:
         """
         self._model = model
         self._library: Any = load_library()
+        self._n_threads = settings.n_threads
         self._rule = split_rule(model.memory, n_seq_max=n_seq_max, kv_unified=settings.kv_unified)
         if model.architecture in _SHARED_OUT_EVENLY and not settings.kv_unified:
             n_seq_max = _shared_out_evenly(n_seq_max, n_ctx_seq, settings)
@@ -177,7 +179,9 @@ class Context:
         if self._hook is not None and hidden is not None and captured is not None:
             self._hook.plan(hidden, captured, self._plan(batch))
         clear_log()
-        status = self._decode(batch)
+        with threads_for_decode(self._n_threads) as n_threads:
+            self._library.llama_set_n_threads(self._handle, n_threads, n_threads)
+            status = self._decode(batch)
         failed = status != 0
         if self._hook is not None and not failed:
             try:

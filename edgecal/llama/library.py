@@ -48,11 +48,6 @@ GGML_GETTERS = (
     "ggml_backend_tensor_get",
 )
 
-# Where a user may have said how OpenMP's threads wait (the standard's, GNU's and LLVM's variable).
-_WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-
-_SPIN_ROUNDS = "0"
-
 _LOG_LINES = 200
 # As in ggml.h; the bindings' own logger numbers them differently, and wrongly.
 _LEVEL_WARN = 3
@@ -82,7 +77,6 @@ def load_library() -> Any:
 
     Raises ModelError if llama-cpp-python is missing or its shared library cannot be loaded.
     """
-    _let_threads_sleep()
     try:
         bindings: Any = importlib.import_module("llama_cpp.llama_cpp")
     except ModuleNotFoundError as error:
@@ -99,18 +93,6 @@ def load_library() -> Any:
     bindings.llama_log_set(_alive[0], ctypes.c_void_p(0))
     bindings.llama_backend_init()
     return bindings
-
-
-def _let_threads_sleep() -> None:
-    """Makes llama.cpp's threads sleep soon while they wait for each other, unless the user has chosen otherwise.
-
-    OpenMP's threads wait by spinning. When other programs want the same cores, a spinning thread keeps from
-    the core the very thread that it waits for. OpenMP reads the variables when it is loaded, so this comes
-    first. It changes no number.
-    """
-    if not any(name in os.environ for name in _WAIT_VARIABLES):
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.environ["GOMP_SPINCOUNT"] = _SPIN_ROUNDS
 
 
 def steady_experts() -> None:

@@ -50,7 +50,8 @@ class CaptureSettings:
 
     Attributes
     ----------
-    n_threads: threads of llama.cpp; by default one per physical core.
+    n_threads: threads of llama.cpp at most, by default one per physical core; fewer compute while other programs want
+        the processors (see `neighbours`).
     n_batch: tokens that one decode may hold; at least n_ubatch.
     n_ubatch: tokens that llama.cpp computes at once (a micro-batch), at most; a decode has as many or fewer.
     n_seq_max: sequences that a context may hold: shared beginnings and prompts together.

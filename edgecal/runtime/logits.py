@@ -59,16 +59,20 @@ def extend(llama: Any, tokens: list[int]) -> npt.NDArray[np.float32]:
     import numpy as np
 
     from edgecal.llama.library import clear_log, last_error_lines, load_library
+    from edgecal.llama.neighbours import threads_for_decode
 
     clear_log()
+    library, most = load_library(), max(llama.n_threads, llama.n_threads_batch)
     try:
-        llama.eval(tokens)
+        with threads_for_decode(most) as n:
+            library.llama_set_n_threads(llama.ctx, min(n, llama.n_threads), min(n, llama.n_threads_batch))
+            llama.eval(tokens)
     except RuntimeError as error:
         reason = last_error_lines() or " ".join(str(error).split())
         raise ModelError(
             f"{llama.model_path}: llama.cpp's decode of {len(tokens)} tokens failed ({reason})"
         ) from None
-    pointer = load_library().llama_get_logits_ith(llama.ctx, -1)
+    pointer = library.llama_get_logits_ith(llama.ctx, -1)
     if not pointer:
         raise ModelError(f"{llama.model_path}: llama.cpp has no logits after a decode")
     logits: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, (llama.n_vocab(),)).copy()

@@ -33,7 +33,7 @@ def default_options(header: Header) -> dict[str, Any]:
     """What `Llama` is given unless the app says otherwise.
 
     The context is as long as the model was trained for, but at most 4,096 tokens, since its memory is set aside
-    at once; one thread for each physical core; no flash attention, whose sums depend on how tokens are batched;
+    at once; at most one thread for each physical core; no flash attention, whose sums depend on how tokens are batched;
     whole caches, also for sliding windows; nothing printed.
     """
     from edgecal.llama.settings import count_physical_cores

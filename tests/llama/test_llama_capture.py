@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import subprocess
 import sys
@@ -289,18 +288,6 @@ class TestModel:
 def test_importing_the_settings_loads_no_llama_cpp() -> None:
     code = "import sys, edgecal.llama.settings, edgecal.llama.packing; assert 'llama_cpp' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize(("chosen", "expected"), [({}, "passive 0"), ({"GOMP_SPINCOUNT": "7"}, "None 7")])
-def test_waiting_threads_sleep_unless_told_otherwise(chosen: dict[str, str], expected: str) -> None:
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-    environment = {key: value for key, value in os.environ.items() if key not in names} | chosen
-    code = "import os, edgecal.llama.library as l; l.load_library(); get = os.environ.get; "
-    code += "print(get('OMP_WAIT_POLICY'), get('GOMP_SPINCOUNT'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
-    )
-    assert done.stdout.strip() == expected
 
 
 def test_versions_are_named() -> None:

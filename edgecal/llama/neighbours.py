@@ -1,0 +1,172 @@
+"""Shares the processors with other programs: how many threads llama.cpp computes with, and whether they wait awake.
+
+llama.cpp's threads wait for each other after every operation, many thousand times a second. On processors of their own
+they had best wait awake, since waking takes longer than most waits. Where other programs want the same processors, a
+thread that waits awake keeps the very thread from running that it waits for. So while llama.cpp computes, a
+thread of our own counts what else wants a processor at that moment, and a decode has
+
+- all its threads, waiting awake, where there are processors for all;
+- else as many threads as the others leave processors, if that is half of all processors or more;
+- else all its threads, asleep while they wait.
+
+No number depends on it: llama.cpp's results have the same bits with any number of threads, without flash attention.
+
+GNU's OpenMP lets threads wait awake for a moment only (100 rounds) while it has more threads than there are
+processors; its manual says so under GOMP_SPINCOUNT. So threads are put to sleep by a team of further threads that do
+nothing, for as long as the thread lives that called for them. Environment variables would not do: OpenMP reads them
+when it is loaded, which an app may have done before, and what is best changes while a program runs. Who sets one has
+decided, and nothing is changed here. Other OpenMPs, and llama.cpp without any, wait as they do; there only the
+number of threads is chosen. Nothing is done where the system does not tell what is running (/proc).
+
+Knows nothing of models and prompts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edgecal.llama.library import find_function
+
+__all__ = ["threads_for_decode"]
+
+# Where a user may have said how OpenMP's threads wait (the standard's, GNU's and LLVM's variable).
+_WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+_RUNNING = Path("/proc/loadavg")
+_TASKS = Path("/proc/self/task")
+
+_LOOK_S = 0.05  # between two looks
+_STALE_S = 0.3  # older looks say nothing about now
+_WEIGHT = 0.3  # of a look in the mean of all
+_CROWDED, _FREE = 0.3, 0.1  # threads too many from which on, and down to which, processors count as crowded
+
+
+@contextmanager
+def threads_for_decode(n_threads: int) -> Iterator[int]:
+    """How many threads to compute with inside this context, from 1 to `n_threads`; who else is there is watched
+    meanwhile. Any thread may enter it."""
+    neighbours = _neighbours() if n_threads > 1 else None
+    if neighbours is None:
+        yield n_threads
+        return
+    with neighbours.beside(n_threads) as n:
+        yield n
+
+
+class Neighbours:
+    """What else wants this process's processors, as seen in looks that count less the older they are.
+
+    `count_others` gives how many threads of other programs want a processor at this moment; it may be off by a few at
+    a time, also below 0. `put_to_sleep` makes threads sleep while they wait until what it returns is called; None
+    where that cannot be done.
+    """
+
+    def __init__(
+        self,
+        n_processors: int,
+        count_others: Callable[[], int],
+        put_to_sleep: Callable[[], Callable[[], None]] | None,
+    ) -> None:
+        self._n_processors = n_processors
+        self._count_others = count_others
+        self._put_to_sleep = put_to_sleep
+        self._wake: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        self._computing = threading.Event()
+        self._n_wanted = 0
+        self._n_others = 0.0
+        self._is_crowded = False
+        self._looked_s = float("-inf")
+        threading.Thread(target=self._watch, name="edgecal-neighbours", daemon=True).start()
+
+    @contextmanager
+    def beside(self, n_threads: int) -> Iterator[int]:
+        """The number of threads for one decode that could use `n_threads`."""
+        with self._lock:
+            self._n_wanted += n_threads
+            self._computing.set()
+            if time.monotonic() - self._looked_s > _STALE_S:
+                self._look()
+            n = self._choose(n_threads)
+        try:
+            yield n
+        finally:
+            with self._lock:
+                self._n_wanted -= n_threads
+                if self._n_wanted == 0:
+                    self._computing.clear()
+
+    def _watch(self) -> None:
+        while self._computing.wait():
+            time.sleep(_LOOK_S)
+            with self._lock:
+                if self._n_wanted:
+                    self._look()
+
+    def _look(self) -> None:
+        now_s, n_others = time.monotonic(), self._count_others()
+        weight = _WEIGHT if now_s - self._looked_s <= _STALE_S else 1.0
+        self._n_others += weight * (n_others - self._n_others)
+        self._looked_s = now_s
+        too_many = self._n_wanted + self._n_others - self._n_processors
+        self._is_crowded = too_many > (_FREE if self._is_crowded else _CROWDED)
+        if self._is_crowded and self._wake is None and self._put_to_sleep is not None:
+            self._wake = self._put_to_sleep()
+        elif not self._is_crowded and self._wake is not None:
+            self._wake()
+            self._wake = None
+
+    def _choose(self, n_threads: int) -> int:
+        if not self._is_crowded:
+            return n_threads
+        n_free = round(self._n_processors - self._n_others)
+        if self._put_to_sleep is not None and 2 * n_free < self._n_processors:
+            return n_threads
+        return max(1, min(n_threads, n_free))
+
+
+@functools.cache
+def _neighbours() -> Neighbours | None:
+    """Those of this process; None where the user has decided, or the system does not tell."""
+    if any(name in os.environ for name in _WAIT_VARIABLES) or not (_RUNNING.exists() and _TASKS.exists()):
+        return None
+    is_gnu = find_function("GOMP_parallel") is not None and find_function("__kmpc_fork_call") is None
+    return Neighbours(len(os.sched_getaffinity(0)), _count_others, _put_to_sleep if is_gnu else None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_neighbours.cache_clear)  # threads stay behind
+
+
+def _count_others() -> int:
+    """Threads on the whole machine that run or could, less those of this process. The two are not counted at the same
+    moment."""
+    n_running = int(_RUNNING.read_bytes().split()[3].split(b"/")[0])
+    for task in _TASKS.iterdir():
+        with suppress(OSError):  # it has ended
+            state = (task / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            n_running -= state == b"R"
+    return n_running
+
+
+def _put_to_sleep() -> Callable[[], None]:
+    """Gives OpenMP more threads than there are processors; the function returned takes them away again."""
+    parallel, idle = find_function("GOMP_parallel"), find_function("omp_get_thread_num")
+    parallel.restype = None
+    parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    n_threads = (os.cpu_count() or 1) + 1
+    ended = threading.Event()
+
+    def keep() -> None:
+        parallel(ctypes.cast(idle, ctypes.c_void_p), None, n_threads, 0)
+        ended.wait()  # the team ends with this thread
+
+    threading.Thread(target=keep, name="edgecal-asleep", daemon=True).start()
+    return ended.set

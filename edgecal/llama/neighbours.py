@@ -44,6 +44,10 @@ _TASKS = Path("/proc/self/task")
 
 _LOOK_S = 0.05  # between two looks
 _STALE_S = 0.3  # older looks say nothing about now
+_N_FIRST, _FIRST_S = (
+    3,
+    0.0005,
+)  # counts of a first look, whose least is taken: who has just called us may still be there
 _WEIGHT = 0.3  # of a look in the mean of all
 _CROWDED, _FREE = 0.3, 0.1  # threads too many from which on, and down to which, processors count as crowded
 
@@ -111,10 +115,14 @@ class Neighbours:
                     self._look()
 
     def _look(self) -> None:
-        now_s, n_others = time.monotonic(), self._count_others()
-        weight = _WEIGHT if now_s - self._looked_s <= _STALE_S else 1.0
+        n_others, weight = self._count_others(), _WEIGHT
+        if time.monotonic() - self._looked_s > _STALE_S:
+            weight = 1.0
+            for _ in range(_N_FIRST - 1):
+                time.sleep(_FIRST_S)
+                n_others = min(n_others, self._count_others())
         self._n_others += weight * (n_others - self._n_others)
-        self._looked_s = now_s
+        self._looked_s = time.monotonic()
         too_many = self._n_wanted + self._n_others - self._n_processors
         self._is_crowded = too_many > (_FREE if self._is_crowded else _CROWDED)
         if self._is_crowded and self._wake is None and self._put_to_sleep is not None:

@@ -72,6 +72,8 @@ def extend(llama: Any, tokens: list[int]) -> npt.NDArray[np.float32]:
         raise ModelError(
             f"{llama.model_path}: llama.cpp's decode of {len(tokens)} tokens failed ({reason})"
         ) from None
+    finally:
+        library.llama_set_n_threads(llama.ctx, llama.n_threads, llama.n_threads_batch)
     pointer = library.llama_get_logits_ith(llama.ctx, -1)
     if not pointer:
         raise ModelError(f"{llama.model_path}: llama.cpp has no logits after a decode")

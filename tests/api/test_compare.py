@@ -1,6 +1,7 @@
 """`edgecal.compare` on a real pair: every run counted, every method from the same capture."""
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -67,25 +68,24 @@ def test_cape_is_the_mean_over_permuted_prompts(ran):
     records = RECORDS[:12]
     got = compare(records, n_permutations=3, fit_share=0.1, n_splits=1)
     chat = pair()[1]
-    probs = {}
-    for record in records:
-        prompt = edgecal.prompts.Question(
-            record["question"], tuple(record["choices"]), record["answer"], record["subject"]
-        )
-        total = np.zeros(len(record["choices"]))
-        orders = permute_question(prompt, 3, 0)
-        for order in orders:
-            captured = edgecal.capture(
-                chat,
-                chat,
-                edgecal.load_prompts([reorder(prompt, order)]),
-                layers=False,
-                settings=ONE_THREAD,
-            )
-            shown = softmax_probs(captured.logits.chat_final, captured.logits.n_choices)[0]
-            for place, original in enumerate(order):
-                total[original] += shown[place] / len(orders)
-        probs[record["question"]] = total
+    questions = [
+        edgecal.prompts.Question(r["question"], tuple(r["choices"]), r["answer"], r["subject"])
+        for r in records
+    ]
+    orders = {question: permute_question(question, 3, 0) for question in questions}
+    shown_as = {
+        edgecal.load_prompts([reorder(question, order)])[0].text: (question, order)
+        for question in questions
+        for order in orders[question]
+    }
+    prompts = edgecal.load_prompts([reorder(*each) for each in shown_as.values()])
+    captured = edgecal.capture(chat, chat, prompts, layers=False, settings=replace(ONE_THREAD, share=False))
+    shown = softmax_probs(captured.logits.chat_final, captured.logits.n_choices)
+    probs = {question.question: np.zeros(len(question.choices)) for question in questions}
+    for prompt, row_shown in zip(prompts, shown, strict=True):
+        question, order = shown_as[prompt.text]
+        for place, original in enumerate(order):
+            probs[question.question][original] += row_shown[place] / len(orders[question])
     from edgecal.evaluation.splits import make_splits
 
     ordered = edgecal.load_prompts(records)

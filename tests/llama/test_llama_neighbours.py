@@ -82,7 +82,7 @@ def test_who_comes_and_goes_in_the_middle_of_a_decode_is_seen() -> None:
 
 
 def test_a_short_visit_changes_nothing() -> None:
-    counts = iter([0, 0, 1, 0, 0, 0])
+    counts = iter([1, 0, 1, 0, 0, 1, 0, 0, 0])  # the first three are one look
     machine = Machine(0)
     neighbours = Neighbours(2, lambda: next(counts, 0), machine.put_to_sleep)
     with neighbours.beside(2):

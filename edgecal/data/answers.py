@@ -99,7 +99,7 @@ def decide(
         left[kind] = _survivors([answer for _, answer in chosen], candidates)
         if told is not None and (told in candidates or kind == "mark"):
             left[kind] = [told if told in candidates else TEXT]
-        elif len(left[kind]) > 1 and others:
+        elif others and len(_distinct(left[kind], chosen)) > 1:
             said = [others[index] for index in picked]
             left[kind] = [reading for reading in left[kind] if _agrees(reading, chosen, said)] or left[kind]
     n_words = sum(answer.kind == "word" and answer.indices[TEXT] is not None for _, answer in rows)
@@ -107,8 +107,9 @@ def decide(
     readings: dict[str, int] = {}
     for kind, open_to in left.items():
         chosen = [rows[index] for index in by_kind[kind]]
-        if len(open_to) > 1 and kind != "mark":
+        if len(_distinct(open_to, chosen)) > 1 and kind != "mark":
             open_to = _prefer(open_to, chosen, n_texts, base)
+        open_to = _distinct(open_to, chosen)
         if len(open_to) > 1:
             _refuse_both(name, column, open_to, chosen)
         readings[kind] = open_to[0]
@@ -121,18 +122,23 @@ def decide(
 
 
 def _survivors(answers: Sequence[Spelled], candidates: Sequence[int]) -> list[int]:
-    """The readings that no other explains away; of those that are the same for every row one is kept."""
+    """The readings that no other explains away; where none explains anything, the plainest."""
     patterns = Counter(_pattern(answer.indices) for answer in answers)
-    left: list[int] = []
-    for reading in candidates:
-        if not any(pattern[reading] is not None for pattern in patterns):
-            continue
-        if any(_beats(other, reading, patterns) for other in candidates if other != reading):
-            continue
-        same = any(all(pattern[kept] == pattern[reading] for pattern in patterns) for kept in left)
-        if not same:
-            left.append(reading)
+    left = [
+        reading
+        for reading in candidates
+        if any(pattern[reading] is not None for pattern in patterns)
+        and not any(_beats(other, reading, patterns) for other in candidates if other != reading)
+    ]
     return left or [LABEL if len(candidates) == 2 else ZERO]
+
+
+def _distinct(readings: Sequence[int], rows: Sequence[tuple[Shown, Spelled]]) -> list[int]:
+    """One of those that say the same of every row."""
+    found: dict[tuple[int | None, ...], int] = {}
+    for reading in readings:
+        found.setdefault(tuple(answer.indices[reading] for _, answer in rows), reading)
+    return list(found.values())
 
 
 def _check_each(
@@ -183,7 +189,11 @@ def _prefer(
         open_rows = sum(not set(shown.labels or ()) <= set(shown.texts) for shown, _ in rows)
         return [LABEL] if TEXT not in left or open_rows < _NO_ACCIDENT else left
     convention = {0: ZERO, 1: ONE, None: None}[base]
-    if convention in left and (TEXT not in left or all(answer.typed for _, answer in rows)):
+    if convention in left and (
+        TEXT not in left
+        or len(_distinct([convention, TEXT], rows)) == 1
+        or all(answer.typed for _, answer in rows)
+    ):
         return [convention]
     return left
 

@@ -35,7 +35,7 @@ _WHOLE = re.compile(r"[+-]?\d{1,9}(?:\.0+)?")
 def read_fields(value: object) -> dict[str, object] | None:
     """A row's values by their keys as these are compared; of keys that then are the same the first is kept.
 
-    A question that is an object, `{"stem": ..., "choices": ...}` as AI2 writes it, is taken apart.
+    A question that is an object, `{"stem": ..., "choices": ...}` as AI2 writes it, is taken apart; also with "text".
 
     Returns
     -------
@@ -49,11 +49,11 @@ def read_fields(value: object) -> dict[str, object] | None:
         fields = dict(zip(reversed(keys), reversed(value.values()), strict=True))
     held = fields.get("question")
     nested = parsed(held) if isinstance(held, str) and held.startswith("{") else held
-    if isinstance(nested, Mapping) and "stem" in nested:
+    if isinstance(nested, Mapping) and ("stem" in nested or "text" in nested):
         del fields["question"]
         for key, item in nested.items():
             name = column_key(key)
-            fields.setdefault("question" if name == "stem" else name, item)
+            fields.setdefault("question" if name in ("stem", "text") else name, item)
     return fields
 
 

@@ -50,11 +50,13 @@ class Options:
     texts: in order.
     labels: one for each, or None where they have none.
     right: the one that is marked as right beside its text, or None.
+    numbers: whether some came as numbers and not as texts.
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...] | None = None
     right: int | None = None
+    numbers: bool = False
 
 
 class Carried(NamedTuple):
@@ -72,7 +74,7 @@ def options_from_columns(cells: Sequence[object], labels: Sequence[str] | None, 
     while n and is_blank(cells[n - 1]):
         n -= 1
     texts = _texts(cells[:n], where)
-    return Options(texts, None if labels is None else tuple(labels[:n]))
+    return Options(texts, None if labels is None else tuple(labels[:n]), numbers=_are_numbers(cells[:n]))
 
 
 def read_options(value: object, where: str) -> Options:
@@ -108,7 +110,7 @@ def read_options(value: object, where: str) -> Options:
         return _labelled([item[1] for item in items], [item[0] for item in items], where)
     while items and is_blank(items[-1]):
         items.pop()
-    return Options(_texts(items, where))
+    return Options(_texts(items, where), numbers=_are_numbers(items))
 
 
 def carried_labels(texts: Sequence[str]) -> Carried | None:
@@ -233,6 +235,10 @@ def _texts(items: Sequence[object], where: str, what: str = "choice") -> tuple[s
     if len(texts) == len(items) and all(texts):
         return texts
     return tuple(as_text(item, f"{what} {index}", where) for index, item in enumerate(items))
+
+
+def _are_numbers(items: Sequence[object]) -> bool:
+    return not all(isinstance(item, str) for item in items)
 
 
 def _is_pair(item: object) -> bool:

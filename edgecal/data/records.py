@@ -96,7 +96,13 @@ def read_record(fields: Fields, roles: Roles, where: str, *, seed: int, subject:
         question,
         "\n\n".join(passage for passage in passages if passage) or None,
         own,
-        Shown(where, options.texts, options.labels, roles.options if len(roles.options) > 1 else ()),
+        Shown(
+            where,
+            options.texts,
+            options.labels,
+            roles.options if len(roles.options) > 1 else (),
+            options.numbers,
+        ),
         tuple((key, fields.get(key)) for key in roles.answers),
         options.right if right is None else right,
     )

@@ -39,12 +39,14 @@ class Shown(NamedTuple):
     texts: its options.
     labels: their labels, or None where they have none.
     columns: the keys of the columns that they stand in, if each has one.
+    numbers: whether some came as numbers and not as texts.
     """
 
     where: str
     texts: tuple[str, ...]
     labels: tuple[str, ...] | None
     columns: tuple[str, ...]
+    numbers: bool = False
 
 
 class Spelled(NamedTuple):
@@ -55,7 +57,7 @@ class Spelled(NamedTuple):
     kind: "number", "letter" or "word"; "mark" where the option is marked in itself.
     value: what stands there.
     indices: the option by each of `READINGS`, None where it is none.
-    typed: whether it came as a number and not as text.
+    typed: whether it came as a number and not as text, as no option did.
     """
 
     kind: str
@@ -99,7 +101,12 @@ def spell(value: object, shown: Shown) -> Spelled | None:
         found = _find(texts, text, number)
         if number == -1 and found is None:
             return None
-        return Spelled("number", value, (*_by_number(number, shown), found), not isinstance(value, str))
+        return Spelled(
+            "number",
+            value,
+            (*_by_number(number, shown), found),
+            not (isinstance(value, str) or shown.numbers),
+        )
     letter = _LETTER.fullmatch(text)
     found = _find(texts, text)
     if letter:

@@ -126,6 +126,18 @@ def test_other_rows_tell_texts_from_numbers_and_letters(tmp_path):
     assert answers(read(tmp_path, [{**small, "gold": 3}, *plain])) == [3, 0, 1, 2, 3]
 
 
+def test_our_own_form_counts_from_0_where_nothing_speaks_against_it(tmp_path):
+    def own(choices, *held):
+        return answers(read(tmp_path, [{"question": f"q{a}", "choices": choices, "answer": a} for a in held]))
+
+    assert own(COLOURS, 1, 2, "1") == [1, 2, 1]
+    assert own(COLOURS, 1, 2, 4) == [0, 1, 3]
+    assert own(["1", "2", "3"], 2, 1) == [2, 1]
+    for choices, held in (([1, 2, 3], (2, 1)), (["1", "2", "3"], ("2", "1"))):
+        with pytest.raises(InputError, match=r"counted from 0 .* or counted from 1"):
+            own(choices, *held)
+
+
 def test_letters_among_texts_of_which_one_may_be_either(tmp_path):
     rows = [{"question": "q", "options": COLOURS, "gold": gold} for gold in ("A", "B", "blue", "C", "D")]
     assert answers(read(tmp_path, rows)) == [0, 1, 1, 2, 3]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from ctypes import ArgumentError
 from pathlib import Path
 from typing import Any
 
 from edgecal.errors import InputError, ModelError, UnsettledWarning
+from edgecal.runtime.chat_formats import templates_uncompiled
 from edgecal.runtime.model import Model
 
 __all__ = ["load"]
@@ -37,7 +39,8 @@ def load(path: str | Path, **llama_options: Any) -> Model:
 
     Raises
     ------
-    InputError: there is no such file, it is no model, its calibration makes no sense, or an option is wrong.
+    InputError: there is no such file, it is no model, its calibration makes no sense, or an option is wrong; or this
+        process was forked from one in which llama.cpp has computed with several threads.
     ModelError: llama.cpp cannot load it or make a context, or it is no causal language model.
     """
     import warnings
@@ -45,8 +48,11 @@ def load(path: str | Path, **llama_options: Any) -> Model:
     from edgecal.gguf import check_model, find_shards, read_doubts
     from edgecal.llama.library import clear_log, first_error_line, last_error_lines, load_library
     from edgecal.runtime.calibration import read_file_calibration
+    from edgecal.runtime.forks import check_can_load
     from edgecal.runtime.options import check_options, default_options
 
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"the path is {path!r:.60}, expected that of a GGUF file")
     shards = find_shards(Path(path))
     check_model(shards.header)
     calibration = read_file_calibration(shards.header)
@@ -63,16 +69,21 @@ def load(path: str | Path, **llama_options: Any) -> Model:
     from llama_cpp import Llama
 
     check_options(llama_options, Llama)
+    options = {**default_options(shards.header), **llama_options}
+    check_can_load(name, one_thread=options["n_threads"] == options["n_threads_batch"] == 1)
     clear_log()
     try:
-        llama = Llama(name, **{**default_options(shards.header), **llama_options})
-    except (TypeError, OverflowError) as error:
-        raise InputError(
-            f"an option of llama_cpp.Llama has a value of the wrong kind ({' '.join(str(error).split())})"
+        with templates_uncompiled():
+            llama = Llama(name, **options)
+    except MemoryError:
+        raise ModelError(
+            f"{name}: not enough memory for a context of this size; give a smaller n_ctx"
         ) from None
-    except (ValueError, RuntimeError, AssertionError) as error:
-        reason = first_error_line() or " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"{name}: llama.cpp cannot load the model ({reason})") from None
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        if llama_options and isinstance(error, (TypeError, OverflowError, AttributeError, ArgumentError)):
+            raise InputError(f"an option of llama_cpp.Llama has a value of the wrong kind ({said})") from None
+        raise ModelError(f"{name}: llama.cpp cannot load the model ({first_error_line() or said})") from None
     lora = llama_options.get("lora_path")
     if lora is not None and not getattr(
         llama, "_lora_adapter", True

@@ -9,12 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgecal.errors import InputError, ModelError
+from edgecal.runtime.forks import note_threads
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["check_causal", "extend", "log_softmax", "start"]
+__all__ = ["check_causal", "context_size", "extend", "log_softmax", "start"]
+
+
+def context_size(llama: Any) -> int:
+    """Tokens that a `llama_cpp.Llama` has room for: llama.cpp rounds up what it is asked for, the wrapper's own
+    arrays do not."""
+    return min(int(llama.n_ctx()), len(llama.input_ids))
 
 
 def start(llama: Any, tokens: npt.NDArray[np.int32], what: str, n_more: int = 0) -> npt.NDArray[np.float32]:
@@ -41,7 +48,7 @@ def start(llama: Any, tokens: npt.NDArray[np.int32], what: str, n_more: int = 0)
     """
     from edgecal.llama.library import load_library
 
-    n_ctx = llama.n_ctx()
+    n_ctx = context_size(llama)
     if len(tokens) + n_more > n_ctx:
         more = f" and {n_more} more are to follow" if n_more else ""
         raise InputError(
@@ -63,12 +70,14 @@ def extend(llama: Any, tokens: list[int]) -> npt.NDArray[np.float32]:
 
     clear_log()
     library, most = load_library(), max(llama.n_threads, llama.n_threads_batch)
+    if most > 1:
+        note_threads()
     try:
         with threads_for_decode(most) as n:
             library.llama_set_n_threads(llama.ctx, min(n, llama.n_threads), min(n, llama.n_threads_batch))
             llama.eval(tokens)
-    except RuntimeError as error:
-        reason = last_error_lines() or " ".join(str(error).split())
+    except Exception as error:
+        reason = last_error_lines() or " ".join(str(error).split()) or type(error).__name__
         raise ModelError(
             f"{llama.model_path}: llama.cpp's decode of {len(tokens)} tokens failed ({reason})"
         ) from None

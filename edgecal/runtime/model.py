@@ -6,17 +6,20 @@ know how the temperature was found, nor how models are loaded (`load`).
 
 from __future__ import annotations
 
-import math
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgecal.errors import InputError
 from edgecal.runtime.answer import Answer, Finish, GeneratedToken, Generation
-from edgecal.runtime.logits import check_causal, extend, log_softmax, start
+from edgecal.runtime.arguments import check_generation, check_share, holds_half_a_character, listed
+from edgecal.runtime.forks import check_not_forked
+from edgecal.runtime.logits import check_causal, context_size, extend, log_softmax, start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +39,8 @@ class Model:
 
     Threads: a model answers one question at a time. Its methods may be called from any thread and wait for each
     other; nothing gets faster by more threads. An app that uses `llama` directly beside them holds `lock` while
-    it does. For answers at the same time load the model once in each process.
+    it does. For answers at the same time load the model once in each process: after a fork, since a model that was
+    loaded before it raises InputError in the child, and cannot be pickled.
 
     The same model, prompt and options give the same numbers, whatever ran before. That needs every prompt to be
     run whole: nothing is kept from one question to the next.
@@ -64,7 +68,8 @@ class Model:
         from edgecal.llama.vocabulary import Tokenizer
 
         self.path: Path = header.path
-        self.llama: Any = llama
+        self._llama = llama
+        self._process = os.getpid()
         self.calibration: FileCalibration = calibration
         self.temperature: float = calibration.divisor
         # Dividing a baked file's logits by this gives those of the original.
@@ -79,6 +84,12 @@ class Model:
             raise
         vocab = load_library().llama_model_get_vocab(llama.model)
         self._tokenizer = Tokenizer(vocab, llama.n_vocab(), str(header.path))
+
+    @property
+    def llama(self) -> Any:
+        """The plain `llama_cpp.Llama`; InputError in a process that was forked since."""
+        check_not_forked(self._process, self.path)
+        return self._llama
 
     def choose(
         self,
@@ -116,9 +127,9 @@ class Model:
         """
         from edgecal.prompts import Question, parse_record
 
-        _check_share(min_confidence)
+        check_share(min_confidence)
         record = parse_record(
-            {"question": question, "choices": _listed(choices), "subject": subject}, "the question"
+            {"question": question, "choices": listed(choices), "subject": subject}, "the question"
         )
         assert isinstance(record, Question)
         prompt = self._render(record, template, chat_template)
@@ -142,8 +153,8 @@ class Model:
         """
         from edgecal.prompts import Prompt, parse_record
 
-        _check_share(min_confidence)
-        record = parse_record({"prompt": prompt, "labels": _listed(labels)}, "the prompt")
+        check_share(min_confidence)
+        record = parse_record({"prompt": prompt, "labels": listed(labels)}, "the prompt")
         assert isinstance(record, Prompt)
         return self._answer(record, record.labels or (), min_confidence)
 
@@ -183,10 +194,9 @@ class Model:
         InputError: an option is wrong, or the prompt and one more token do not fit the context.
         ModelError: llama.cpp failed.
         """
-        _check_generation(max_tokens, sampling, seed, stop, n_top)
+        check_generation(max_tokens, sampling, seed, stop, n_top)
         asked = self._verbatim(prompt, chat_template)
-        with self.lock:
-            self._check_open()
+        with self._turn():
             tokens = self._tokenizer.prompt_tokens(asked)
             return self._go_on(tokens, max_tokens, sampling, seed, tuple(stop), n_top)
 
@@ -203,7 +213,7 @@ class Model:
 
         random = np.random.default_rng(seed)
         logits = start(self.llama, prompt, "the prompt", n_more=1)
-        n_left = min(max_tokens, self.llama.n_ctx() - len(prompt))
+        n_left = min(max_tokens, context_size(self.llama) - len(prompt))
         said: list[GeneratedToken] = []
         text = b""
         finish: Finish = "length"
@@ -243,8 +253,7 @@ class Model:
 
         from edgecal.metrics import softmax_probs
 
-        with self.lock:
-            self._check_open()
+        with self._turn():
             resolved = self._tokenizer.resolve(prompt)
             logits = start(self.llama, resolved.tokens, prompt.source)
         of_labels = logits[resolved.choice_tokens]
@@ -267,10 +276,14 @@ class Model:
     def _render(
         self, question: Question, template: str | PromptTemplate | None, chat_template: str | Path | None
     ) -> Prompt:
-        from edgecal.prompts import Prompting
+        from edgecal.prompts import Prompting, PromptTemplate
 
         name = "default" if template is None else template
         compiled = _compiled(name) if isinstance(name, str) else name
+        if not isinstance(compiled, PromptTemplate):
+            raise InputError(
+                f"the template is {template!r:.60}, expected a name, Jinja source or a PromptTemplate"
+            )
         prompting = Prompting(compiled, chat_template=self._chat_template(chat_template))
         return prompting.render_question(question).chat
 
@@ -279,7 +292,7 @@ class Model:
 
         if not isinstance(text, str) or not text:
             raise InputError("the prompt must be a text that is not empty")
-        if _holds_half_a_character(text):
+        if holds_half_a_character(text):
             raise InputError("the prompt holds half a character (a lone surrogate), which is no text")
         prompt = Prompt(text=text, labels=(), source="the prompt")
         return Prompting(chat_template=self._chat_template(chat_template)).render_prompt(prompt).chat
@@ -289,21 +302,33 @@ class Model:
 
         if chosen is None:
             return None
+        if not isinstance(chosen, (str, os.PathLike)):
+            raise InputError(
+                f"the chat template is {chosen!r:.60}, expected {OWN_CHAT_TEMPLATE!r} or a file's path"
+            )
         if str(chosen) == OWN_CHAT_TEMPLATE:
             return chat_template_from_header(self._header, str(self.path))
         bos, eos = special_tokens(self._header)
         return ChatTemplate.from_file(chosen, bos_token=bos, eos_token=eos)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError(f"{self.path}: the model has been closed")
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The model for oneself, if it can be used here. (In a forked process the lock may be held by nobody.)"""
+        check_not_forked(self._process, self.path)
+        with self.lock:
+            if self._closed or not self._llama.ctx:
+                raise InputError(f"{self.path}: the model has been closed; load it again")
+            yield
 
     def close(self) -> None:
-        """Frees the model, after the question that is being answered; again is harmless."""
+        """Frees the model, after the question that is being answered; again is harmless, and so is a forked process,
+        whose copy goes with it."""
+        if os.getpid() != self._process:
+            return
         with self.lock:
             if not self._closed:
                 self._closed = True
-                self.llama.close()
+                self._llama.close()
 
     def __enter__(self) -> Model:
         return self
@@ -312,6 +337,12 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            f"{self.path}: a loaded model can be neither pickled nor copied; hand over its path, and load it "
+            "where it is used"
+        )
 
     def __repr__(self) -> str:
         return f"<edgecal model {str(self.path)!r}: {self.calibration.sentence}>"
@@ -329,11 +360,6 @@ def _compiled(template: str) -> PromptTemplate:
     return find_template(template) if template in TEMPLATES else PromptTemplate(template, "the template")
 
 
-def _listed(texts: Sequence[str]) -> object:
-    """A list of whatever sequence it is; a single text, which is a mistake, stays one and is refused later."""
-    return texts if isinstance(texts, str) or not isinstance(texts, Sequence) else list(texts)
-
-
 def _draw(log_probs: npt.NDArray[np.float64], sampling: float, random: np.random.Generator) -> int:
     if sampling == 0.0:
         return int(log_probs.argmax())
@@ -341,38 +367,3 @@ def _draw(log_probs: npt.NDArray[np.float64], sampling: float, random: np.random
 
     upto = np.cumsum(np.exp((log_probs - log_probs.max()) / sampling))
     return int(np.searchsorted(upto, random.random() * upto[-1], side="right"))
-
-
-def _check_share(share: float | None) -> None:
-    if share is not None and not (_is_real(share) and 0.0 <= share <= 1.0):  # also NaN
-        raise InputError(f"min_confidence is {share!r:.60}, expected a number from 0 to 1")
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, SupportsFloat) and not isinstance(value, (str, bool))
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, SupportsIndex) and not isinstance(value, bool)
-
-
-def _check_generation(max_tokens: int, sampling: float, seed: int, stop: Sequence[str], n_top: int) -> None:
-    if not _is_whole(max_tokens) or max_tokens < 1:
-        raise InputError(f"max_tokens is {max_tokens!r:.60}, expected a whole number of at least 1")
-    if not (_is_real(sampling) and math.isfinite(sampling) and sampling >= 0):
-        raise InputError(f"sampling is {sampling!r:.60}, expected a finite number of at least 0")
-    if not _is_whole(seed) or not 0 <= seed < 2**64:
-        raise InputError(f"the seed is {seed!r:.60}, expected a whole number from 0 to 2^64 - 1")
-    if not isinstance(stop, Sequence) or isinstance(stop, str) or not all(map(_is_stop, stop)):
-        raise InputError("stop must be a list of texts, none of them empty")
-    if not _is_whole(n_top) or n_top < 0:
-        raise InputError(f"n_top is {n_top!r:.60}, expected a whole number of at least 0")
-
-
-def _is_stop(text: Any) -> bool:
-    """Whether it can come up in a text."""
-    return isinstance(text, str) and text != "" and not _holds_half_a_character(text)
-
-
-def _holds_half_a_character(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text)

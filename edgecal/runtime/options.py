@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgecal.errors import InputError
-from edgecal.gguf import Header
+from edgecal.gguf import GGML_TYPES, Header
 
 __all__ = ["check_options", "default_options"]
 
@@ -27,6 +27,11 @@ _REFUSED = {
     "vocab_only": "leaves nothing that could answer",
     "embedding": "gives embeddings instead of logits",
 }
+
+
+# Numbers of tokens or threads, and the least that makes sense; 0 lets llama.cpp choose.
+_SIZES = {"n_ctx": 0, "n_batch": 1, "n_ubatch": 1, "n_threads": 0, "n_threads_batch": 0}
+_MAX_SIZE = 2**31 - 1
 
 
 def default_options(header: Header) -> dict[str, Any]:
@@ -55,7 +60,7 @@ def default_options(header: Header) -> dict[str, Any]:
 
 def check_options(options: Mapping[str, Any], llama: Any) -> None:
     """InputError for an option that `llama` (the class `llama_cpp.Llama`) does not have (it would be ignored
-    without a word), or that takes the logits away."""
+    without a word), that takes the logits away, or that is no size where C wants one (it would be cut to 32 bits)."""
     for name, reason in _REFUSED.items():
         if options.get(name):
             raise InputError(f"the option {name} {reason}; leave it out")
@@ -65,3 +70,14 @@ def check_options(options: Mapping[str, Any], llama: Any) -> None:
             raise InputError(
                 f"llama_cpp.Llama has no option {name!r:.60}; see its documentation for those it has"
             )
+    for name, least in _SIZES.items():
+        size = options.get(name, least)
+        left_open = size is None and name.startswith("n_threads")
+        if not left_open and (type(size) is not int or not least <= size <= _MAX_SIZE):
+            raise InputError(
+                f"the option {name} is {size!r:.60}, expected a whole number from {least} to {_MAX_SIZE}"
+            )
+    for name in ("type_k", "type_v"):
+        kind = options.get(name)
+        if kind is not None and (type(kind) is not int or kind not in GGML_TYPES):
+            raise InputError(f"the option {name} is {kind!r:.60}, expected the number of a ggml type")

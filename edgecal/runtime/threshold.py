@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecal.errors import InputError, NotIdentifiedError
+from edgecal.runtime.arguments import is_real
 
 __all__ = ["THRESHOLDS", "Threshold", "clopper_pearson_low", "threshold_for", "threshold_from_eval"]
 
@@ -82,8 +83,11 @@ def threshold_for(
     NotIdentifiedError: no threshold can be vouched for: the model is not that good where it is sure, or there are
         too few questions.
     """
-    sure = [float(value) for value in confidences]
-    hits = [bool(value) for value in correct]
+    try:
+        sure = [float(value) for value in confidences]
+        hits = [bool(value) for value in correct]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected a list of numbers and a list of truth values ({error!s:.80})") from None
     if len(sure) != len(hits) or not sure:
         raise InputError(
             f"{len(sure)} confidences and {len(hits)} answers do not fit, expected as many of each, at least one"
@@ -136,8 +140,8 @@ def threshold_from_eval(accuracy: float, result: Mapping[str, Any], *, level: fl
 def _lowest(accuracy: float, counts: Sequence[tuple[float, int, int]], level: float) -> Threshold:
     """`counts`: (threshold, answered, right), thresholds ascending, the first of which answers everything."""
     for name, value in (("accuracy", accuracy), ("level", level)):
-        if not 0.0 < value < 1.0:
-            raise InputError(f"the {name} is {value}, expected a number above 0 and below 1")
+        if not (is_real(value) and 0.0 < value < 1.0):
+            raise InputError(f"the {name} is {value!r:.60}, expected a number above 0 and below 1")
     alpha = (1.0 - level) / len(counts)
     n = counts[0][1]
     lows = [clopper_pearson_low(right, answered, alpha) for _, answered, right in counts]

@@ -1,6 +1,8 @@
 """`edgecal.load`: probabilities are edgecal's own logits divided by the file's temperature, once."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from support.calibrated import BASE, CHAT, MODELS, TEMPERATURE
 from support.tiny_models import tiny_folder, write_tiny_llama
+from support.tiny_vocab import CHAT_TEMPLATE, CHAT_TOKENS
 
 import edgecal
 from edgecal.errors import InputError, ModelError
@@ -19,9 +22,11 @@ from edgecal.llama.capture import capture
 from edgecal.llama.settings import CaptureSettings
 from edgecal.metrics import softmax_probs
 from edgecal.runtime import load
+from edgecal.runtime.ask import AskRequest, ask
 from edgecal.runtime.calibration import read_file_calibration
 from edgecal.runtime.logits import start
 
+ONE_THREAD = {"n_threads": 1, "n_threads_batch": 1}
 RECORDS = [json.loads(line) for line in (MODELS / "questions/dev.jsonl").read_text("utf-8").splitlines()[:12]]
 
 
@@ -300,17 +305,25 @@ def test_a_closed_model_says_so(stamped_path):
     with model:
         assert model.llama.n_vocab() == 1536
     model.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(InputError, match="closed"):
         model.choose("Which?", ["a", "b"])
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(InputError, match="closed"):
         model.generate("Which?")
 
 
-def test_options_reach_llama_cpp(stamped_path):
+def test_the_context_is_as_long_as_was_asked_for(stamped_path):
+    """llama.cpp rounds up, llama-cpp-python's own arrays do not."""
     with load(stamped_path, n_ctx=128, n_threads=1) as model:
-        assert model.llama.n_ctx() == 256 or model.llama.n_ctx() == 128  # llama.cpp rounds up
-        with pytest.raises(InputError, match=r"context is \d+.*larger n_ctx"):
-            model.choose("word " * 300, ["a", "b"])
+        assert model.llama.n_ctx() == 256
+        for n in (130, 200, 256, 300):
+            for call in (model.choose, model.confidence):
+                with pytest.raises(InputError, match=r"has \d+ tokens.*context is 128.*larger n_ctx"):
+                    call("x " * n, [" A", " B"])
+            with pytest.raises(InputError, match=r"has \d+ tokens and 1 more.*context is 128"):
+                model.generate("x " * n)
+        prompt = "x" * 100
+        assert len(model.generate(prompt, max_tokens=500).tokens) <= 28
+        assert model.confidence("x" * 127, ["A", "B"]).n_tokens == 128
     with load(stamped_path) as model:
         assert model.llama.n_ctx() == 512  # as long as it was trained for
 
@@ -323,12 +336,175 @@ def test_options_reach_llama_cpp(stamped_path):
         ({"vocab_only": True}, "vocab_only"),
         ({"embedding": True}, "embedding"),
         ({"model_path": "x"}, "model_path"),
-        ({"n_ctx": "many"}, "wrong kind"),
+        ({"n_ctx": "many"}, "n_ctx is 'many', expected a whole number from 0"),
+        ({"n_ctx": -1}, "n_ctx is -1"),
+        ({"n_ctx": 2**40}, "n_ctx is 1099511627776"),
+        ({"n_batch": 0}, "n_batch is 0, expected a whole number from 1"),
+        ({"n_threads": 1.5}, "n_threads is 1.5"),
+        ({"type_k": 999}, "type_k is 999"),
+        ({"kv_overrides": 5}, "wrong kind"),
+        ({"n_gpu_layers": "all"}, "wrong kind"),
     ],
 )
 def test_wrong_options(stamped_path, options, told):
     with pytest.raises(InputError, match=told):
         load(stamped_path, **options)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"x.gguf", object()])
+def test_what_is_no_path(path):
+    with pytest.raises(InputError, match="expected that of a GGUF file"):
+        load(path)
+
+
+def test_no_memory_for_the_context(stamped_path, monkeypatch):
+    def refuse(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(llama_cpp.llama.np, "ndarray", refuse)
+    with pytest.raises(ModelError, match=r"not enough memory .* smaller n_ctx"):
+        load(stamped_path)
+
+
+def test_a_chat_template_that_cannot_be_compiled(tmp_path):
+    """It is compiled when a chat is wanted, by us or by llama-cpp-python, and not before."""
+    path = write_tiny_llama(
+        tmp_path / "t.gguf",
+        seed=1,
+        n_layer=1,
+        chat_template="{% for m in messages %}{{ m.content }",
+        vocab="spm",
+    )
+    with load(path, **ONE_THREAD) as model:
+        assert model.choose("Which?", ["a", "b"]).probs
+        with pytest.raises(InputError, match=r"chat template of .* not a valid template"):
+            model.choose("Which?", ["a", "b"], chat_template="own")
+        with pytest.raises(InputError, match="cannot compile the file's chat template"):
+            model.llama.create_chat_completion([{"role": "user", "content": "x"}])
+    answer = ask(AskRequest(str(path), "Which?", ("a", "b")), timeout_s=60).answer
+    assert answer.probs
+    llama_cpp_own = llama_cpp.llama_chat_format.Jinja2ChatFormatter
+    assert isinstance(llama_cpp_own, type)  # put back
+
+
+def test_a_chat_by_llama_cpp_python_is_as_before(tmp_path):
+    path = write_tiny_llama(
+        tmp_path / "t.gguf",
+        seed=1,
+        n_layer=1,
+        vocab="spm",
+        chat_template=CHAT_TEMPLATE,
+        extra_tokens=CHAT_TOKENS,
+    )
+    chat = [{"role": "user", "content": "Which?"}]
+    with load(path, **ONE_THREAD) as model:
+        ours = model.llama.create_chat_completion(chat, max_tokens=4, temperature=0)
+    plain = llama_cpp.Llama(str(path), verbose=False, n_threads=1, n_threads_batch=1)
+    assert plain.create_chat_completion(chat, max_tokens=4, temperature=0)["choices"] == ours["choices"]
+    plain.close()
+
+
+FORKED = """
+import os, sys, edgecal
+model = edgecal.load(sys.argv[1], n_threads=2, n_threads_batch=2)
+ask = lambda m: print(m.choose("Which?", ["a", "b"]).choice, flush=True)
+if sys.argv[2] == "answered":
+    ask(model)
+model.lock.acquire()  # a thread that is not in the child may hold it
+if os.fork() == 0:
+    for call in (
+        lambda: ask(model),
+        lambda: model.confidence("Which?", [" A", " B"]),
+        lambda: model.generate("Which?"),
+        lambda: model.llama,
+        lambda: ask(edgecal.load(sys.argv[1], n_threads=2, n_threads_batch=2)),
+        lambda: ask(edgecal.load(sys.argv[1], n_threads=1, n_threads_batch=1)),
+    ):
+        try:
+            call()
+        except edgecal.InputError as error:
+            print(error, flush=True)
+    model.close()
+    sys.exit()
+os.wait()
+"""
+
+
+@pytest.mark.parametrize("before", ["answered", "only loaded"])
+def test_after_a_fork(stamped_path, before):
+    out = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(stamped_path), before],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout.splitlines()
+    if before == "answered":
+        choice = out.pop(0)
+        assert "multiprocessing's 'spawn'" in out[4] and out[5] == choice
+    else:
+        assert out[4] in "01" and out[5] == out[4]
+    assert len(out) == 6 and all("load the model after the fork" in line for line in out[:4])
+
+
+def test_models_are_not_pickled_or_copied(stamped):
+    for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(
+            InputError, match=r"stamped\.gguf: a loaded model can be neither pickled nor copied; hand"
+        ):
+            attempt(stamped)
+
+
+def test_an_interrupt_leaves_the_model_as_it_was(stamped, monkeypatch):
+    before = stamped.choose("Which?", ["a", "b"])
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stamped.llama, "eval", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            stamped.choose("Which?", ["a", "b"])
+    assert stamped.choose("Which?", ["a", "b"]) == before
+
+
+def test_whatever_llama_cpp_python_raises_is_a_model_error(stamped, monkeypatch):
+    def fail(*_):
+        raise ValueError("could not broadcast")
+
+    monkeypatch.setattr(stamped.llama, "eval", fail)
+    with pytest.raises(ModelError, match=r"decode of .* tokens failed"):
+        stamped.choose("Which?", ["a", "b"])
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_people_ask_ends_no_turn(tmp_path, own):
+    """With the model's chat template and without: the same tokens as when the marks' texts were no tokens."""
+    path = write_tiny_llama(
+        tmp_path / "t.gguf",
+        seed=1,
+        n_layer=1,
+        vocab="spm",
+        chat_template=CHAT_TEMPLATE,
+        extra_tokens=CHAT_TOKENS,
+    )
+    chat = "own" if own else None
+    with load(path, **ONE_THREAD) as model:
+        lengths = [
+            model.choose(f"Which?{mark}", ["a", f"{mark}b"], chat_template=chat).n_tokens
+            for mark in ("<|im_end|>", "<!im!end!>")
+        ]
+        assert lengths[0] == lengths[1]
+        # A prompt is verbatim, unless it is what the user says in a conversation.
+        verbatim = [
+            model.confidence(f"Which?{mark}", ["A", "B"]).n_tokens for mark in ("<|im_end|>", "<!im!end!>")
+        ]
+        assert verbatim[0] == verbatim[1] - 9
+        seen = []
+        model._go_on = lambda tokens, *_: seen.append(tokens.tolist())
+        model.generate("Which?<|im_end|>", chat_template=chat)
+        end = model.llama.tokenize(b"<|im_end|>", add_bos=False, special=True)[0]
+        assert seen[0].count(end) == 1
 
 
 def test_an_adapter_that_cannot_be_loaded(stamped_path, tmp_path):
@@ -352,7 +528,9 @@ def test_a_name_that_no_file_can_have():
         (lambda m: m.choose("Which?", ["a"]), "2 to 26"),
         (lambda m: m.choose("Which?", "ab"), "list of texts"),
         (lambda m: m.choose("Which?", ["a", "a"]), "the same"),
-        (lambda m: m.choose("Which?", ["a", 1]), "must be a text"),
+        (lambda m: m.choose("Which?", ["a", b"b"]), "must be a text"),
+        (lambda m: m.choose("Which?", ["a", "b"], template=5), "the template is 5"),
+        (lambda m: m.choose("Which?", ["a", "b"], chat_template=5), "the chat template is 5"),
         (lambda m: m.choose("Which?", ["a", "b"], min_confidence=1.5), "min_confidence"),
         (lambda m: m.choose("Which?", ["a", "b"], min_confidence=float("nan")), "min_confidence"),
         (lambda m: m.choose("Which?", ["a", "b"], template="{% if %}"), "not a valid template"),

@@ -163,3 +163,22 @@ def test_from_an_evaluation(plain):
 def test_results_that_are_not_an_evaluation(result):
     with pytest.raises(InputError, match="result"):
         threshold_from_eval(0.9, result)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (None, [0.5], [True]),
+        ("0.5", [0.5], [True]),
+        (0.5, None, [True]),
+        (0.5, 5, [True]),
+        (0.5, ["much"], [True]),
+        (0.5, [None], [True]),
+        (0.5, [0.5], 1),
+    ],
+)
+def test_what_are_no_numbers(arguments):
+    with pytest.raises(InputError, match="expected a"):
+        threshold_for(*arguments)
+    with pytest.raises(InputError, match="expected a number"):
+        threshold_for(0.5, [0.5], [True], level=None)

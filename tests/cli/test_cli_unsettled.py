@@ -52,7 +52,7 @@ def as_it_is(folder):
 
 
 def fit(*options):
-    return run("fit", BASE, CHAT, "-t", "1", "--bootstrap", "100", *options)
+    return run("fit", BASE, CHAT, "-t", "1", "--bootstrap", "40", *options)
 
 
 def test_right_answers_confirm_a_settled_temperature(folder):

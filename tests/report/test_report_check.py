@@ -105,6 +105,8 @@ REL, RISK, LOSS, LAYERS = ("plots", "reliability", "before"), ("plots", "risk_co
         ((*LOSS, "temperature", 0), 3.0, "plots.loss.temperature does not increase"),
         ((*LOSS, "chosen"), -1, "plots.loss.chosen is -1, expected above 0"),
         ((*LOSS, "interval"), [1.0], "plots.loss.interval has 1 items, expected 2"),
+        ((*LOSS, "bracket", "low"), 0, "plots.loss.bracket.low is 0, expected above 0"),
+        ((*LOSS, "bracket", "high_interval"), [1], "plots.loss.bracket.high_interval has 1 items, expected 2"),
         ((*LAYERS, "agreement"), [0.1], "plots.layers.agreement has 1 items, but layer has 8"),
         ((*LAYERS, "pdl_histogram", 0), -1, "plots.layers.pdl_histogram[0] is -1"),
         (("wrong", 0, "answer"), 4, "wrong[0].answer is 4, but there are 4 choices"),

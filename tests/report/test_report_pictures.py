@@ -1,5 +1,7 @@
 """The numbers behind the pictures, and every picture as SVG and PNG."""
 
+import copy
+import dataclasses
 import io
 import re
 from xml.etree import ElementTree
@@ -64,6 +66,41 @@ def test_loss_is_cut_to_what_is_worth_seeing(compare):
     assert data.at_chosen == pytest.approx(min(full["loss"]))
     at_one = np.interp(0, np.log(full["temperature"]), full["loss"])
     assert data.at_one == pytest.approx(at_one)
+
+
+def test_the_bracket_is_in_the_loss_picture_with_both_intervals(compare):
+    from edgecal.report.sentences import loss_sentence
+
+    data = prepare.prepare_loss(compare)
+    assert data.ends == ((2.7, (2.6, 2.8)), (3.9, (3.8, 4.0))) and data.missing == ()
+    assert "the bracket, from 2.70 (2.60 to 2.80) to 3.90 (3.80 to 4.00)" in loss_sentence(data, None, "")
+    far = copy.deepcopy(compare)
+    far["plots"]["loss"]["bracket"] |= {
+        "low": 0.4,
+        "low_interval": None,
+        "high": 20.0,
+        "high_interval": [9.0, 30.0],
+    }
+    wide = prepare.prepare_loss(far)
+    assert wide.temperature[0] < 0.4 < 30.0 < wide.temperature[-1]
+    far["plots"]["loss"]["bracket"] |= {"low": None}
+    half = prepare.prepare_loss(far)
+    assert half.ends == ((20.0, (9.0, 30.0)),) and half.missing == ("low",)
+    assert "lacks its low end, the other is 20.0 (9.00 to 30.0)" in loss_sentence(half, None, "")
+    del far["plots"]["loss"]["bracket"]  # a result of an earlier version
+    old = prepare.prepare_loss(far)
+    assert (old.ends, old.missing) == ((), ()) and "bracket" not in loss_sentence(old, None, "")
+    drawn = [b"bracket" in draw(check_result(result, "r"), "loss") for result in (compare, far)]
+    assert drawn == [True, False]
+
+
+def test_no_method_is_called_the_best_where_the_model_as_it_is_is_better(compare):
+    from edgecal.report.sentences import methods_sentence
+
+    data = prepare.prepare_methods(compare)
+    assert "has the smallest error here" in methods_sentence(data, 5)
+    worse = dataclasses.replace(data, as_it_is=0.001)
+    assert "None of the methods that never see an answer has a smaller error" in methods_sentence(worse, 5)
 
 
 def test_risk_curves_are_read_between_points():

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 from support.simulated_figures import (
+    BRACKET,
     CHOSEN,
     N_QUESTIONS,
     SUBJECTS,
@@ -252,6 +253,7 @@ def _compare():
                 {"name": "chat-template", "n": 200, "choice_mass": {"base": 0.999, "chat": 0.871}},
             ],
         },
+        "bracket": BRACKET, "settled": True, "harmful": False, "reasons": [],
         "splits": {"n": 5, "fit_share": 0.3, "seeds": [0, 1, 2, 3, 4], "n_fit": 360, "n_evaluate": 840},
         "rows": rows,
         "extra_runs": {

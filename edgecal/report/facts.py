@@ -46,6 +46,11 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         interval = " to ".join(plain(bound, 4) for bound in headline["interval"])
         yield "its temperature", f"{plain(headline['temperature'], 4)} ({interval})"
         yield "its split's seed", _text(headline["split_seed"])
+    if result.get("bracket") is not None:
+        ends = (result["bracket"][name] for name in ("low", "high"))
+        yield "bracket", " to ".join("none" if end is None else plain(end, 4) for end in ends)
+        yield "settled", _text(result["settled"])
+        yield "harmful by the labels", _text(result["harmful"])
     yield from _data(result["data"])
     prompting = result["prompting"]
     yield "prompt template", prompting["template"] or ""

@@ -37,6 +37,7 @@ def test_the_json_is_what_the_model_answers(stamped):
         "kind": "stamped",
         "temperature": pytest.approx(TEMPERATURE),
         "divisor": pytest.approx(TEMPERATURE),
+        "doubts": [],
     }
     assert (said["model"], said["question"], said["choices"]) == (
         str(stamped),

@@ -76,7 +76,8 @@ def test_the_temperature_of_a_sharpened_copy_is_found(real_model, real_sharpened
     logits = api.capture(real_model, real_sharpened, prompts, layers=False).logits
     assert np.array_equal(logits.chat_final, 2 * logits.base_final)
     for method in ("naive", "daca"):
-        result = api.fit(real_model, real_sharpened, data, method=method, tolerance=None)
+        # Unsettled or not: a base model that puts little on the choices is none the worse as a yardstick for its copy.
+        result = api.fit(real_model, real_sharpened, data, method=method, tolerance=None, unsettled=True)
         assert result.temperature == pytest.approx(2, rel=1e-4) and result.agreement_rate == 1
     for method in ("dual-align", "process"):
         with pytest.raises(api.NotIdentifiedError, match="disagreement"):

@@ -156,6 +156,13 @@ def test_laws():
     assert (doubled.low, doubled.high) == pytest.approx((2 * plain.low, 2 * plain.high), rel=1e-9)
 
 
+def test_a_chat_model_that_is_its_base_sharpened_has_a_bracket_of_one_point():
+    data = make(0.5, 6)
+    bracket = fit_bracket(rebuild(data, chat_final=data.base_final * np.float32(4)), n_bootstrap=50)
+    assert (bracket.low, bracket.high) == (pytest.approx(4, rel=1e-6), pytest.approx(4, rel=1e-6))
+    np.testing.assert_allclose(bracket.ratios, 1.0, atol=1e-4)
+
+
 def test_threads_and_labels_change_no_bit():
     data = make(0.6, 2, n=150)
     before = numba.get_num_threads()

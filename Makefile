@@ -11,6 +11,9 @@ COMPARISON := build/comparison
 REAL := smollm2,gemma,qwen-0.5b,qwen-1.5b
 DEMO_OUTPUT := build/demo/edgecal-tiny-chat.calibrated.gguf
 
+# The files of tests are shared out among processes, one for each core; more than four would need much memory.
+PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
+
 # llama.cpp is by far the slowest part of the set-up: leave out its multimodal library, which edgecal does not use.
 export CMAKE_ARGS := -DLLAVA_BUILD=OFF $(CMAKE_ARGS)
 
@@ -36,10 +39,10 @@ demo: $(VENV)/.installed
 	$(BIN)/edgecal show $(DEMO_OUTPUT)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/$(PYTEST) $(TESTS)
 
 test-oldest: $(VENV)-oldest/.installed-dev
-	$(VENV)-oldest/bin/pytest $(TESTS)
+	$(VENV)-oldest/bin/$(PYTEST) $(TESTS)
 
 test-real: $(VENV)/.installed-dev
 	$(BIN)/python tests/tools/real_models.py --only $(REAL) --optional

@@ -8,8 +8,8 @@ alone against the best way. `default` is edgecal as it comes. `app, ...` are que
 that first imported what is named: a library that brings OpenMP with it has read the environment before edgecal can say
 anything. The other ways are what users may set: threads that sleep at once, that spin for a while, or for ever.
 
-Models are two real ones, the smallest and the largest file of the folder that EDGECAL_REAL_MODELS names but for those
-above 600 MB, unless `--models` names others; where neither is there, random weights of real dimensions. A run that
+Models are two real ones, the smallest and the largest of those that `make test-real` has fetched, but for any above
+600 MB, unless `--models` names others; where neither is there, random weights of real dimensions. A run that
 takes ten times what it takes alone is stopped, and its time scaled up by the rows that are left.
 """
 
@@ -131,12 +131,12 @@ def _parse() -> argparse.Namespace:
 def _find_models(arguments: argparse.Namespace) -> Sequence[Path]:
     if arguments.models:
         return list(arguments.models)
-    folder = os.environ.get("EDGECAL_REAL_MODELS")
-    found = sorted(Path(folder).glob("**/*.gguf") if folder else (), key=lambda path: path.stat().st_size)
+    folder = Path(os.environ.get("EDGECAL_REAL_MODELS") or Path.home() / ".cache/edgecal-real-models")
+    found = sorted(folder.glob("**/*.gguf"), key=lambda path: path.stat().st_size)
     found = [path for path in found if path.stat().st_size <= _LARGEST_BYTES]
     if len(found) > 1:
         return [found[0], found[-1]]
-    print("EDGECAL_REAL_MODELS names no folder with two models: random weights of real dimensions")
+    print(f"no two models in {folder}: random weights of real dimensions")
     return [make_model(arguments.work_folder, shape, "Q4_0", arguments.source) for shape in ("0.1B", "0.5B")]
 
 

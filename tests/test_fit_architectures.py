@@ -74,12 +74,14 @@ def check(path, name, prompts, final, layers):
     seen = run(path, [list(prompt.tokens) for prompt in prompts], **ARCHS[name].nodes)
     choices = np.array([prompt.choice_tokens for prompt in prompts], np.int32)
     spread = seen.logits.std()
-    off = np.abs(final - np.take_along_axis(seen.logits, choices, 1)).max(axis=1) / spread
-    assert np.sort(off)[-2] < 1e-4
-    assert (
-        off.max() < 1e-3
-    )  # one prompt of 80 may have a last bit that tips over a rounding to F16 in the cache
+    assert is_close(final, np.take_along_axis(seen.logits, choices, 1), spread)
     head = read_head(find_shards(path), np.arange(seen.logits.shape[1], dtype=np.int32), dequantize_rows)
     expected = project(seen.hidden, head, choices)
     assert layers.shape == expected.shape
-    assert np.abs(layers - expected).max() < 1e-4 * spread
+    assert is_close(layers, expected, spread)
+
+
+def is_close(values, expected, spread):
+    """To 1e-4 for all prompts but one: of 80 one may have a last bit that tips over a rounding to F16 in the cache."""
+    off = np.sort(np.abs(values - expected).reshape(len(values), -1).max(axis=1)) / spread
+    return off[-2] < 1e-4 and off[-1] < 1e-3

@@ -76,7 +76,7 @@ class Context:
         """
         self._model = model
         self._library: Any = load_library()
-        self._n_threads = settings.n_threads
+        self._n_threads, self._all_threads = settings.n_threads, settings.flash_attn
         self._rule = split_rule(model.memory, n_seq_max=n_seq_max, kv_unified=settings.kv_unified)
         if model.architecture in _SHARED_OUT_EVENLY and not settings.kv_unified:
             n_seq_max = _shared_out_evenly(n_seq_max, n_ctx_seq, settings)
@@ -179,7 +179,7 @@ class Context:
         if self._hook is not None and hidden is not None and captured is not None:
             self._hook.plan(hidden, captured, self._plan(batch))
         clear_log()
-        with threads_for_decode(self._n_threads) as n_threads:
+        with threads_for_decode(self._n_threads, all_of_them=self._all_threads) as n_threads:
             self._library.llama_set_n_threads(self._handle, n_threads, n_threads)
             status = self._decode(batch)
         failed = status != 0

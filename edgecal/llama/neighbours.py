@@ -9,7 +9,8 @@ thread of our own counts what else wants a processor at that moment, and a decod
 - else as many threads as the others leave processors, if that is half of all processors or more;
 - else all its threads, asleep while they wait.
 
-No number depends on it: llama.cpp's results have the same bits with any number of threads, without flash attention.
+No number depends on it: llama.cpp's results have the same bits with any number of threads, but for flash attention,
+which shares one token's keys out among them; who uses it keeps all threads.
 
 GNU's OpenMP lets threads wait awake for a moment only (100 rounds) while it has more threads than there are
 processors; its manual says so under GOMP_SPINCOUNT. So threads are put to sleep by a team of further threads that do
@@ -53,15 +54,15 @@ _CROWDED, _FREE = 0.3, 0.1  # threads too many from which on, and down to which,
 
 
 @contextmanager
-def threads_for_decode(n_threads: int) -> Iterator[int]:
+def threads_for_decode(n_threads: int, *, all_of_them: bool = False) -> Iterator[int]:
     """How many threads to compute with inside this context, from 1 to `n_threads`; who else is there is watched
-    meanwhile. Any thread may enter it."""
+    meanwhile. Any thread may enter it. `all_of_them`: it has to be `n_threads`, and only how they wait may change."""
     neighbours = _neighbours() if n_threads > 1 else None
     if neighbours is None:
         yield n_threads
         return
     with neighbours.beside(n_threads) as n:
-        yield n
+        yield n_threads if all_of_them else n
 
 
 class Neighbours:

@@ -72,8 +72,9 @@ def extend(llama: Any, tokens: list[int]) -> npt.NDArray[np.float32]:
     library, most = load_library(), max(llama.n_threads, llama.n_threads_batch)
     if most > 1:
         note_threads()
+    fused = llama.context_params.flash_attn_type != library.LLAMA_FLASH_ATTN_TYPE_DISABLED
     try:
-        with threads_for_decode(most) as n:
+        with threads_for_decode(most, all_of_them=fused) as n:
             library.llama_set_n_threads(llama.ctx, min(n, llama.n_threads), min(n, llama.n_threads_batch))
             llama.eval(tokens)
     except Exception as error:

@@ -69,9 +69,9 @@ def _read(
         columns = [(str(field.name), _converter(field, schema.metadata)) for field in schema]
         _check_size(name, n_rows * len(columns), 0)
         for batch in batches:
+            batch.validate(full=True)  # a damaged one would be read beyond its end
             n_bytes += batch.nbytes
             _check_size(name, (len(records) + batch.num_rows) * len(columns), n_bytes)
-            batch.validate(full=True)  # a damaged one would have Python read beyond its end
             cells = [
                 list(map(convert, column.to_pylist())) if convert else column.to_pylist()
                 for (_, convert), column in zip(columns, batch.columns, strict=True)

@@ -77,12 +77,12 @@ def _unpack(name: str, data: bytes) -> bytes:
         left = _MAX_UNPACKED
         try:
             with pa.CompressedInputStream(pa.BufferReader(data), kind) as stream:
-                while part := stream.read(min(left + 1, 1 << 24)):
+                while part := stream.read(min(left + 1, 1 << 20)):
                     parts.append(part)
                     left -= len(part)
                     if left < 0:
                         break
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             damaged(name, f"a broken {kind} file ({_first_line(error)}); download or pack it again")
         if left < 0:
             fail(name, f"unpacks to more than {_MAX_UNPACKED >> 20} MiB; unpack it, and give a part of it")

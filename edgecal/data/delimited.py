@@ -93,9 +93,10 @@ def _judge(sample: list[_Record], wanted: frozenset[str]) -> tuple[float, _Read]
     """How well the first records of a text fit together as a table, and what reads it."""
     names = {column_key(cell) for cell in sample[0].cells}
     width = len(sample[0].cells)
-    if len(names) > 1 and names & (TEXT_COLUMNS | wanted):
+    numbers = {name for name in wanted if name.isdecimal()}
+    if len(names) > 1 and (names & (TEXT_COLUMNS | (wanted - numbers)) or (wanted and wanted <= names)):
         return 1.0 + len(names), _with_header
-    if wanted and all(name.isdecimal() for name in wanted):
+    if numbers and numbers == wanted:
         return (
             1.0 + width if 1 <= min(map(int, wanted)) <= max(map(int, wanted)) <= width else 0.0
         ), _numbered

@@ -70,7 +70,8 @@ def read_data(
     mapping: what the columns are, where their names do not tell: `question`, `options`, `labels`, `answer`,
         `passage`, `subject`, each a column's name or a path such as `doc.question` (options and passages may be
         several), and `answer-base`: 0, 1, "label" or "text".
-    worked_from: a file or folder of further worked examples, whose answers are decided together with the others.
+    worked_from: a file or folder of worked examples, instead of a folder's `dev` split; what their answers mean is
+        decided together with the others.
 
     Returns
     -------
@@ -102,13 +103,14 @@ def read_data(
             tables, strays = read(source.next_best, True)
         judged += tables
         notes += (*source.notes, *strays)
-        if source.dev and {table.kind for table in tables} <= _WITH_WORKED:
+        if worked_from is None and source.dev and {table.kind for table in tables} <= _WITH_WORKED:
             seen = {table.path for table in tables}
             tables, strays = read([path for path in source.dev if path not in seen], True)
             worked += tables
             notes += strays
     for source in () if worked_from is None else find_sources([worked_from]):
-        tables, strays = read([*source.files, *source.dev], source.is_folder)
+        files = [*source.files, *source.dev]
+        tables, strays = _read_files(files, None, told, seed=seed, is_folder=source.is_folder)
         worked += tables
         notes += strays
     reading = told.reading if told else None
@@ -117,7 +119,8 @@ def read_data(
     except InputError:
         # the splits that are not read otherwise may show what answers count from
         seen = {table.path for table in (*judged, *worked)}
-        others = [table for path in _unread(sources, seen) for table in read([path], True)[0]]
+        made = [_read_one(path, format, told, seed=seed, is_folder=True) for path in _unread(sources, seen)]
+        others = [table for table in made if not isinstance(table, InputError)]
         if not others:
             raise
         settle([*judged, *worked], reading, others)

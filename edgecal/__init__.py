@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from edgecal.api.fit import fit
     from edgecal.api.plan import plan
     from edgecal.api.progress import Progress
-    from edgecal.api.questions import load_prompts
-    from edgecal.result import CompareResult, DoctorResult, EvalResult, FitResult, PlanResult
+    from edgecal.api.questions import load_prompts, read_questions
+    from edgecal.result import CompareResult, DoctorResult, EvalResult, FitResult, PlanResult, QuestionsResult
     from edgecal.runtime.load import load
 
 __version__ = "0.5.3"
@@ -51,6 +51,7 @@ __all__ = [
     "OutputError",
     "PlanResult",
     "Progress",
+    "QuestionsResult",
     "UnsettledError",
     "UnsettledWarning",
     "__version__",
@@ -62,6 +63,7 @@ __all__ = [
     "load",
     "load_prompts",
     "plan",
+    "read_questions",
 ]
 
 

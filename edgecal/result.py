@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CompareResult", "DoctorResult", "EvalResult", "FitResult", "PlanResult"]
+__all__ = ["CompareResult", "DoctorResult", "EvalResult", "FitResult", "PlanResult", "QuestionsResult"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class FitResult:
         the run could have ended there (counts), and its own level, which is above the result's where more than one
         look shares the error. None if all prompts were run.
     prompts_sha256: hash of the prompts, whatever their order.
+    data: as in `EvalResult`; `n_questions` are those that there were, of which `n_prompts` were run.
     models: {"base", "chat"}: path, name, tokens of the prompts, peak memory in bytes; the base's sha256.
     lens: {"base", "chat"}: rms error of the lens, as a share of the logits' spread; None without layers.
     prompting: {"template", "shots", "chat_template"}: how questions were put to the models.
@@ -82,6 +83,7 @@ class FitResult:
     bootstrap: dict[str, Any]
     adaptive: dict[str, Any] | None
     prompts_sha256: str
+    data: dict[str, Any]
     models: dict[str, dict[str, Any]]
     lens: dict[str, float] | None
     prompting: dict[str, Any]
@@ -96,12 +98,38 @@ class FitResult:
 
 
 @dataclass(frozen=True)
+class QuestionsResult:
+    """How questions were read.
+
+    Attributes
+    ----------
+    questions: each in edgecal's own form: question, choices and perhaps passage; or prompt and labels; or tokens and
+        choice_tokens; with answer (an index from 0) and subject where they are known.
+    sources: where each stands.
+    prompts: each as a base model is given it: a text, or token ids.
+    data: as in `EvalResult`; its `decisions` say what was decided for the data as a whole.
+    warnings: one line each.
+    """
+
+    questions: list[dict[str, Any]]
+    sources: list[str]
+    prompts: list[str | list[int]]
+    data: dict[str, Any]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values; the keys are the attributes' names and are stable."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
 class PlanResult:
     """What a fit over all questions would cost.
 
     Attributes
     ----------
     n_questions: questions for each model.
+    data: as in `EvalResult`.
     models: {"base", "chat"}: path, and the fields of `edgecal.pair.planning.ModelPlan`: tokens, distinct tokens,
         what is kept, tokens per second of a short probe, predicted seconds, bytes of memory.
     seconds: of both models together, as predicted. Other work on the machine adds to it.
@@ -110,6 +138,7 @@ class PlanResult:
     """
 
     n_questions: int
+    data: dict[str, Any]
     models: dict[str, dict[str, Any]]
     seconds: float
     settings: dict[str, Any]
@@ -182,7 +211,8 @@ class EvalResult:
     ----------
     verdict: one sentence.
     model: path, name, architecture, tokens run, peak memory in bytes.
-    data: files and formats, how many questions were read, judged and skipped, and why; a hash of what was asked.
+    data: files and formats, what was decided about them (what answers are counted from, ...), how many questions
+        were read, judged and skipped, and why; a hash of what was asked.
     prompting: template, worked examples, chat template, the choice mass, and each part's effect on it.
     temperature: {"value", "source"}: what the logits were divided by, and whether the file or an option said so.
     figures: {"before", "after", "difference"}: each figure (see `edgecal.metrics.FIGURES`) with its interval;

@@ -136,6 +136,7 @@ def test_public_names():
         "OutputError",
         "PlanResult",
         "Progress",
+        "QuestionsResult",
         "UnsettledError",
         "UnsettledWarning",
         "__version__",
@@ -147,6 +148,7 @@ def test_public_names():
         "load",
         "load_prompts",
         "plan",
+        "read_questions",
     ]
     assert all(hasattr(edgecal, name) for name in edgecal.__all__)
 

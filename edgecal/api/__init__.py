@@ -11,7 +11,7 @@ from edgecal.api.evaluate import evaluate
 from edgecal.api.fit import fit
 from edgecal.api.plan import plan
 from edgecal.api.progress import Progress
-from edgecal.api.questions import QuestionOptions, load_prompts
+from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
 
 __all__ = [
     "Progress",
@@ -23,4 +23,5 @@ __all__ = [
     "fit",
     "load_prompts",
     "plan",
+    "read_questions",
 ]

@@ -6,7 +6,7 @@ and no llama.cpp, and shows nothing to people.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,11 @@ from edgecal.api.capture import capture, settle_run
 from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, measure_effects
 from edgecal.api.evaluate import LEVEL, check_bootstrap, describe_bootstrap
 from edgecal.api.extra_runs import run_permutations, run_statements
+from edgecal.api.loaded import LoadedQuestions
 from edgecal.api.misfits import run_those_that_fit
 from edgecal.api.models import describe_model, describe_runtime, files_sha256, model_name
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.questions import (
-    LoadedQuestions,
     PathLike,
     PromptSource,
     QuestionOptions,
@@ -56,6 +56,7 @@ def compare(
     limit: int | None = None,
     seed: int = 0,
     format: str | None = None,
+    mapping: Mapping[str, object] | None = None,
     strict: bool = False,
     subjects: Sequence[str] = (),
     shots: int = 0,
@@ -79,8 +80,8 @@ def compare(
     fit_share: share of the questions to fit on.
     n_permutations: orders of the options that `cape` averages over, the given one included; 0 leaves it out.
     verbalized: also ask the chat model to state its confidence.
-    template, limit, seed, format, strict, subjects, shots, shots_from, chat_template: how questions are read and
-        put; see `QuestionOptions`.
+    template, limit, seed, format, mapping, strict, subjects, shots, shots_from, chat_template: how questions are
+        read and put; see `QuestionOptions`.
     n_bootstrap, effect_sample, settings, timeout_s, cache, on_progress: as in `evaluate`.
 
     Returns
@@ -119,6 +120,7 @@ def compare(
         limit=limit,
         seed=seed,
         format=format,
+        mapping=mapping,
         strict=strict,
         subjects=subjects,
         shots=shots,

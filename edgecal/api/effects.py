@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgecal.errors import InputError
 
 if TYPE_CHECKING:
-    from edgecal.api.questions import LoadedQuestions
+    from edgecal.api.loaded import LoadedQuestions
     from edgecal.prompts import PromptPair
 
 __all__ = ["DEFAULT_EFFECT_SAMPLE", "measure_effects"]

@@ -6,7 +6,7 @@ Knows no mathematics and no llama.cpp, and shows nothing to people.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     format: str | None = None,
+    mapping: Mapping[str, object] | None = None,
     strict: bool = False,
     subjects: Sequence[str] = (),
     shots: int = 0,
@@ -57,8 +58,8 @@ def evaluate(
     data: files or folders (see `edgecal.data`), or records.
     temperature: what to divide the logits by for the figures "after"; None takes the file's
         `edgecal.temperature`, and without one there are no such figures.
-    template, limit, seed, format, strict, subjects, shots, shots_from, chat_template: how questions are read and
-        put; see `QuestionOptions`.
+    template, limit, seed, format, mapping, strict, subjects, shots, shots_from, chat_template: how questions are
+        read and put; see `QuestionOptions`.
     n_bootstrap: resamples of the intervals, drawn by `seed`; 0 gives none.
     effect_sample: questions on which the parts of the prompting are tried alone, 0 for none.
     settings, timeout_s, cache, on_progress: as in `fit`.
@@ -99,6 +100,7 @@ def evaluate(
         limit=limit,
         seed=seed,
         format=format,
+        mapping=mapping,
         strict=strict,
         subjects=subjects,
         shots=shots,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgecal.errors import InputError
 
 if TYPE_CHECKING:
-    from edgecal.api.questions import LoadedQuestions
+    from edgecal.api.loaded import LoadedQuestions
     from edgecal.evaluation.comparison import Permuted, Stated
     from edgecal.pair.observation import ObserveProgress
     from edgecal.pair.run import RunOptions

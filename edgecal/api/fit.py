@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecal.api.capture import settle_run
+from edgecal.api.loaded import LoadedQuestions
+from edgecal.api.misfits import run_those_that_fit
 from edgecal.api.models import files_sha256, model_name
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.questions import (
-    LoadedQuestions,
     PathLike,
     PromptSource,
     QuestionOptions,
@@ -54,7 +55,8 @@ def fit(
     limit: int | None = None,
     seed: int = 0,
     format: str | None = None,
-    strict: bool = True,
+    mapping: Mapping[str, object] | None = None,
+    strict: bool = False,
     subjects: Sequence[str] = (),
     shots: int = 0,
     shots_from: PathLike | None = None,
@@ -84,8 +86,8 @@ def fit(
     template: a built-in template's name, Jinja source or a `PromptTemplate`; None takes the default one.
     limit: draw so many prompts, by `seed`; None takes all.
     seed: of the draw, the bootstrap, worked examples and shuffled options.
-    format, strict, subjects, shots, shots_from, chat_template: how questions are read and put; see
-        `QuestionOptions`. Unlike there, a row that does not fit is an error unless `strict` is False.
+    format, mapping, strict, subjects, shots, shots_from, chat_template: how questions are read and put; see
+        `QuestionOptions`.
     n_bootstrap: resamples of the interval.
     tolerance: prompts are run in a random order, by `seed`, until half of the interval's width is at most this share
         of the temperature; None runs all. See `edgecal.calibration.AdaptivePlan`.
@@ -145,6 +147,7 @@ def fit(
         limit=limit,
         seed=seed,
         format=format,
+        mapping=mapping,
         strict=strict,
         subjects=subjects,
         shots=shots,
@@ -168,20 +171,32 @@ def fit(
             chat_shards.header, CalibrationRecord(temperature=1.0), sampling_key, force_baked=force_baked
         )
     gives_up = not unsettled and not chosen.needs_labels
-    found = _run_and_fit(
+    loaded, found = run_those_that_fit(
         loaded,
-        chosen,
-        base_shards,
-        chat_shards,
-        adaptive,
-        run_options,
-        gives_up,
-        n_bootstrap,
-        seed,
-        on_progress,
+        lambda questions: _run_and_fit(
+            questions,
+            chosen,
+            base_shards,
+            chat_shards,
+            adaptive,
+            run_options,
+            gives_up,
+            n_bootstrap,
+            seed,
+            on_progress,
+        ),
+        [
+            (str(base_shards.path), "base", lambda questions: questions.base),
+            (str(chat_shards.path), "chat", lambda questions: questions.chat),
+        ],
+        strict=strict,
+        options=run_options,
     )
     adaptivity = found.describe(adaptive, len(loaded.pairs))
-    result = _conclude(found, adaptivity, base_shards, chat_shards, run_options.cache_folder, on_progress)
+    data = loaded.describe(options)
+    result = _conclude(
+        found, data, adaptivity, base_shards, chat_shards, run_options.cache_folder, on_progress
+    )
     if result.reasons and not unsettled:
         raise UnsettledError(
             f"the temperature {result.temperature:.4g} is refused, since it may make the model less honest than it is, "
@@ -235,7 +250,7 @@ def _run_and_fit(
         pair_warnings=pair_warnings,
         on_progress=on_observe(on_progress),
     ) as runner:
-        runner.check(loaded.chat)
+        runner.check(loaded.base, loaded.chat)
         common: dict[str, Any] = {
             "n_bootstrap": n_bootstrap,
             "seed": seed,
@@ -294,6 +309,7 @@ def _on_bytes(on_progress: OnProgress | None, stage: str) -> Callable[[int, int]
 
 def _conclude(
     found: AdaptiveFit,
+    data: dict[str, Any],
     adaptivity: dict[str, Any] | None,
     base: ShardSet,
     chat: ShardSet,
@@ -358,6 +374,7 @@ def _conclude(
         },
         adaptive=adaptivity,
         prompts_sha256=prompts_sha256,
+        data=data,
         models=models,
         lens=lens_errors or None,
         runtime={

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from edgecal.errors import InputError
+from edgecal.errors import InputError, ModelError
 
 if TYPE_CHECKING:
-    from edgecal.api.questions import LoadedQuestions
+    from edgecal.api.loaded import LoadedQuestions
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import Prompt
 
@@ -44,20 +44,23 @@ def run_those_that_fit(
 
     Raises
     ------
-    InputError: as `run`, where it is not for some of the questions alone.
+    InputError: as `run`, where it is not for some of the questions alone; or more than a fifth do not fit.
     ModelError: a model could not be run.
     """
     from edgecal.pair.run import find_misfits
 
     try:
         return loaded, run(loaded)
-    except InputError:
+    except InputError as error:
         if strict:
             raise
         misfits: dict[int, str] = {}
-        for path, role, prompts in models:
-            found = find_misfits(path, role, prompts(loaded), options=options)
-            misfits |= dict(found) | misfits
+        try:
+            for path, role, prompts in models:
+                found = find_misfits(path, role, prompts(loaded), options=options)
+                misfits |= dict(found) | misfits
+        except ModelError:
+            raise error from None
         if not 0 < len(misfits) < len(loaded.pairs):
             raise
     fitting = loaded.without(misfits)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecal.api.capture import settle_run
+from edgecal.api.misfits import run_those_that_fit
 from edgecal.api.progress import OnProgress, on_observe
 from edgecal.api.questions import PathLike, PromptSource, QuestionOptions, load_questions
 from edgecal.result import PlanResult
 
 if TYPE_CHECKING:
+    from edgecal.api.loaded import LoadedQuestions
     from edgecal.llama.settings import CaptureSettings
-    from edgecal.prompts import PromptTemplate
+    from edgecal.prompts import Prompt, PromptTemplate
 
 __all__ = ["plan"]
 
@@ -29,7 +31,8 @@ def plan(
     limit: int | None = None,
     seed: int = 0,
     format: str | None = None,
-    strict: bool = True,
+    mapping: Mapping[str, object] | None = None,
+    strict: bool = False,
     subjects: Sequence[str] = (),
     shots: int = 0,
     shots_from: PathLike | None = None,
@@ -61,6 +64,7 @@ def plan(
         limit=limit,
         seed=seed,
         format=format,
+        mapping=mapping,
         strict=strict,
         subjects=subjects,
         shots=shots,
@@ -68,14 +72,27 @@ def plan(
         chat_template=chat_template,
     )
     loaded = load_questions(prompts, questions, chat_header=chat_shards.header)
-    models: dict[str, dict[str, Any]] = {}
-    for role, shards, given in (("base", base_shards, loaded.base), ("chat", chat_shards, loaded.chat)):
-        found = plan_model(
-            str(shards.path), role, given, layers=layers, options=options, on_progress=on_observe(on_progress)
-        )
-        models[role] = {"path": str(shards.path), **asdict(found)}
+    sides: list[tuple[str, str, Callable[[LoadedQuestions], Sequence[Prompt]]]] = [
+        (str(base_shards.path), "base", lambda questions: questions.base),
+        (str(chat_shards.path), "chat", lambda questions: questions.chat),
+    ]
+
+    def plan_models(questions: LoadedQuestions) -> dict[str, dict[str, Any]]:
+        show = on_observe(on_progress)
+        return {
+            role: {
+                "path": path,
+                **asdict(
+                    plan_model(path, role, given(questions), layers=layers, options=options, on_progress=show)
+                ),
+            }
+            for path, role, given in sides
+        }
+
+    loaded, models = run_those_that_fit(loaded, plan_models, sides, strict=strict, options=options)
     return PlanResult(
         n_questions=len(loaded.pairs),
+        data=loaded.describe(questions),
         models=models,
         seconds=sum(model["seconds"] for model in models.values()),
         settings=options.settings.describe(),

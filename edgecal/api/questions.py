@@ -5,37 +5,34 @@ Knows no llama.cpp and no mathematics.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
+from edgecal.api.loaded import LoadedQuestions, exceeds_a_fifth
 from edgecal.errors import InputError
+from edgecal.result import QuestionsResult
 
 if TYPE_CHECKING:
-    from edgecal.data import Data, SkippedRow
+    from edgecal.data import Data
     from edgecal.gguf import Header
-    from edgecal.prompts import ChatTemplate, Prompt, Prompting, PromptPair, PromptTemplate, Question
+    from edgecal.prompts import ChatTemplate, Prompt, PromptTemplate, Question
 
 __all__ = [
     "OWN_CHAT_TEMPLATE",
-    "LoadedQuestions",
     "PromptSource",
     "QuestionOptions",
     "data_files",
     "load_prompts",
     "load_questions",
+    "read_questions",
 ]
 
 PathLike = str | Path
 PromptSource = PathLike | Iterable["PathLike | Mapping[str, Any] | Question | Prompt"]
 
 OWN_CHAT_TEMPLATE = "own"
-_SHOWN_SKIPPED = 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class QuestionOptions:
     limit: draw so many questions, by `seed`; None takes all.
     seed: of the draw, of the worked examples and of options that are shuffled.
     format: what the files are (see `edgecal.data.FORMATS`); None finds out.
+    mapping: which columns hold what, for files that no reader recognises; see `edgecal.data.read_data`.
     strict: a row that does not fit is an error instead of being skipped.
     subjects: only these; empty takes all.
     shots: worked examples before each question.
@@ -60,6 +58,7 @@ class QuestionOptions:
     limit: int | None = None
     seed: int = 0
     format: str | None = None
+    mapping: Mapping[str, object] | None = None
     strict: bool = False
     subjects: Sequence[str] = ()
     shots: int = 0
@@ -86,151 +85,6 @@ class QuestionOptions:
             raise InputError("a source of worked examples needs a number of them (--shots)")
 
 
-@dataclass(frozen=True)
-class LoadedQuestions:
-    """Questions as the models are given them.
-
-    Attributes
-    ----------
-    pairs: in canonical order.
-    prompting: how they were rendered.
-    files, formats: what was read, and as what.
-    n_read: rows, the skipped ones included.
-    skipped: rows that do not fit in the files' order, then those without an answer, then those that do not fit
-        a model.
-    notes: remarks on how the files were read.
-    """
-
-    pairs: tuple[PromptPair, ...]
-    prompting: Prompting
-    files: tuple[str, ...]
-    formats: tuple[str, ...]
-    n_read: int
-    skipped: tuple[SkippedRow, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def base(self) -> list[Prompt]:
-        """What a base model is given."""
-        return [pair.base for pair in self.pairs]
-
-    @property
-    def chat(self) -> list[Prompt]:
-        """What a chat model is given."""
-        return [pair.chat for pair in self.pairs]
-
-    @property
-    def records(self) -> list[Question | Prompt]:
-        """The questions before they were rendered; what came as a ready-made prompt is one still."""
-        return [pair.base if pair.question is None else pair.question for pair in self.pairs]
-
-    @property
-    def n_choices(self) -> npt.NDArray[np.int32]:
-        """int32 [n], number of choices."""
-        return np.array([pair.base.n_choices for pair in self.pairs], dtype=np.int32)
-
-    @property
-    def labels(self) -> npt.NDArray[np.int32]:
-        """int32 [n], index of the right choice, -1 where there is none."""
-        answers = [pair.base.answer for pair in self.pairs]
-        return np.array([-1 if answer is None else answer for answer in answers], dtype=np.int32)
-
-    @property
-    def subjects(self) -> list[str | None]:
-        """Each question's subject."""
-        return [pair.base.subject for pair in self.pairs]
-
-    def take(self, indices: Sequence[int]) -> LoadedQuestions:
-        """Some of the questions, in the order of the indices; the others count as read."""
-        return replace(self, pairs=tuple(self.pairs[index] for index in indices))
-
-    def without(self, misfits: Mapping[int, str]) -> LoadedQuestions:
-        """Those that are left when some (index to reason) do not fit a model; these count as skipped."""
-        from edgecal.data import SkippedRow
-
-        places = {index: self.pairs[index].base.source for index in sorted(misfits)}
-        return replace(
-            self,
-            pairs=tuple(pair for index, pair in enumerate(self.pairs) if index not in misfits),
-            skipped=(
-                *self.skipped,
-                *(SkippedRow(where, misfits[i].removeprefix(f"{where}: ")) for i, where in places.items()),
-            ),
-        )
-
-    def describe_pairs(self) -> list[dict[str, Any]]:
-        """Each question for people: where, subject, question, choices, answer."""
-        return [_describe(pair) for pair in self.pairs]
-
-    def compute_sha256(self, *, with_answers: bool) -> str:
-        """SHA-256 (hex) of what the models are given, whatever the files' order.
-
-        That of the base model's prompts; where the chat model is given others, that of both hashes in a row.
-        """
-        from edgecal.prompts import compute_prompts_sha256
-
-        plain = compute_prompts_sha256(self.base, with_answers=with_answers)
-        if all(pair.chat is pair.base for pair in self.pairs):
-            return plain
-        turns = compute_prompts_sha256(self.chat, with_answers=with_answers)
-        return hashlib.sha256((plain + turns).encode()).hexdigest()
-
-    def describe(self, options: QuestionOptions) -> dict[str, Any]:
-        """What was read, as plain values (the `data` of a result)."""
-        return {
-            "files": list(self.files),
-            "formats": list(self.formats),
-            "n_read": self.n_read,
-            "n_questions": len(self.pairs),
-            "n_skipped": len(self.skipped),
-            "skipped": [{"where": row.where, "reason": row.reason} for row in self.skipped[:_SHOWN_SKIPPED]],
-            "sha256": self.compute_sha256(with_answers=True),
-            "limit": options.limit,
-            "seed": options.seed,
-            "subjects": list(options.subjects) or None,
-        }
-
-    def describe_prompting(self) -> dict[str, Any]:
-        """How the questions were put, as plain values."""
-        chat = self.prompting.chat_template
-        return {
-            "template": self.prompting.template.name,
-            "shots": self.prompting.n_shots,
-            "chat_template": None if chat is None else chat.name,
-        }
-
-    def warnings(self) -> list[str]:
-        """One line for each remark, and one for what was skipped."""
-        found = list(self.notes)
-        chat = self.prompting.chat_template
-        if chat is not None and chat.warning is not None:
-            found.append(chat.warning)
-        if self.skipped:
-            first = self.skipped[0]
-            more = f" and {len(self.skipped) - 1} more" if len(self.skipped) > 1 else ""
-            found.append(
-                f"{len(self.skipped)} of {self.n_read} rows do not fit and were skipped: {first.where}: "
-                f"{first.reason}{more} (--strict stops at the first)"
-            )
-        return found
-
-
-def _describe(pair: PromptPair) -> dict[str, Any]:
-    prompt, question = pair.base, pair.question
-    if question is not None:
-        text, choices = question.question, list(question.choices)
-    else:
-        text = prompt.text if prompt.text is not None else f"{len(prompt.tokens or ())} tokens"
-        choices = [str(label) for label in prompt.labels or prompt.choice_tokens or ()]
-    return {
-        "where": prompt.source,
-        "subject": prompt.subject,
-        "question": text,
-        "choices": choices,
-        "answer": prompt.answer,
-    }
-
-
 def load_questions(
     source: PromptSource | None,
     options: QuestionOptions,
@@ -249,16 +103,21 @@ def load_questions(
 
     Raises
     ------
-    InputError: a file, a record or an option is wrong, or nothing is left.
+    InputError: a file, a record or an option is wrong, more than a fifth of the rows do not fit, or nothing is left.
     """
-    from edgecal.data import SkippedRow, read_data
-    from edgecal.prompts import Prompting, Question, canonical_pairs, draw_pairs
+    from edgecal.data import SkippedRow
+    from edgecal.prompts import Prompting, canonical_pairs, draw_pairs
 
     options.check()
     read = _read(source, options)
     skipped = list(read.skipped)
     records = list(read.records)
     n_read = len(records) + len(skipped)
+    if exceeds_a_fifth(len(skipped), n_read):
+        raise InputError(
+            f"{skipped[0].where}: {skipped[0].reason} ({len(skipped)} of {n_read} rows do not fit, more than a fifth; "
+            "edgecal questions shows how the data are read)"
+        )
     if labelled:
         unlabelled = [record for record in records if record.answer is None]
         if unlabelled and (options.strict or len(unlabelled) == len(records)):
@@ -271,9 +130,6 @@ def load_questions(
     if not records:
         raise InputError("there are no prompts; give at least one question (see edgecal fit --help)")
     pool = list(read.worked)
-    if options.shots_from is not None:
-        given = read_data([options.shots_from], seed=options.seed, strict=options.strict)
-        pool = [record for record in (*given.worked, *given.records) if isinstance(record, Question)]
     prompting = Prompting(
         _template(options.template),
         n_shots=options.shots,
@@ -295,25 +151,99 @@ def load_questions(
         n_read=n_read,
         skipped=tuple(skipped),
         notes=read.notes,
+        decisions=read.decisions,
+    )
+
+
+def read_questions(
+    source: PromptSource,
+    *,
+    template: str | PromptTemplate | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    format: str | None = None,
+    mapping: Mapping[str, object] | None = None,
+    strict: bool = False,
+    subjects: Sequence[str] = (),
+) -> QuestionsResult:
+    """Reads questions as `fit`, `evaluate` and `compare` do, and shows how they were read. No model is needed.
+
+    Parameters
+    ----------
+    source: files or folders (see `edgecal.data`), or records.
+    template, limit, seed, format, mapping, strict, subjects: see `QuestionOptions`.
+
+    Returns
+    -------
+    The questions in the order of the files, also where more rows do not fit than `fit` would take.
+
+    Raises
+    ------
+    InputError: a file, a row (if `strict`) or an option is wrong, or there is no question at all.
+    """
+    from edgecal.prompts import Prompting, describe_record, draw_pairs
+
+    options = QuestionOptions(
+        template=template,
+        limit=limit,
+        seed=seed,
+        format=format,
+        mapping=mapping,
+        strict=strict,
+        subjects=subjects,
+    )
+    options.check()
+    read = _read(source, options)
+    prompting = Prompting(_template(template))
+    pairs = prompting.render(read.records)
+    if limit is not None:
+        drawn = set(map(id, draw_pairs(pairs, limit, seed)))
+        pairs = [pair for pair in pairs if id(pair) in drawn]
+    n_read = len(read.records) + len(read.skipped)
+    loaded = LoadedQuestions(
+        tuple(pairs), prompting, read.files, read.formats, n_read, read.skipped, read.notes, read.decisions
+    )
+    warnings = loaded.warnings()
+    if exceeds_a_fifth(len(read.skipped), n_read):
+        warnings.append(
+            "more than a fifth of the rows do not fit, so that fit, eval and compare refuse these data"
+        )
+    return QuestionsResult(
+        questions=[describe_record(record) for record in loaded.records],
+        sources=[prompt.source for prompt in loaded.base],
+        prompts=[prompt.text or list(prompt.tokens or ()) for prompt in loaded.base],
+        data=loaded.describe(options),
+        warnings=warnings,
+    )
+
+
+def _read_files(paths: Sequence[PathLike], options: QuestionOptions) -> Data:
+    from edgecal.data import read_data
+
+    return read_data(
+        paths,
+        format=options.format,
+        mapping=options.mapping,
+        strict=options.strict,
+        seed=options.seed,
+        subjects=options.subjects,
+        worked_from=options.shots_from,
     )
 
 
 def _read(source: PromptSource | None, options: QuestionOptions) -> Data:
-    from edgecal.data import Data, read_data
+    from edgecal.data import Data
     from edgecal.prompts import Prompt, Question, check_prompt, parse_record, read_bank
 
-    def read(paths: Sequence[PathLike]) -> Data:
-        return read_data(
-            paths,
-            format=options.format,
-            strict=options.strict,
-            seed=options.seed,
-            subjects=options.subjects,
-        )
+    def with_worked(data: Data) -> Data:
+        if options.shots_from is None:
+            return data
+        given = _read_files([options.shots_from], replace(options, shots_from=None, subjects=()))
+        worked = [item for item in (*given.worked, *given.records) if isinstance(item, Question)]
+        return replace(data, worked=tuple(worked))
 
     if source is None:
-        bank = read_bank()
-        return Data(tuple(bank), (), (), ("the built-in bank",), ("edgecal",), ())
+        return with_worked(Data(tuple(read_bank()), files=("the built-in bank",), formats=("edgecal",)))
     if isinstance(source, Mapping):
         raise InputError("the prompts are one record; give a list of records, or a file")
     items = [source] if isinstance(source, (str, Path)) else list(source)
@@ -321,7 +251,7 @@ def _read(source: PromptSource | None, options: QuestionOptions) -> Data:
     if len(files) == len(items):
         if not files:
             raise InputError("there are no prompts; give at least one question (see edgecal fit --help)")
-        return read(files)
+        return _read_files(files, options)
     records: list[Question | Prompt] = []
     for number, item in enumerate(items, start=1):
         if isinstance(item, Mapping):
@@ -337,8 +267,8 @@ def _read(source: PromptSource | None, options: QuestionOptions) -> Data:
         wanted = {subject.casefold() for subject in options.subjects}
         records = [record for record in records if (record.subject or "").casefold() in wanted]
     if not files:
-        return Data(tuple(records), (), (), (), (), ())
-    data = read(files)
+        return with_worked(Data(tuple(records)))
+    data = _read_files(files, options)
     return replace(data, records=(*data.records, *records))
 
 

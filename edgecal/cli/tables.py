@@ -35,6 +35,12 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
         f"{result.n_prompts}: both models choose alike on {result.n_agreement} ({result.agreement_rate:.1%}), "
         f"differently on {result.n_disagreement}",
     )
+    if result.data["n_skipped"]:
+        table.add_row(
+            "rows", f"{result.data['n_skipped']:,} of {result.data['n_read']:,} do not fit and were skipped"
+        )
+    for decision in result.data["decisions"]:
+        table.add_row("read as", printable(decision))
     mass = result.choice_mass
     table.add_row("choice mass", f"base {mass['base']:.3f}, chat {mass['chat']:.3f} of all probability")
     table.add_row("bracket", bracket_text(result.bracket))

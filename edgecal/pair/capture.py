@@ -127,16 +127,17 @@ class PairRunner:
         self._workers = {role: Worker() for role in self._paths} if keeps else {}
         self._seen: dict[str, Observation] = {}
 
-    def check(self, chat_prompts: Sequence[Prompt]) -> None:
-        """Checks that prompts fit the chat model, before the base model runs, which can take an hour."""
-        check(
-            self._paths["chat"],
-            "chat",
-            chat_prompts,
-            options=self._options,
-            on_progress=self._on_progress,
-            worker=self._workers.get("chat"),
-        )
+    def check(self, base_prompts: Sequence[Prompt], chat_prompts: Sequence[Prompt]) -> None:
+        """Checks that prompts fit both models, before one of them runs, which can take an hour."""
+        for role, prompts in (("base", base_prompts), ("chat", chat_prompts)):
+            check(
+                self._paths[role],
+                role,
+                prompts,
+                options=self._options,
+                on_progress=self._on_progress,
+                worker=self._workers.get(role),
+            )
 
     def run(self, base_prompts: Sequence[Prompt], chat_prompts: Sequence[Prompt]) -> None:
         """Runs further prompts, question by question the same for both models."""
@@ -232,6 +233,6 @@ def capture_pair(
         pair_warnings=pair_warnings,
         on_progress=on_progress,
     ) as runner:
-        runner.check(given)
+        runner.check(prompts, given)
         runner.run(prompts, given)
         return runner.captured(prompts, given, range(len(prompts)))

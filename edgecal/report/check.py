@@ -311,6 +311,7 @@ _common: dict[str, Check] = {
     "data": _record(
         files=_list(_text),
         formats=_Optional(_list(_text), _nothing),
+        decisions=_Optional(_list(_text), _nothing),
         n_read=_maybe_whole,
         n_questions=_whole(),
         n_skipped=_Optional(_whole(), int),

@@ -83,6 +83,7 @@ def _model(title: str, model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _data(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "data", ", ".join(data["files"])
     yield "format", ", ".join(data["formats"])
+    yield "read as", "; ".join(data["decisions"])
     yield "rows read", "" if data["n_read"] is None else f"{data['n_read']:,}"
     yield "questions judged", f"{data['n_questions']:,}"
     yield "data, SHA-256", data["sha256"] or ""

@@ -70,7 +70,7 @@ def describe_data(result: Mapping[str, Any]) -> str:
     text = f"{data['n_questions']:,} questions from {files}"
     if data["n_skipped"]:
         text += f", {data['n_skipped']:,} of {data['n_read']:,} rows skipped"
-    return text
+    return "; ".join([text, *map(visible, data["decisions"])])
 
 
 def describe_prompting(result: Mapping[str, Any]) -> str:

@@ -75,7 +75,7 @@ def test_both_models_take_what_each_takes_and_json_holds_it(found):
     plan, seen = found
     assert plan.seconds == sum(model["seconds"] for model in plan.models.values())
     assert json.loads(json.dumps(plan.to_dict(), allow_nan=False)) == plan.to_dict()
-    assert list(plan.to_dict()) == ["n_questions", "models", "seconds", "settings", "warnings"]
+    assert list(plan.to_dict()) == ["n_questions", "data", "models", "seconds", "settings", "warnings"]
     assert list(plan.models) == ["base", "chat"]
     assert {progress.stage for progress in seen} == {"load"}  # no prompt is run
 

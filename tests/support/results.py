@@ -117,7 +117,8 @@ def _common(chat, after, labels, subject):
     before = softmax(chat)
     return {
         "data": {
-            "files": ["models/questions/test.jsonl"], "formats": ["edgecal JSON Lines"], "n_read": N_QUESTIONS + 3,
+            "files": ["models/questions/test.jsonl"], "formats": ["edgecal JSON Lines"],
+            "decisions": ["answers counted from 0"], "n_read": N_QUESTIONS + 3,
             "n_questions": N_QUESTIONS, "n_skipped": 3,
             "skipped": [
                 {"where": "test.jsonl, line 18", "reason": "the answer is 4, but there are 4 choices (0 to 3)"},

@@ -9,7 +9,7 @@ import click
 from edgecal.cli.options import (
     bootstrap_option,
     effect_option,
-    labelled_data_options,
+    labelled_data_option,
     method_options,
     question_options,
     run_options,
@@ -22,7 +22,7 @@ __all__ = ["compare_command"]
 @click.command("compare", short_help="Compare all methods on a pair of models and questions with answers.")
 @click.argument("base", type=click.Path())
 @click.argument("chat", type=click.Path())
-@labelled_data_options
+@labelled_data_option
 @question_options
 @method_options
 @click.option(
@@ -72,7 +72,6 @@ def compare_command(base: str, chat: str, **values: Any) -> None:
             base,
             chat,
             list(values["data"]),
-            strict=values["strict"],
             method=values["method"],
             ise=values["ise"],
             tau_scope=values["tau_scope"],

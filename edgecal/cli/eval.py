@@ -9,7 +9,7 @@ import click
 from edgecal.cli.options import (
     bootstrap_option,
     effect_option,
-    labelled_data_options,
+    labelled_data_option,
     question_options,
     run_options,
 )
@@ -20,7 +20,7 @@ __all__ = ["eval_command"]
 
 @click.command("eval", short_help="Judge a model's confidence on questions with answers.")
 @click.argument("model", type=click.Path())
-@labelled_data_options
+@labelled_data_option
 @question_options
 @click.option(
     "--temperature",
@@ -48,7 +48,6 @@ def eval_command(model: str, **values: Any) -> None:
         result = edgecal.evaluate(
             model,
             list(values["data"]),
-            strict=values["strict"],
             temperature=values["temperature"],
             n_bootstrap=values["bootstrap"],
             effect_sample=values["effect_sample"],

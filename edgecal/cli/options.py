@@ -5,6 +5,7 @@ A decorator adds options; the values that belong together are gathered by a func
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,10 +22,11 @@ __all__ = [
     "gather_questions",
     "gather_run",
     "gather_settings",
-    "labelled_data_options",
+    "labelled_data_option",
     "llama_options",
     "method_options",
     "question_options",
+    "reading_options",
     "run_options",
 ]
 
@@ -34,10 +36,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 ANY_PATH = click.Path(readable=False)
 
 _FORMATS = (
-    "edgecal", "mmlu", "arc", "openbookqa", "commonsenseqa", "medmcqa",
-    "mathqa", "truthfulqa", "agieval", "bbh", "race",
+    "edgecal", "mmlu", "agieval", "arabicmmlu", "arc", "bbh", "belebele", "boolq", "ceval", "cmmlu",
+    "commonsenseqa", "copa", "gpqa", "hellaswag", "kmmlu", "logiqa", "mathqa", "medmcqa", "openbookqa",
+    "piqa", "race", "sciq", "siqa", "truthfulqa", "winogrande",
 )  # fmt: skip
-_QUESTIONS = ("limit", "seed", "format", "shots", "shots_from", "chat_template")
+_READING = ("limit", "seed", "format", "mapping", "strict", "subjects")
+_ASKING = ("shots", "shots_from", "chat_template")
+_MAP_COMMA = re.compile(r",(?=[\w-]+=)")
 
 
 def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -60,11 +65,38 @@ def _refuse_model(context: click.Context, parameter: click.Parameter, value: str
     return value
 
 
-question_options = _all(
+def _parse_map(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, object] | None:
+    """`question=Q,options=A+B,answer-base=1` as a dict of names, several as a list."""
+    made: dict[str, list[str]] = {}
+    for part in (part for value in values for part in _MAP_COMMA.split(value)):
+        key, _, column = (piece.strip() for piece in part.partition("="))
+        if not key or not column:
+            raise click.BadParameter(f"expected KEY=COLUMN, got {part!r}", context, parameter)
+        made.setdefault(key, []).extend(piece.strip() for piece in column.split("+"))
+    return {key: names[0] if len(names) == 1 else names for key, names in made.items()} or None
+
+
+reading_options = _all(
     click.option(
         "--format",
         type=click.Choice(_FORMATS),
         help="What the data files are.  [default: found out from their content]",
+    ),
+    click.option(
+        "--map",
+        "mapping",
+        multiple=True,
+        metavar="KEY=COLUMN,...",
+        callback=_parse_map,
+        help="Which columns hold what, where no reader knows: question=COLUMN, options=COLUMN (a list) or "
+        "options=A+B+C, answer=COLUMN, passage=COLUMN, subject=COLUMN, labels=COLUMN (of the options), and "
+        "answer-base=0, 1, label or text, which answers are; repeatable. A column may be a path (doc.question); in a "
+        "table without a header they are 1, 2, 3, ...",
+    ),
+    click.option(
+        "--strict", is_flag=True, help="Stop at the first row that does not fit, instead of skipping it."
     ),
     click.option(
         "--subject",
@@ -90,6 +122,10 @@ question_options = _all(
         help="How a question is put: default, question-answer, plain, subject, bracketed, brief, or a Jinja file.  "
         "[default: default]",
     ),
+)
+
+question_options = _all(
+    reading_options,
     click.option(
         "--shots",
         type=click.IntRange(min=0),
@@ -116,19 +152,14 @@ question_options = _all(
     ),
 )
 
-labelled_data_options = _all(
-    click.option(
-        "--data",
-        multiple=True,
-        required=True,
-        metavar="FILE",
-        type=ANY_PATH,
-        help="Questions with answers: a file or folder in one of the usual forms (JSON, JSON Lines, CSV, TSV, "
-        "Parquet); repeatable, - is standard input.",
-    ),
-    click.option(
-        "--strict", is_flag=True, help="Stop at the first row that does not fit, instead of skipping it."
-    ),
+labelled_data_option = click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    type=ANY_PATH,
+    help="Questions with answers: a file or folder in one of the usual forms (JSON, JSON Lines, CSV, TSV, Parquet, "
+    "Arrow, also packed); repeatable, - is standard input.",
 )
 
 effect_option = click.option(
@@ -215,7 +246,7 @@ bootstrap_option = click.option(
 
 
 def gather_questions(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `question_options` gave, as `edgecal.fit` and its siblings take it.
+    """What `question_options` or `reading_options` gave, as `edgecal.fit` and its siblings take it.
 
     Raises
     ------
@@ -225,8 +256,7 @@ def gather_questions(values: Mapping[str, Any]) -> dict[str, Any]:
 
     template = values["template"]
     return {
-        **{name: values[name] for name in _QUESTIONS},
-        "subjects": values["subjects"],
+        **{name: values[name] for name in (*_READING, *_ASKING) if name in values},
         "template": None if template is None else find_template(template),
     }
 

@@ -129,7 +129,7 @@ class PairRunner:
 
     def check(self, base_prompts: Sequence[Prompt], chat_prompts: Sequence[Prompt]) -> None:
         """Checks that prompts fit both models, before one of them runs, which can take an hour."""
-        for role, prompts in (("base", base_prompts), ("chat", chat_prompts)):
+        for role, prompts in (("chat", chat_prompts), ("base", base_prompts)):
             check(
                 self._paths[role],
                 role,

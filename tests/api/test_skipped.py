@@ -43,7 +43,7 @@ def use_one_cache(one_cache, _own_cache, monkeypatch):
 def run(command, data, **options):
     models = pair()[1:] if command == "evaluate" else pair()
     more = {
-        "fit": {"n_bootstrap": 20, "method": "vanilla"},
+        "fit": {"n_bootstrap": 20, "method": "vanilla", "unsettled": True},
         "plan": {},
         "evaluate": {"n_bootstrap": 0, "effect_sample": 0},
         "compare": {

@@ -95,10 +95,9 @@ def describe_record(item: Question | Prompt) -> dict[str, object]:
             "question": item.question,
             "choices": item.choices,
         }
-    elif item.text is not None:
-        values = {"prompt": item.text, "labels": item.labels}
     else:
-        values = {"tokens": item.tokens, "choice_tokens": item.choice_tokens}
+        values = {"prompt": item.text, "labels": item.labels, "tokens": item.tokens}
+        values |= {"choice_tokens": item.choice_tokens}
     values |= {"answer": item.answer, "subject": item.subject}
     return {
         key: list(value) if isinstance(value, tuple) else value

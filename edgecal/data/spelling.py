@@ -170,7 +170,11 @@ def _find(texts: Sequence[str], text: str, number: int | None = None) -> int | N
         if len(option) <= near and " ".join(option.casefold().split()) == folded
     ]
     if not alike and number is not None:
-        alike = [index for index, option in enumerate(texts) if whole_number(option) == number]
+        alike = [
+            index
+            for index, option in enumerate(texts)
+            if option[0] in "+-0123456789" and whole_number(option) == number
+        ]
     return alike[0] if len(alike) == 1 else None
 
 

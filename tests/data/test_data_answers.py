@@ -180,6 +180,26 @@ def test_labels_that_the_texts_look_like(tmp_path):
     assert data.records[0].choices[data.records[0].answer] == "1"
 
 
+def test_labels_are_doubted_where_every_answer_is_a_text_as_well(tmp_path):
+    """Once is chance; in row after row, where not all labels are texts, it is none."""
+    options = [{"label": k, "text": t} for k, t in zip("ABCD", ["D", "K", "B", "A"], strict=True)]
+    held = [{"question": f"q{i}", "options": options, "gold": gold} for i, gold in enumerate("DBA")]
+    data = read(tmp_path, held[:2])
+    assert [r.choices[r.answer] for r in data.records] == ["A", "K"]
+    with pytest.raises(InputError, match=r"the label of an option .* or the text of an option"):
+        read(tmp_path, held)
+
+
+def test_carried_letters_with_a_gap_fit_only_where_no_others_are_carried(tmp_path):
+    carried = [{"question": f"q{i}", "options": ["A. x", "B. y", "C. z"], "gold": "C"} for i in range(3)]
+    data = read(tmp_path, [*carried, {**carried[0], "options": ["A. x", "C. y", "D. z"]}])
+    assert answers(data) == [2, 2, 2] and "some between them are missing" in data.skipped[0].reason
+    plain = [{"question": f"q{i}", "options": COLOURS, "gold": "B"} for i in range(3)]
+    names = ["G. Bush", "J. Adams", "T. Roosevelt"]
+    data = read(tmp_path, [*plain, {"question": "Who?", "options": names, "gold": "B"}])
+    assert data.records[3].choices == tuple(names) and answers(data) == [1, 1, 1, 1]
+
+
 def test_marks_of_options_whose_labels_are_not_in_order(tmp_path):
     rows = [{"question": "q", "choices": labelled(["x", "y", "z"], "CAB"), "gold": [1, 0, 0]}]
     with pytest.raises(InputError, match=r"the text of an option \('x'\) or the label of an option \('y'\)"):

@@ -63,6 +63,14 @@ def test_what_comes_before_the_question(tmp_path, row, passage, question):
     assert (record.passage, record.question) == (passage, question)
 
 
+def test_a_prompt_that_holds_the_question_is_no_passage(tmp_path):
+    asked = {**ROW, "question": "Which of these is red?"}
+    data = read(tmp_path, [{**asked, "text": "Question: Which of these is red? Answer: B"}])
+    assert data.records[0].passage is None and "'text'" in data.notes[0]
+    data = read(tmp_path, [{**asked, "passage": "He asked: Which of these is red?", "text": "Some words."}])
+    assert data.records[0].passage == "He asked: Which of these is red?\n\nSome words." and not data.notes
+
+
 def test_a_passage_that_is_no_text_is_not_dropped(tmp_path):
     data = read(tmp_path, [ROW, {**ROW, "context": {"title": "x"}}])
     assert len(data.records) == 1 and "the passage must be a text" in data.skipped[0].reason

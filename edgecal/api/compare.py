@@ -100,6 +100,7 @@ def compare(
     from edgecal.evaluation.comparison import compare_methods
     from edgecal.evaluation.splits import make_splits
     from edgecal.gguf import find_shards, read_doubts
+    from edgecal.pair.check import check_not_itself
 
     check_bootstrap(n_bootstrap)
     chosen = Method(method, ise=ise, tau_scope=tau_scope, combine=combine, lam=lam)
@@ -113,6 +114,7 @@ def compare(
         raise InputError(f"the number of permutations must be 0 or more, got {n_permutations}")
     run_options = settle_run(settings, timeout_s, cache)
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
+    check_not_itself(base_shards, chat_shards)
     for shards in (base_shards, chat_shards):
         check_not_baked(shards.header, "comparing methods on it")
     options = QuestionOptions(

@@ -130,6 +130,7 @@ def fit(
         plan_output,
         write_calibrated,
     )
+    from edgecal.pair.check import check_not_itself
 
     if prompts is not None and not isinstance(prompts, (str, Path, Mapping)):
         prompts = list(prompts)  # an iterator is good for one pass only
@@ -139,6 +140,7 @@ def fit(
     if n_bootstrap < MIN_BOOTSTRAP:
         raise InputError(f"an interval needs at least {MIN_BOOTSTRAP} resamples, got {n_bootstrap}")
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
+    check_not_itself(base_shards, chat_shards)
     if not force_baked:
         check_not_baked(base_shards.header, "taking it as the reference")
         check_not_baked(chat_shards.header, "fitting it again")

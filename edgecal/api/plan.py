@@ -52,12 +52,13 @@ def plan(
     """
     from edgecal.calibration import Method
     from edgecal.gguf import find_shards
-    from edgecal.pair.check import check_pair
+    from edgecal.pair.check import check_not_itself, check_pair
     from edgecal.pair.run import plan_model
 
     layers = Method(method).needs_layers
     options = settle_run(settings, timeout_s, cache)
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
+    check_not_itself(base_shards, chat_shards)
     warnings = check_pair(base_shards, chat_shards, layers=layers)
     questions = QuestionOptions(
         template=template,

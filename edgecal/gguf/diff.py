@@ -14,11 +14,11 @@ from edgecal.gguf.copying import Progress
 from edgecal.gguf.header import Header
 from edgecal.gguf.inplace import FILLER_KEY
 from edgecal.gguf.split import ShardSet
-from edgecal.gguf.tensor_diff import Change, Difference, diff_tensors
+from edgecal.gguf.tensor_diff import Change, Difference, diff_tensors, same_tensors
 from edgecal.gguf.typed import describe_type
 from edgecal.gguf.values import ARRAY_HEAD_BYTES, Value, ValueType, decode_value
 
-__all__ = ["Difference", "ModelDiff", "diff_edits", "diff_models", "short_value"]
+__all__ = ["Difference", "ModelDiff", "diff_edits", "diff_models", "same_model", "short_value"]
 
 SHOWN_CHARS = 60
 _SHOWN_ITEMS = 8
@@ -67,6 +67,15 @@ def diff_models(
     return ModelDiff(
         keys, tuple(tensors), tuple(_notes(first, second, not keys)), n_keys, n_tensors, compared
     )
+
+
+def same_model(first: ShardSet, second: ShardSet) -> bool:
+    """Whether two models say the same: a file and itself, by whatever name, or a copy, also one with another name,
+    calibration or chat template in it. InputError if a file cannot be read or has changed."""
+    computed = (f"{first.header.architecture}.", "general.architecture", "tokenizer.ggml.")
+    if any(item.name.startswith(computed) for item in _diff_keys(first.header, second.header)):
+        return False
+    return same_tensors(first, second)
 
 
 def _diff_keys(first: Header, second: Header) -> Iterator[Difference]:

@@ -20,7 +20,7 @@ from edgecal.gguf.tensors import TensorInfo
 from edgecal.gguf.values import quoted
 from edgecal.gguf.verify import first_difference
 
-__all__ = ["Change", "Difference", "diff_tensors"]
+__all__ = ["Change", "Difference", "diff_tensors", "same_tensors"]
 
 Change = Literal["added", "removed", "changed"]
 
@@ -93,6 +93,22 @@ def diff_tensors(
                 difference = replace(difference, sha256=sha256)
             found.append(difference)
     return found, sum(compared.values())
+
+
+def same_tensors(first: ShardSet, second: ShardSet) -> bool:
+    """Whether two models have the same tensors with the same data, which are read up to the first that differ.
+
+    InputError if a file cannot be read or has changed.
+    """
+    one, other = _places(first), _places(second)
+    if not (one.keys() == other.keys() and all(_comparable(one, other, name) for name in one)):
+        return False
+    meter = _Meter(0, None)
+    return all(
+        _same_bytes(one[name], other[name])
+        or _first_difference(one[name], other[name], _common_size(one[name], other[name]), meter) is None
+        for name in one
+    )
 
 
 def _places(shards: ShardSet) -> dict[str, _Place]:

@@ -125,7 +125,10 @@ class PromptEnd:
             )
             if end._added(bare, (bare,)) is not None:
                 return f"end the prompt with the space, and give the label as {bare!r}"
-        return 'give each label as the text of a single token, such as " A"'
+        return (
+            'give each label as the text of a single token, such as " A", or the record as {"question": ..., '
+            '"choices": [...]}: then the options may be texts of any length, and letters are put before them'
+        )
 
     def _tokenize(self, text: str) -> list[int]:
         return self._tokenizer.tokenize(text, self._source, self._data)

@@ -112,12 +112,14 @@ class Tokenizer:
             tokens.pop(0)
         return tokens
 
-    def marks_of(self, prompt: Prompt) -> list[str]:
-        """The control tokens that a text given as it stands spells, each once; BOS at its beginning is none."""
+    def marks_of(self, prompt: Prompt, tokens: Sequence[int]) -> list[str]:
+        """The control tokens that a text given as it stands spells, each once; BOS at its beginning is none.
+
+        `tokens` are the prompt's, as `prompt_tokens` gives them.
+        """
         if prompt.text is None or prompt.data:
             return []
-        tokens = self.tokenize(prompt.text, prompt.source)
-        return self._marks.find(tokens[tokens[:1] == [self._lib.llama_vocab_bos(self._vocab)] :])
+        return self._marks.find(tokens[int(tokens[0] == self._lib.llama_vocab_bos(self._vocab)) :])
 
     def piece(self, token: int) -> str:
         """The text that a token stands for; special tokens by their names."""

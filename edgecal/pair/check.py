@@ -14,11 +14,22 @@ from edgecal.errors import InputError
 from edgecal.gguf import Header, ShardSet, check_model, compare_vocabularies
 from edgecal.llama.memory import available_bytes
 
-__all__ = ["check_pair", "count_blocks", "warn_of_memory"]
+__all__ = ["check_not_itself", "check_pair", "count_blocks", "warn_of_memory"]
 
 _CHAT_NAME = re.compile(
     r"(?:^|[-_ .])(?:instruct|chat|it|rlhf|dpo|sft|assistant)(?:$|[-_ .0-9])", re.IGNORECASE
 )
+
+
+def check_not_itself(base: ShardSet, chat: ShardSet) -> None:
+    """InputError if two files, or two names of one, hold the same model."""
+    from edgecal.gguf.diff import same_model
+
+    if same_model(base, chat):
+        raise InputError(
+            f"{base.path} and {chat.path} are the same model, and against itself nothing can be fitted; give the base "
+            "model that the chat model was made from"
+        )
 
 
 def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:

@@ -16,7 +16,7 @@ from edgecal.architectures import PLAIN_STREAM
 from edgecal.pair.kept import AnswerCache
 from edgecal.pair.loaded import LOADED, find_stream
 from edgecal.pair.observation import Observation, ObserveProgress, ObserveRequest, widen
-from edgecal.pair.resolve import read_vocabulary, resolve_prompts
+from edgecal.pair.resolve import read_vocabulary, resolve_prompts, warn_of_marks
 
 if TYPE_CHECKING:
     from edgecal.llama.vocabulary import ResolvedPrompt, Tokenizer
@@ -144,7 +144,11 @@ def _gather(
         llama_cpp=describe_llama_cpp(),
         system_info=system_info(),
         peak_memory_bytes=_peak_memory_bytes(),
-        warnings=(*cache.warnings, *(() if request.settings.is_exact else (_NOT_EXACT,))),
+        warnings=(
+            *cache.warnings,
+            *(() if request.settings.is_exact else (_NOT_EXACT,)),
+            *warn_of_marks(request, resolved, tokenizer),
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgecal.errors import InputError
@@ -14,7 +14,7 @@ from edgecal.prompts.model import Prompt
 if TYPE_CHECKING:
     from edgecal.llama.vocabulary import ResolvedPrompt, Tokenizer
 
-__all__ = ["check_prompts", "find_misfits", "read_vocabulary", "resolve_prompts"]
+__all__ = ["check_prompts", "find_misfits", "read_vocabulary", "resolve_prompts", "warn_of_marks"]
 
 
 def check_prompts(request: ObserveRequest, report: Callable[[ObserveProgress], None]) -> None:
@@ -65,6 +65,23 @@ def read_vocabulary(request: ObserveRequest) -> Iterator[tuple[Tokenizer, int]]:
 def resolve_prompts(request: ObserveRequest, tokenizer: Tokenizer, n_ctx_train: int) -> list[ResolvedPrompt]:
     """Token ids of every prompt and its choices; InputError for the first that does not fit."""
     return [_resolve_one(prompt, request.name, tokenizer, n_ctx_train) for prompt in request.prompts]
+
+
+def warn_of_marks(
+    request: ObserveRequest, resolved: Sequence[ResolvedPrompt], tokenizer: Tokenizer
+) -> list[str]:
+    """One warning if ready-made prompts spell control tokens, which they become, else none."""
+    pairs = zip(request.prompts, resolved, strict=True)
+    spelled = dict.fromkeys(
+        m for prompt, item in pairs for m in tokenizer.marks_of(prompt, item.tokens.tolist())
+    )
+    if not spelled:
+        return []
+    shown = ", ".join(map(repr, list(spelled)[:3])) + (", ..." if len(spelled) > 3 else "")
+    return [
+        f"ready-made prompts spell control tokens of {request.name} ({shown}) and are given to it verbatim, so "
+        'they are control tokens there; text that is only to be read belongs into {"question": ..., "choices": ...}'
+    ]
 
 
 def _resolve_one(prompt: Prompt, name: str, tokenizer: Tokenizer, n_ctx_train: int) -> ResolvedPrompt:

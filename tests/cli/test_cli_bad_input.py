@@ -14,6 +14,8 @@ from support.prompts import random_token_prompts, write_json_lines
 from support.tiny_models import tiny_folder, write_tiny_llama, write_tiny_pair
 from support.tiny_vocab import spm_vocab
 
+from edgecal.gguf import read_header
+
 QUESTION = {"question": "Which one?", "choices": ["this", "that"]}
 
 
@@ -239,19 +241,49 @@ def test_too_few_prompts(here):
     refused(fit(here, data="few.jsonl"), 4, "10 prompts cannot determine a temperature")
 
 
-def test_identical_models_have_no_disagreement(here):
-    shutil.copy(here / "base.gguf", here / "same.gguf")
-    refused(fit(here, chat="same.gguf"), 4, "disagreement")
+@pytest.mark.parametrize("how", ["the same", "symlink", "hard link", "copy", "stamped"])
+def test_a_model_against_itself(here, how):
+    """Whatever it is called, and before a prompt is read or a model is run."""
+    other = here / ("base.gguf" if how == "the same" else "other.gguf")
+    if how == "symlink":
+        other.symlink_to("base.gguf")
+    elif how == "hard link":
+        other.hardlink_to(here / "base.gguf")
+    elif how == "copy":
+        shutil.copy(here / "base.gguf", other)
+    elif how == "stamped":
+        assert (
+            edgecal("stamp", "base.gguf", "--temperature", "2.5", "-o", other.name, cwd=here).returncode == 0
+        )
+    told = f"base.gguf and {other.name} are the same model, and against itself nothing can be fitted"
+    for command in (["fit"], ["fit", "--plan"], ["compare"]):
+        arguments = [command[0], "base.gguf", other.name, "--data", "none.jsonl", *command[1:]]
+        result = edgecal(*arguments, cwd=here)
+        refused(result, 2, told)
+        assert result.stderr.count(b"\n") == 1
+
+
+def nearly_the_same(here):
+    """The base model but for one bit of one number."""
+    data = bytearray((here / "base.gguf").read_bytes())
+    header = read_header(here / "base.gguf")
+    data[max(info.data_offset for info in header.tensors.values())] ^= 1
+    (here / "near.gguf").write_bytes(data)
+
+
+def test_models_that_agree_on_everything(here):
+    nearly_the_same(here)
+    refused(fit(here, chat="near.gguf"), 4, "disagreement")
 
 
 def test_warnings_are_told_where_nothing_is_identified(here):
     """One of them may be the reason."""
+    nearly_the_same(here)
     write_json_lines(here / "twice.jsonl", 2 * random_token_prompts(30, seed=1))
-    arguments = ["fit", "base.gguf", "base.gguf", "--data", "twice.jsonl", "-t", "1"]
+    arguments = ["fit", "base.gguf", "near.gguf", "--data", "twice.jsonl", "-t", "1"]
     result = edgecal(*arguments, cwd=here)
     refused(result, 4, "disagreement")
-    text = result.stderr.decode()
-    assert "warning: base and chat are the same file" in text and "30 of 60 prompts repeat another" in text
+    assert "warning: 30 of 60 prompts repeat another" in result.stderr.decode()
     assert b"warning" not in edgecal(*arguments, "-q", cwd=here).stderr
 
 

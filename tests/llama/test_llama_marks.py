@@ -228,10 +228,13 @@ def test_a_mark_of_one_character_cannot_be_written_otherwise(tmp_path):
 
 def test_ready_made_prompts_say_which_marks_they_spell():
     with tokenizer_of("spm") as tokenizer:
-        assert tokenizer.marks_of(Prompt(text="<s>Which<|im_end|>\n x<|im_end|>", labels=("A", "B"))) == [
-            "<|im_end|>\n",
-            "<|im_end|>",
-        ]
-        assert tokenizer.marks_of(Prompt(text="Which <b>?", labels=("A", "B"))) == []
-        assert tokenizer.marks_of(Prompt(text="</s>", labels=("A", "B"), data=((0, 4),))) == []
-        assert tokenizer.marks_of(Prompt(tokens=(1, 2), choice_tokens=(3, 4))) == []
+
+        def spelled(**prompt):
+            prompt = Prompt(**prompt)
+            return tokenizer.marks_of(prompt, tokenizer.prompt_tokens(prompt).tolist())
+
+        text = "<s>Which<|im_end|>\n x<|im_end|>"
+        assert spelled(text=text, labels=("A", "B")) == ["<|im_end|>\n", "<|im_end|>"]
+        assert spelled(text="Which <b>?", labels=("A", "B")) == []
+        assert spelled(text="</s>", labels=("A", "B"), data=((0, 4),)) == []
+        assert spelled(tokens=(1, 2), choice_tokens=(3, 4)) == []

@@ -199,7 +199,7 @@ def test_verbatim_labels_are_the_tokens_of_that_text(kind):
         (
             "bpe",
             Prompt(text="So:", labels=(" yes", " maybe not"), source="f, line 3"),
-            "' maybe not' is not one token",
+            'single token, such as " A", or the record as {"question": ..., "choices": [...]}',
         ),
         (
             "spm",

@@ -90,3 +90,12 @@ def real_data():
 def real_questions(real_data):
     """600 questions of ARC Easy, as records {question, choices, answer}."""
     return [json.loads(line) for line in (real_data / "arc-easy-test.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def real_tasks(real_data, real_folder):
+    """A file of 200 labelled few-shot prompts of three public tasks, with label words."""
+    lines = (real_data / "tasks-cal.jsonl").read_text("utf-8").splitlines()[::10][:200]
+    path = real_folder / "tasks.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path

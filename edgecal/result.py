@@ -160,7 +160,8 @@ class DoctorResult:
     n_layer: blocks that a token goes through; None where the file is no model that can be run.
     methods: the methods of `edgecal.fit` that work on this file. Without a run: those that should.
     reason: why not all of them, in one line; None if all do.
-    exit_code: what `edgecal fit` would end with on this file: 0, 2 (unusable) or 3 (llama.cpp cannot run it).
+    exit_code: what `edgecal fit` with its default method would end with on this file: 0, 2 (unusable, or without the
+        layers that this method needs) or 3 (llama.cpp cannot run it, or the lens is refused).
     head: {"tensor", "type", "n_vocab"}: what the logits are made with; None where the file has no head.
     ending: how the last block's output becomes logits: kind ("rms", "layer", None) and eps of the final norm,
         logit_scale, soft_cap, and n_streams of node, the graph's name of the residual stream; None where the header
@@ -170,7 +171,7 @@ class DoctorResult:
     notes: what else a user should know, one line each.
     seed: what drew the token ids; None, as the rest, without a run.
     captured_layers: blocks whose output was captured.
-    lens_rms: error of the re-projected last block over the spread of llama.cpp's logits (0.02 is allowed); None also
+    lens_rms: error of the re-projected last block over the spread of llama.cpp's logits (0.003 is allowed); None also
         where no layers were captured.
     logit_spread: standard deviation of the logits over the vocabulary, mean over the prompts that were run.
     llama_cpp: the version that ran the model.

@@ -61,13 +61,16 @@ def doctor(
     except InputError as error:
         return DoctorResult(**facts, n_layer=None, methods=[], reason=str(error), exit_code=error.exit_code)
     facts["notes"] += warn_of_memory(shards)
-    no_layers = _why_no_layers(shards, run=run)
+    refusal = _why_no_layers(shards)
     if not run:
+        reason = str(refusal) if refusal is not None else _what_only_a_run_tells(shards)
+        code = 0 if refusal is None else refusal.exit_code
+        methods = _methods(reason is None)
         return DoctorResult(
-            **facts, n_layer=count_blocks(header), methods=_methods(no_layers), reason=no_layers, exit_code=0
+            **facts, n_layer=count_blocks(header), methods=methods, reason=reason, exit_code=code
         )
     try:
-        found, no_layers = _examine(shards, no_layers, options, seed, on_progress)
+        found, refusal = _examine(shards, refusal, options, seed, on_progress)
     except EdgecalError as error:
         return DoctorResult(
             **facts,
@@ -75,7 +78,7 @@ def doctor(
             captured_layers=0,
             methods=[],
             reason=str(error),
-            exit_code=error.exit_code,
+            exit_code=error.exit_code if refusal is None else refusal.exit_code,
         )
     rms = found.lens_rms
     return DoctorResult(
@@ -83,17 +86,21 @@ def doctor(
         n_layer=found.n_layer,
         captured_layers=found.captured_layers,
         lens_rms=None if rms is None or not math.isfinite(rms) else rms,
-        methods=_methods(no_layers),
-        reason=no_layers,
-        exit_code=0,
+        methods=_methods(refusal is None),
+        reason=None if refusal is None else str(refusal),
+        exit_code=0 if refusal is None else refusal.exit_code,
         logit_spread=found.logit_spread if math.isfinite(found.logit_spread) else None,
         llama_cpp=found.llama_cpp,
     )
 
 
 def _examine(
-    shards: ShardSet, no_layers: str | None, options: Any, seed: int, on_progress: OnProgress | None
-) -> tuple[Examination, str | None]:
+    shards: ShardSet,
+    refusal: EdgecalError | None,
+    options: Any,
+    seed: int,
+    on_progress: OnProgress | None,
+) -> tuple[Examination, EdgecalError | None]:
     """What running found, and why the layers cannot be used, or None.
 
     Raises
@@ -106,40 +113,50 @@ def _examine(
     path = str(shards.path)
     request = ExamineRequest(path, options.settings, seed)
     listen = on_observe(on_progress)
-    if no_layers is None:
+    if refusal is None:
         try:
             found = examine(request, layers=True, options=options, on_progress=listen)
-            return found, found.refusal
+            return found, None if found.refusal is None else ModelError(found.refusal)
         except ModelError as error:
-            no_layers = str(error)
-    return examine(request, layers=False, options=options, on_progress=listen), no_layers
+            refusal = error
+    return examine(request, layers=False, options=options, on_progress=listen), refusal
 
 
-def _why_no_layers(shards: ShardSet, *, run: bool) -> str | None:
-    """What the header alone says against reading the layers."""
+def _why_no_layers(shards: ShardSet) -> EdgecalError | None:
+    """What the header alone says against reading the layers: the error that `edgecal fit` ends with."""
     import numpy as np
 
-    from edgecal.architectures import family_of, stream_of, why_no_layers
+    from edgecal.architectures import stream_of, why_no_layers
     from edgecal.lens import read_head
     from edgecal.pair.check import count_blocks
 
     header, path = shards.header, shards.path
     architecture = header.architecture or ""
     if (reason := why_no_layers(architecture, header.get)) is not None:
-        return f"{path}: the layers of the architecture {architecture} cannot be used: {reason}"
+        return InputError(f"{path}: the layers of the architecture {architecture} cannot be used: {reason}")
     if count_blocks(header) < 2:
-        return f"{path}: the model has one block; process alignment needs at least 2, to see where paths part"
+        return InputError(
+            f"{path}: the model has one block; process alignment needs at least 2, to see where paths part"
+        )
     try:
         stream_of(architecture, header.get, path)
         read_head(shards, np.zeros(1, np.int32), _no_numbers)
     except ModelError as error:
-        return str(error)
-    if not run and not family_of(architecture).is_known:
-        return (
-            f"{path}: edgecal does not know the architecture {architecture}; whether its layers can be used is found "
-            "out by running it (--run)"
-        )
+        return error
     return None
+
+
+def _what_only_a_run_tells(shards: ShardSet) -> str | None:
+    """Why the header alone cannot promise the layers, or None."""
+    from edgecal.architectures import family_of
+
+    architecture = shards.header.architecture or ""
+    if family_of(architecture).is_known:
+        return None
+    return (
+        f"{shards.path}: edgecal does not know the architecture {architecture}; whether its layers can be used is "
+        "found out by running it (--run)"
+    )
 
 
 def _no_numbers(type_name: str, raw: NDArray[np.uint8], n_per_row: int) -> NDArray[np.float32]:
@@ -149,10 +166,10 @@ def _no_numbers(type_name: str, raw: NDArray[np.uint8], n_per_row: int) -> NDArr
     return np.zeros((len(raw), n_per_row), np.float32)
 
 
-def _methods(no_layers: str | None) -> list[str]:
+def _methods(layers: bool) -> list[str]:
     from edgecal.calibration import METHODS, Method
 
-    return [name for name in METHODS if no_layers is None or not Method(name).needs_layers]
+    return [name for name in METHODS if layers or not Method(name).needs_layers]
 
 
 def _facts(shards: ShardSet) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import click
 
 from edgecal.cli.options import ANY_PATH, llama_options
 
-__all__ = ["doctor_command"]
+__all__ = ["describe_error", "doctor_command"]
 
 
 @click.command("doctor", short_help="Tell what edgecal can do with a model file, and why not more.")
@@ -37,8 +37,9 @@ def doctor_command(model: str, run: bool, seed: int, as_json: bool, quiet: bool,
     """Tell what edgecal can do with MODEL: which methods work, which layers it can read, whether it can be baked.
 
     From the header alone, which takes a second whatever the model's size; with --run from running it, which also
-    works for a file without tokenizer. The exit code is the one that `edgecal fit` would end with on this file: 0, 2 if
-    it is no model that edgecal can use, 3 if llama.cpp cannot run it.
+    works for a file without tokenizer. The exit code is the one that `edgecal fit` with its default method would end with
+    on this file: 0, 2 if it is no model that edgecal can use or has no layers that can be read, 3 if llama.cpp cannot
+    run it or its last block, re-projected, does not give its logits. Methods that work all the same are named.
     """
     import edgecal
     from edgecal.cli.options import gather_settings
@@ -114,4 +115,9 @@ def _check(shown: dict[str, Any]) -> str:
     captured = f"{shown['captured_layers']} blocks captured"
     if shown["lens_rms"] is None:
         return captured
-    return f"{captured}, {100 * shown['lens_rms']:.2g}% rms of the spread (2% allowed)"
+    return f"{captured}, {describe_error(shown['lens_rms'])} rms of the spread (0.3% allowed)"
+
+
+def describe_error(share: float) -> str:
+    """A lens's error in percent; of float32's last bits only that they are nothing."""
+    return f"{share:.3%}" if share >= 1e-5 else "under 0.001%"

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgecal.cli.doctor import describe_error
 from edgecal.cli.streams import printable
 from edgecal.result import FitResult, PlanResult
 
@@ -67,10 +68,8 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
             f"({check['difference']:+.4f}, {low:+.4f} to {high:+.4f})",
         )
     if result.lens is not None:
-        table.add_row(
-            "lens check",
-            f"base {result.lens['base']:.2%}, chat {result.lens['chat']:.2%} rms of the spread (2 % allowed)",
-        )
+        errors = ", ".join(f"{role} {describe_error(rms)}" for role, rms in result.lens.items())
+        table.add_row("lens check", f"{errors} rms of the spread (0.3% allowed)")
     table.add_row(
         "memory",
         "peak "

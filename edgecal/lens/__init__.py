@@ -2,7 +2,8 @@
 
 Reads the final norm and the few rows of the output head that are asked for from the GGUF (`head`, `rows`),
 as `edgecal.architectures` says that the architecture ends, applies them to hidden states
-(`project`), and checks at run time that all this reproduces llama.cpp's own logits (`check`).
+(`project`), and checks at run time that all this reproduces llama.cpp's own logits (`check`), which for that are made
+as llama.cpp makes them (`reproduce`, `rounding`).
 
 Does not run models and knows nothing of prompts, temperatures or losses.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from edgecal.lens.check import ALLOWED_RMS, LensCheck, check_lens, check_token_ids, mean_square_errors
 from edgecal.lens.head import Head, read_head
 from edgecal.lens.project import project
+from edgecal.lens.reproduce import reproduce
 
 __all__ = [
     "ALLOWED_RMS",
@@ -22,4 +24,5 @@ __all__ = [
     "mean_square_errors",
     "project",
     "read_head",
+    "reproduce",
 ]

@@ -1,12 +1,13 @@
 """The run-time self-check: does the lens, applied to the last block, reproduce llama.cpp's own logits?
 
-Nothing about an architecture is believed without it. Knows arrays and the verdict; who captures and projects
+Nothing about an architecture is believed without it. Knows arrays and the verdict; who captures and reproduces
 is the caller's business.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,9 @@ __all__ = [
     "mean_square_errors",
 ]
 
-ALLOWED_RMS = 0.02
+# With llama.cpp's roundings reproduced a right lens was off by 1e-6 on all real models tried (docs/log.md), and a scale
+# that is wrong by 1 % by 1.5 % and more. In between there is room for builds whose last bits turn a rounding.
+ALLOWED_RMS = 0.003
 CHECK_TOKENS = 64
 CHECK_PROMPTS = 8
 
@@ -52,17 +55,15 @@ class LensCheck:
     """How far the lens is off.
 
     rms: root mean square over prompts and tokens of the difference, in units of each prompt's spread of
-    logits (0.02 is 2 %); NaN or inf where anything was not finite. worst: the largest such difference.
+    logits (0.003 is 0.3 %); NaN or inf where anything was not finite. where: what was compared, for messages.
     """
 
     rms: float
-    worst: float
-    n_prompts: int
-    n_tokens: int
+    where: str
 
     @property
     def accepted(self) -> bool:
-        """True only for a finite error of at most 2 %."""
+        """True only for a finite error of at most 0.3 %."""
         return self.rms <= ALLOWED_RMS
 
     def raise_if_refused(self, model: object, architecture: str) -> None:
@@ -77,19 +78,20 @@ class LensCheck:
         found = f"{100 * self.rms:.3g} % rms" if math.isfinite(self.rms) else "no finite numbers"
         raise ModelError(
             f"{model}: re-projecting the last block does not reproduce the model's logits (architecture "
-            f"{architecture}, {self.n_tokens} tokens of {self.n_prompts} prompts): expected at most "
-            f"{100 * ALLOWED_RMS:g} % rms of their spread, got {found}; use --method daca, which needs no lens"
+            f"{architecture}, {self.where}): expected at most {100 * ALLOWED_RMS:g} % rms of their spread, got "
+            f"{found}; use --method daca, which needs no lens"
         )
 
 
 def check_lens(
-    projected: NDArray[np.float32], llama_logits: NDArray[np.float32], spread: NDArray[np.float64]
+    ways: Sequence[NDArray[np.float32]], llama_logits: NDArray[np.float32], spread: NDArray[np.float64]
 ) -> LensCheck:
-    """Compare re-projected logits with llama.cpp's, in units of each prompt's spread.
+    """Compare reproduced logits with llama.cpp's, in units of each prompt's spread.
 
     Parameters
     ----------
-    projected: float32 [m, r], the lens applied to the last block of m prompts, for r tokens.
+    ways: float32 [m, r] each, the last block's logits of m prompts for r tokens, in the ways in which builds of
+        llama.cpp compute them (`edgecal.lens.reproduce`): for each prompt the best of them counts.
     llama_logits: float32 [m, r], llama.cpp's logits of the same prompts and tokens.
     spread: float64 [m], standard deviation of each prompt's logits over the whole vocabulary.
 
@@ -101,24 +103,22 @@ def check_lens(
     ------
     ValueError: shapes that do not fit, or nothing to compare.
     """
-    if projected.ndim != 2 or projected.shape != llama_logits.shape or spread.shape != projected.shape[:1]:
+    shape = llama_logits.shape
+    if len(shape) != 2 or any(way.shape != shape for way in ways) or spread.shape != shape[:1]:
         raise ValueError(
-            f"projected {projected.shape}, llama_logits {llama_logits.shape} and spread {spread.shape} "
-            "do not fit: expected [m, r], [m, r] and [m]"
+            f"logits {[way.shape for way in ways]}, llama_logits {shape} and spread {spread.shape} "
+            "do not fit: expected [m, r] each, [m, r] and [m]"
         )
-    if not projected.size:
+    if not ways or not llama_logits.size:
         raise ValueError("nothing to compare: expected at least one prompt and one token")
-    errors = mean_square_errors(projected, llama_logits, spread)
-    if not np.isfinite(errors).all():
-        return LensCheck(math.nan, math.nan, *projected.shape)
-    off = (projected.astype(np.float64) - llama_logits) / spread[:, None]
-    return LensCheck(float(np.sqrt(errors.mean())), float(np.abs(off).max()), *projected.shape)
+    errors = mean_square_errors(ways, llama_logits, spread)
+    return LensCheck(float(np.sqrt(errors.mean())), f"{shape[1]} tokens of {shape[0]} prompts")
 
 
 def mean_square_errors(
-    projected: NDArray[np.float32], llama_logits: NDArray[np.float32], spread: NDArray[np.float64]
+    ways: Sequence[NDArray[np.float32]], llama_logits: NDArray[np.float32], spread: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Each prompt's mean square difference over its tokens, in units of its spread squared.
+    """Each prompt's mean square difference over its tokens, in units of its spread squared, in its best way.
 
     Parameters as for `check_lens`.
 
@@ -128,8 +128,10 @@ def mean_square_errors(
     """
     errors = np.full(len(spread), math.nan)
     for row, unit in enumerate(spread):
-        numbers = (projected[row], llama_logits[row], unit)
-        if unit > 0 and all(bool(np.isfinite(array).all()) for array in numbers):
-            off = (projected[row].astype(np.float64) - llama_logits[row]) / unit
-            errors[row] = np.mean(off * off)
+        if not (0 < unit < math.inf and np.isfinite(llama_logits[row]).all()):
+            continue
+        with np.errstate(all="ignore"):
+            off = [(way[row].astype(np.float64) - llama_logits[row]) / unit for way in ways]
+        found = [float(np.mean(one * one)) for one in off if np.isfinite(one).all()]
+        errors[row] = min(found, default=math.nan)
     return errors

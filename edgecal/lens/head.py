@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from edgecal.architectures import family_of, norm_of, stream_of, transform_of
 from edgecal.architectures.ending import RMS_NORM_EPS
 from edgecal.errors import ModelError
-from edgecal.gguf import Header, ShardSet, TensorInfo
+from edgecal.gguf import GGML_TYPES, GgmlType, Header, ShardSet, TensorInfo
 from edgecal.lens.merge import MERGE_TENSORS, Merger
-from edgecal.lens.rows import Dequantize, n_rows_of, read_rows, read_vector
+from edgecal.lens.rounding import SUM_TYPES
+from edgecal.lens.rows import Dequantize, n_rows_of, read_minima, read_rows, read_vector
 
 __all__ = ["Head", "read_head"]
 
@@ -40,6 +41,8 @@ class Head:
     rows: float32 [r, n_embd], dequantized; row_bias: float32 [r], zeros where there is none.
     logit_scale: multiplies the logits; soft_cap: c in c * tanh(x / c) after that, or None.
     n_vocab: rows of the whole head; type_name: how it is stored (Q6_K, ...); tied: it is the embedding.
+    block_elements: numbers of a row that are stored together in that type.
+    row_minima: float32 [r, n_embd / 32], each block's minimum in a type that stores one (`SUM_TYPES`), else None.
     normalized: false where no norm stands before the head (the merge has one).
     merge: makes one stream of several; None where there is but one.
     """
@@ -57,6 +60,8 @@ class Head:
     n_vocab: int
     type_name: str
     tied: bool
+    block_elements: int = 1
+    row_minima: NDArray[np.float32] | None = None
     normalized: bool = True
     merge: Merger | None = None
 
@@ -69,6 +74,11 @@ class Head:
     def width(self) -> int:
         """Floats of a hidden state: n_embd for each of its streams."""
         return self.n_embd * (1 if self.merge is None else self.merge.n_streams)
+
+    def transform(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the model does to its logits after the head: scale, then soft cap."""
+        scaled = z * self.logit_scale
+        return scaled if self.soft_cap is None else self.soft_cap * np.tanh(scaled / self.soft_cap)
 
 
 def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer], dequantize: Dequantize) -> Head:
@@ -129,6 +139,8 @@ def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer], dequant
         n_vocab=n_vocab,
         type_name=info.type_name,
         tied=tied,
+        block_elements=GGML_TYPES[info.type_id].block_elements,
+        row_minima=read_minima(path, info, ids, dequantize) if info.type_name in SUM_TYPES else None,
         normalized=family.norm is not None,
         merge=None if family.merge is None else _read_merger(found, n_embd),
     )
@@ -147,9 +159,10 @@ def _read_merger(found: _Finder, n_embd: int) -> Merger:
         "gated": ((None, None), (None, width), (width, None)),
         "altup": (((n_streams - 1) * n_embd, n_embd),),
     }
-    tensors = tuple(
+    places = tuple(
         found.matrix(name, shape) for name, shape in zip(MERGE_TENSORS[kind], shapes[kind], strict=True)
     )
+    tensors = tuple(numbers for numbers, _ in places)
     if kind == "gated" and (tensors[0].size != width or tensors[1].shape[0] != tensors[2].shape[1]):
         raise ModelError(
             f"{found.where}: {', '.join(MERGE_TENSORS[kind])} have sizes that do not fit {n_streams} streams of "
@@ -157,7 +170,7 @@ def _read_merger(found: _Finder, n_embd: int) -> Merger:
         )
     mix_eps = found.number(f"{found.architecture}.{MIX_EPS}") if kind == "sigmoid" else 0.0
     norm_eps = 0.0 if kind in ("mean", "altup") else found.number(f"{found.architecture}.{RMS_NORM_EPS}")
-    return Merger(kind, n_streams, n_embd, norm_eps, mix_eps, tensors)
+    return Merger(kind, n_streams, n_embd, norm_eps, mix_eps, tensors, tuple(kind for _, kind in places))
 
 
 class _Finder:
@@ -184,8 +197,8 @@ class _Finder:
             raise ModelError(f"{self.where}: {key} is {value!r}, expected a number; the file is damaged")
         return value
 
-    def matrix(self, name: str, shape: tuple[int | None, int | None]) -> NDArray[np.float32]:
-        """A whole tensor as float32 [n_rows, ne[0]]; `shape` is what it must be, None any size."""
+    def matrix(self, name: str, shape: tuple[int | None, int | None]) -> tuple[NDArray[np.float32], GgmlType]:
+        """A whole tensor as float32 [n_rows, ne[0]], and its type; `shape` is what it must be, None any size."""
         place = self.tensor(name)
         if place is None:
             raise ModelError(
@@ -198,7 +211,7 @@ class _Finder:
                 f"{path}: {name} has {found[0]} rows of {found[1]}, expected {shape[0]} of {shape[1]}; "
                 "the file is damaged"
             )
-        return read_rows(path, info, np.arange(found[0]), self._dequantize)
+        return read_rows(path, info, np.arange(found[0]), self._dequantize), GGML_TYPES[info.type_id]
 
     def vector(self, name: str, n: int) -> NDArray[np.float32] | None:
         place = self.tensor(name)

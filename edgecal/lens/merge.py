@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.architectures import Merge
+from edgecal.gguf import GgmlType
+from edgecal.lens.rounding import round_input
 
 __all__ = ["MERGE_TENSORS", "Merger"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
+Multiply: TypeAlias = Callable[[FloatArray, NDArray[np.float32], GgmlType], FloatArray]
 
 # The tensors that each merge needs.
 MERGE_TENSORS: dict[Merge, tuple[str, ...]] = {
@@ -39,7 +42,7 @@ class Merger:
     kind: which merge.
     n_streams, n_embd: streams of a token and floats of each.
     norm_eps: epsilon of the model's RMSNorm; mix_eps: what "sigmoid" adds to each weight.
-    tensors: float32 matrices, in the order of `MERGE_TENSORS`.
+    tensors: float32 matrices, in the order of `MERGE_TENSORS`; types: how each is stored.
     """
 
     kind: Merge
@@ -48,9 +51,11 @@ class Merger:
     norm_eps: float
     mix_eps: float
     tensors: tuple[NDArray[np.float32], ...]
+    types: tuple[GgmlType, ...]
 
-    def __call__(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [..., n_embd] of hidden states float32 [..., n_streams * n_embd].
+    def __call__(self, hidden: NDArray[np.float32], *, rounds: bool = False) -> NDArray[np.float32]:
+        """float32 [..., n_embd] of hidden states float32 [..., n_streams * n_embd]. `rounds`: round what tensors are
+        multiplied with as llama.cpp does for their types.
 
         Raises
         ------
@@ -58,56 +63,62 @@ class Merger:
         """
         streams = hidden.reshape(-1, self.n_streams, self.n_embd).astype(np.float64)
         with np.errstate(all="ignore"):  # what is not finite stays so, and is refused by whoever checks
-            merged = _FUNCTIONS[self.kind](streams, self)
+            merged = _FUNCTIONS[self.kind](streams, self, _multiply_rounded if rounds else _multiply)
         return merged.reshape(*hidden.shape[:-1], self.n_embd).astype(np.float32)
 
 
-def _sigmoid(streams: FloatArray, merger: Merger) -> FloatArray:
+def _sigmoid(streams: FloatArray, merger: Merger, multiply: Multiply) -> FloatArray:
     """Weighted sum of the streams; the weights are sigmoids of a projection of all of them, normalized together."""
-    from edgecal.lens.kernels import multiply_rows
-
     mix, scale, base = merger.tensors
     flat = streams.reshape(len(streams), -1)
-    mixes: FloatArray = multiply_rows(_rms_norm(flat, merger.norm_eps), mix)
+    mixes: FloatArray = multiply(_rms_norm(flat, merger.norm_eps), mix, merger.types[0])
     weights = _logistic(mixes * float(scale.ravel()[0]) + base.ravel()) + merger.mix_eps
     return _sum_streams(streams * weights[:, :, None])
 
 
-def _mean(streams: FloatArray, merger: Merger) -> FloatArray:
+def _mean(streams: FloatArray, merger: Merger, _: Multiply) -> FloatArray:
     return _sum_streams(streams) / merger.n_streams
 
 
-def _gated(streams: FloatArray, merger: Merger) -> FloatArray:
+def _gated(streams: FloatArray, merger: Merger, multiply: Multiply) -> FloatArray:
     """Mean of the streams, each normalized with a weight of its own, every number gated by all of them."""
-    from edgecal.lens.kernels import multiply_rows
-
     norm, down, up = merger.tensors
     normed = _rms_norm(streams, merger.norm_eps) * norm.reshape(merger.n_streams, merger.n_embd)
-    low = multiply_rows(normed.reshape(len(streams), -1), down) / merger.n_streams
-    gate = _logistic(multiply_rows(low * _logistic(low), up)).reshape(normed.shape)
+    low = multiply(normed.reshape(len(streams), -1), down, merger.types[1]) / merger.n_streams
+    gate = _logistic(multiply(low * _logistic(low), up, merger.types[2])).reshape(normed.shape)
     return _sum_streams(normed * gate) / merger.n_streams
 
 
-def _altup(streams: FloatArray, merger: Merger) -> FloatArray:
+def _altup(streams: FloatArray, merger: Merger, multiply: Multiply) -> FloatArray:
     """Mean of the first stream and a projection of each other one, scaled to the length of the first."""
-    from edgecal.lens.kernels import multiply_rows
-
     matrices = merger.tensors[0].reshape(merger.n_streams - 1, merger.n_embd, merger.n_embd)
     total = streams[:, 0].copy()
     length = _length(total)
     for at, matrix in enumerate(matrices, start=1):
-        other = multiply_rows(np.ascontiguousarray(streams[:, at]), matrix)
+        other = multiply(np.ascontiguousarray(streams[:, at]), matrix, merger.types[0])
         total += other * (length / _length(other))
     merged: FloatArray = total / merger.n_streams
     return merged
 
 
-_FUNCTIONS: dict[Merge, Callable[[FloatArray, Merger], FloatArray]] = {
+_FUNCTIONS: dict[Merge, Callable[[FloatArray, Merger, Multiply], FloatArray]] = {
     "sigmoid": _sigmoid,
     "mean": _mean,
     "gated": _gated,
     "altup": _altup,
 }
+
+
+def _multiply(x: FloatArray, matrix: NDArray[np.float32], _: GgmlType) -> FloatArray:
+    from edgecal.lens.kernels import multiply_rows
+
+    return multiply_rows(x, matrix)
+
+
+def _multiply_rounded(x: FloatArray, matrix: NDArray[np.float32], kind: GgmlType) -> FloatArray:
+    return _multiply(
+        round_input(x.astype(np.float32), kind.name, kind.block_elements).astype(np.float64), matrix, kind
+    )
 
 
 def _sum_streams(streams: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgecal.errors import ModelError
 from edgecal.gguf import GGML_TYPES, GgmlType, TensorInfo, why_not_run
 
-__all__ = ["Dequantize", "n_rows_of", "read_rows", "read_vector"]
+__all__ = ["Dequantize", "n_rows_of", "read_minima", "read_rows", "read_vector"]
 
 # (type name, rows as uint8 [n, bytes of a row], numbers per row) -> float32 [n, numbers per row]; ModelError for
 # a type that it does not know.
@@ -40,6 +40,21 @@ def n_rows_of(info: TensorInfo) -> int:
 def read_vector(path: Path, info: TensorInfo, dequantize: Dequantize) -> NDArray[np.float32]:
     """A whole tensor of one row as float32 [ne[0]]. Errors as `read_rows`."""
     return read_rows(path, info, np.zeros(1, np.int64), dequantize).reshape(-1)
+
+
+def read_minima(
+    path: Path, info: TensorInfo, row_ids: NDArray[np.integer], dequantize: Dequantize
+) -> NDArray[np.float32]:
+    """The minimum of each block of chosen rows, float32 [len(row_ids), n_blocks], of a type whose blocks begin with a
+    scale and a minimum in float16 (Q4_1, Q5_1): what a block of zeros stands for. Errors as `read_rows`."""
+    known = _type_of(path, info)
+
+    def without_codes(name: str, raw: NDArray[np.uint8], n_per_row: int) -> NDArray[np.float32]:
+        blocks = raw.reshape(-1, known.block_bytes).copy()
+        blocks[:, 4:] = 0
+        return dequantize(name, blocks.reshape(raw.shape), n_per_row)
+
+    return read_rows(path, info, row_ids, without_codes)[:, :: known.block_elements]
 
 
 def read_rows(

@@ -151,6 +151,18 @@ class Context:
             return False
         return bool(self._library.llama_memory_seq_rm(self._memory, sequence, n_tokens, -1))
 
+    def steer_last_block(self, vector: NDArray[np.float32]) -> bool:
+        """Lets llama.cpp add a vector, float32 [n_embd], to the last block's output at every token from now on. False
+        where it does not take one."""
+        block = self._model.n_layer - 1  # the first block cannot have one, and has no place among them
+        vectors = np.zeros((block, self._model.n_embd), np.float32)
+        vectors[-1] = vector
+        pointer = vectors.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        status = self._library.llama_set_adapter_cvec(
+            self._handle, pointer, vectors.size, self._model.n_embd, block, block
+        )
+        return int(status) == 0
+
     def decode(
         self,
         batch: TokenBatch,

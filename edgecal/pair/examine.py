@@ -65,39 +65,32 @@ def examine_layers(request: ExamineRequest, report: Callable[[ObserveProgress], 
     ModelError: llama.cpp cannot run the model, a block cannot be captured, or the head cannot be read.
     """
     from edgecal.errors import ModelError
-    from edgecal.gguf import find_shards
-    from edgecal.lens import check_lens, check_token_ids, project, read_head
     from edgecal.llama.capture import capture
-    from edgecal.llama.dequantize import dequantize_rows
+    from edgecal.pair.judge import LensJudge
     from edgecal.pair.loaded import LOADED, find_stream
 
     with LOADED.model(request.path, report) as model:
-        ids = check_token_ids(model.n_vocab, np.zeros(0, np.int32))
-        head = read_head(find_shards(request.path), ids, dequantize_rows)
-        prompts = _random_prompts(model, request.seed)
-        rows = np.arange(len(ids), dtype=np.int32)[None]
-        projected, seen, spread = [], [], []
+        stream, nothing = find_stream(request.path), np.zeros(0, np.int32)
+        judge = LensJudge.of_model(request.path, model, request.settings, stream, nothing)
+        spread: list[float] = []
         for chunk in capture(
             model,
-            prompts,
+            _random_prompts(model, request.seed),
             request.settings,
             hidden=True,
-            stream=find_stream(request.path),
+            stream=stream,
             progress=_progress(report),
         ):
             assert chunk.hidden is not None
-            projected.append(
-                project(chunk.hidden[:, -1:], head, np.repeat(rows, len(chunk.indices), 0))[:, 0]
-            )
-            seen.append(chunk.logits[:, ids])
-            spread.append(chunk.logits.astype(np.float64).std(axis=1))
-        check = check_lens(np.concatenate(projected), np.concatenate(seen), np.concatenate(spread))
+            for hidden, logits in zip(chunk.hidden, chunk.logits, strict=True):
+                judge.add(hidden[-1], logits, nothing)
+                spread.append(float(logits.astype(np.float64).std()))
         refusal = None
         try:
-            check.raise_if_refused(request.path, head.architecture)
+            judge.judge()
         except ModelError as error:
             refusal = str(error)
-        return _found(model, model.n_layer, check.rms, np.concatenate(spread), refusal)
+        return _found(model, model.n_layer, judge.rms, np.array(spread), refusal)
 
 
 def examine_outputs(request: ExamineRequest, report: Callable[[ObserveProgress], None]) -> Examination:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ANSWER_REVISION", "AnswerCache"]
 
 # To be raised whenever the same model and tokens would get other numbers than before.
-ANSWER_REVISION = 1
+ANSWER_REVISION = 2
 
 # What changes no bit in the default mode.
 _FREE_SETTINGS = ("n_threads", "n_batch", "n_ubatch", "n_seq_max", "share")

@@ -67,9 +67,9 @@ def _run(
     report: Report,
 ) -> None:
     """Runs the prompts that have no answer yet."""
-    from edgecal.gguf import find_shards
     from edgecal.llama.capture import capture, plan_for
     from edgecal.pair.answers import AnswerMaker
+    from edgecal.pair.judge import LensJudge
 
     missing = [index for index, answer in enumerate(answers) if answer is None]
     if not missing:
@@ -83,12 +83,12 @@ def _run(
     def on_capture(n_prompts_done: int, n_rows_done: int) -> None:
         report(ObserveProgress("run", n_done + n_prompts_done, n_all, n_rows_done, plan.n_rows))
 
-    stream = PLAIN_STREAM
+    stream, judge = PLAIN_STREAM, None
     if request.layers:
         stream = find_stream(request.path)
-        maker = AnswerMaker.with_lens(request.name, model.n_vocab, choices, find_shards(request.path))
-    else:
-        maker = AnswerMaker(request.name, model.n_vocab, None, np.zeros(0, np.int32))
+        judge = LensJudge.of_model(request.name, model, request.settings, stream, np.concatenate(choices))
+        judge.judge()
+    maker = AnswerMaker(judge)
     unkept: list[int] = []
     for chunk in capture(
         model,
@@ -106,7 +106,8 @@ def _run(
         if maker.is_sure:
             cache.write(resolved, answers, unkept)
             unkept = []
-    maker.judge()
+    if judge is not None:
+        judge.judge()
     cache.write(resolved, answers, unkept)
 
 

@@ -12,7 +12,7 @@ from support.tiny_vocab import bpe_vocab
 
 import edgecal
 from edgecal.calibration import METHODS
-from edgecal.gguf import read_header
+from edgecal.gguf import read_header, write_edited
 
 OUTPUTS_ONLY = ["daca", "naive", "ts", "vanilla"]
 
@@ -30,6 +30,15 @@ def examined(*arguments):
     result = doctor(*arguments, "--json")
     assert "Traceback" not in result.stderr
     return result.returncode, json.loads(result.stdout)
+
+
+def fit(path):
+    """`edgecal fit` of the file against itself, by prompts that need no tokenizer's help."""
+    data = path.parent / "prompts.jsonl"
+    lines = [{"tokens": [5, 6, 7 + i], "choice_tokens": [1, 2]} for i in range(40)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = [sys.executable, "-m", "edgecal", "fit", path, path, "--data", data, "--no-cache"]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +98,10 @@ def test_one_block_leaves_the_methods_without_layers(tmp_path):
     path = write_tiny_llama(tmp_path / "model.gguf", seed=1, n_layer=1)
     for arguments in ((), ("--run",)):
         code, said = examined(path, *arguments)
-        assert code == 0 and said["methods"] == OUTPUTS_ONLY and "one block" in said["reason"]
+        assert code == said["exit_code"] == 2
+        assert said["methods"] == OUTPUTS_ONLY and "one block" in said["reason"]
         assert said["lens_rms"] is None
+    assert fit(path).returncode == 2
 
 
 def test_a_head_of_zeros_leaves_the_methods_without_layers(tmp_path):
@@ -100,9 +111,29 @@ def test_a_head_of_zeros_leaves_the_methods_without_layers(tmp_path):
     data = bytearray(path.read_bytes())
     data[head.data_offset : head.data_offset + head.n_bytes] = bytes(head.n_bytes)
     path.write_bytes(data)
+    assert examined(path)[0] == 0
     code, said = examined(path, "--run")
-    assert code == 0 and said["methods"] == OUTPUTS_ONLY
+    assert code == said["exit_code"] == 3 and said["methods"] == OUTPUTS_ONLY
     assert said["captured_layers"] == 2 and said["lens_rms"] is None and "no finite numbers" in said["reason"]
+    result = fit(path)
+    assert result.returncode == 3 and said["reason"].split(": expected")[1] in result.stderr
+
+
+def test_layers_that_are_on_no_way_to_the_logits():
+    path = tiny_arch("hrm_text")
+    for arguments in ((), ("--run",)):
+        code, said = examined(path, *arguments)
+        assert code == said["exit_code"] == 2 and said["methods"] == OUTPUTS_ONLY
+    assert fit(path).returncode == 2
+
+
+def test_layers_that_the_graph_does_not_have(tmp_path, model):
+    """An architecture that llama.cpp knows and our table does not, with no epsilon: the header tells, and a run too."""
+    path = tmp_path / "model.gguf"
+    write_edited(read_header(model), path, changes={}, remove=["llama.attention.layer_norm_rms_epsilon"])
+    for arguments in ((), ("--run",)):
+        code, said = examined(path, *arguments)
+        assert code == said["exit_code"] == 3 and "layer_norm_rms_epsilon" in said["reason"]
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,27 @@
 `pytest tests/lens/test_lens_types.py -s` prints how far the logits are off.
 """
 
+from dataclasses import replace
+
 import gguf
 import numpy as np
 import pytest
-from support.ggml_types import TYPE_IDS, WEIGHT_TYPES, dequantize, quantize_rows, traits_of
+from support.ggml_types import TYPE_IDS, WEIGHT_TYPES, dequantize
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.tiny_models import n_vocab_of, tiny_folder, write_tiny_llama
 from support.tiny_run import random_prompts, run
 
+from edgecal.architectures import PLAIN_STREAM
 from edgecal.errors import InputError, ModelError
 from edgecal.gguf import Value, find_shards, read_header
-from edgecal.lens import check_lens, check_token_ids, project, read_head
+from edgecal.lens import check_lens, check_token_ids, project, read_head, reproduce
+from edgecal.lens.reproduce import apply_head, head_input
 from edgecal.lens.rows import read_rows
+from edgecal.llama.capture import capture
 from edgecal.llama.dequantize import dequantize_rows
+from edgecal.llama.model import Model
+from edgecal.llama.settings import CaptureSettings
+from edgecal.pair.judge import LensJudge
 
 N_EMBD = 256
 N_VOCAB = n_vocab_of("bpe")
@@ -63,11 +71,26 @@ def test_rows_are_those_of_gguf_py(kind):
     np.testing.assert_array_equal(rows, gguf.quants.dequantize(tensor.data, tensor.tensor_type))
 
 
-def captured(kind, tied):
+def changed(kind, what, name, factors):
+    """A model of two blocks with a head of that type and one F32 tensor's numbers multiplied."""
+    path = tiny_folder() / f"{kind}-{what}.gguf"
+    if not path.exists():
+        write_tiny_llama(path, seed=3, n_embd=N_EMBD, n_layer=2, n_ff=N_EMBD, head_quantization=kind)
+        info = read_header(path).tensors[name]
+        stored = np.memmap(path, "<f4", "r+", info.data_offset, tuple(reversed(info.ne)))
+        stored *= factors
+        stored.flush()
+    return path
+
+
+def head_of(path):
+    return read_head(find_shards(path), check_token_ids(N_VOCAB, np.zeros(0, int)), dequantize_rows)
+
+
+def captured(path):
     """Head, last block's output and llama.cpp's logits at the head's tokens, of 8 prompts; and their spread."""
-    path = model_with(kind, tied)
     seen = run(path, random_prompts(0, 8, N_VOCAB))
-    head = read_head(find_shards(path), check_token_ids(N_VOCAB, np.zeros(0, int)), dequantize_rows)
+    head = head_of(path)
     spread = seen.logits.astype(np.float64).std(axis=1)
     return head, seen.hidden[:, -1], seen.logits[:, head.token_ids], spread
 
@@ -75,40 +98,72 @@ def captured(kind, tied):
 @TIED
 @EVERY_TYPE
 def test_logits_are_llama_cpps(kind, tied):
-    head, hidden, logits, spread = captured(kind, tied)
-    rows = np.tile(np.arange(len(head.rows), dtype=np.int32), (len(logits), 1))
-    check = check_lens(project(hidden[:, None], head, rows)[:, 0], logits, spread)
-    print(
-        f"{kind} {'tied' if tied else 'head'}: {100 * check.rms:.2g} % rms, {100 * check.worst:.2g} % at most"
-    )
-    assert check.accepted and check.rms < 0.01
-
-
-def rounded(x, kind):
-    """A head's input, float32 [n, N_EMBD], as llama.cpp rounds it before it multiplies a head of that type by it."""
-    if kind == "F32":
-        return x
-    if kind == "F16":
-        return x.astype(np.float16).astype(np.float32)
-    if kind == "BF16":
-        return dequantize(kind, quantize_rows(x, kind), N_EMBD)
-    if traits_of(TYPE_IDS[kind]).block_elements == 256:  # Q8_K, scaled by its largest number, sign and all
-        largest = np.take_along_axis(x, np.abs(x).argmax(1)[:, None], 1)
-        scale = np.float32(-127) / largest
-        return np.minimum(np.rint(scale * x), 127) / scale
-    return dequantize("Q8_0", quantize_rows(x, "Q8_0"), N_EMBD)
+    """To what float32 holds, so no row is a little wrong and no rounding of the head's input is another one."""
+    head, hidden, logits, spread = captured(model_with(kind, tied))
+    check = check_lens(reproduce(hidden, head), logits, spread)
+    print(f"{kind} {'tied' if tied else 'head'}: {100 * check.rms:.2g} % rms")
+    assert check.accepted and check.rms < 1e-5
 
 
 @EVERY_TYPE
-def test_what_is_left_is_the_rounding_of_the_heads_input(kind):
-    """Rounded in the same way, the rows give llama.cpp's logits to what float32 holds, so no row is a little wrong."""
-    head, hidden, logits, spread = captured(kind, False)
-    wide = hidden.astype(np.float64)
-    normed = wide / np.sqrt((wide * wide).mean(axis=1, keepdims=True) + head.eps) * head.norm_weight
-    x = rounded(normed.astype(np.float32), kind).astype(np.float64)
-    check = check_lens((x @ head.rows.T).astype(np.float32), logits, spread)
-    print(f"{kind}, input rounded: {100 * check.rms:.2g} % rms")
-    assert check.rms < (2e-3 if kind in ("Q4_1", "Q5_1") else 1e-5)  # these round a sum to F16, too
+def test_a_build_that_multiplies_in_float_is_as_right(kind):
+    head, hidden, logits, spread = captured(model_with(kind, False))
+    check = check_lens(
+        reproduce(hidden, head), apply_head(head_input(hidden, head), head, rounds=False), spread
+    )
+    assert check.rms < 1e-6
+    lens = project(
+        hidden[:, None], head, np.tile(np.arange(len(head.rows), dtype=np.int32), (len(hidden), 1))
+    )
+    assert check_lens([lens[:, 0]], logits, spread).rms < 0.01
+
+
+@EVERY_TYPE
+def test_an_input_with_outliers(kind):
+    """Two of 256 weights of the norm ten times as large, which leaves few codes for all others."""
+    factors = np.ones(N_EMBD, np.float32)
+    factors[[17, 200]] = 10
+    head, hidden, logits, spread = captured(changed(kind, "outliers", "output_norm.weight", factors))
+    assert check_lens(reproduce(hidden, head), logits, spread).rms < 1e-5
+
+
+WRONG = {
+    "epsilon x10": lambda head: replace(head, eps=10 * head.eps),
+    "norm up by 3 %": lambda head: replace(head, norm_weight=head.norm_weight * np.float32(1.03)),
+    "norm down by 3 %": lambda head: replace(head, norm_weight=head.norm_weight * np.float32(0.97)),
+    "norm off by 3 % here and there": lambda head: replace(
+        head,
+        norm_weight=head.norm_weight
+        * np.where(np.arange(N_EMBD) % 3 == 1, np.float32(1.03), np.float32(0.97)),
+    ),
+    "a scale": lambda head: replace(head, logit_scale=1.01),
+    "a cap": lambda head: replace(head, soft_cap=30.0),
+    "a layer norm": lambda head: replace(head, centered=True),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q4_1", "Q6_K", "IQ2_XXS"])
+def test_a_lens_that_is_a_little_wrong_is_refused(kind, wrong):
+    """By the judge of all runs, with a model whose hidden states are as large as those of real ones."""
+    path = changed(kind, "large", "token_embd.weight", np.float32(1000))
+    settings = CaptureSettings(n_threads=1)
+    with Model(path) as model:
+        for change in (lambda head: head, WRONG[wrong]):
+            judge = LensJudge("m.gguf", change(head_of(path)))
+            judge.watch_epsilon(model, settings, PLAIN_STREAM)
+            for chunk in capture(
+                model, [np.array(p, np.int32) for p in random_prompts(0, 8, N_VOCAB)], settings, hidden=True
+            ):
+                for hidden, logits in zip(chunk.hidden, chunk.logits, strict=True):
+                    judge.add(hidden[-1], logits, np.zeros(0, np.int32))
+            if change is WRONG[wrong]:
+                assert judge.rms > 0.006
+                with pytest.raises(ModelError, match=r"m\.gguf: .* at most 0\.3 % rms"):
+                    judge.judge()
+            else:
+                assert judge.rms < 1e-5
+                judge.judge()
 
 
 def head_of_type(path, type_id):

@@ -1,0 +1,81 @@
+"""How llama.cpp rounds what it multiplies weights with: each type of weights has a type for the other factor.
+
+Written after `quantize_row_q8_0`, `quantize_row_q8_1` and `quantize_row_q8_K` of ggml-cpu, in float32 as there, so
+that the same numbers come out. Knows arrays and names of types only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SUM_BLOCK", "SUM_TYPES", "round_input", "sum_errors"]
+
+# Weights with a minimum per block: ggml multiplies it by the sum of the other factor's block, rounded on its own.
+SUM_TYPES = frozenset({"Q4_1", "Q5_1"})
+SUM_BLOCK = 32
+
+_K_BLOCK = 256
+
+FloatRows = NDArray[np.float32]
+
+
+def round_input(x: FloatRows, type_name: str, block_elements: int) -> FloatRows:
+    """What is multiplied with weights of a type in place of `x`.
+
+    Parameters
+    ----------
+    x: float32 [m, n], finite; the type's blocks divide n.
+    type_name, block_elements: of the weights, as in `edgecal.gguf.GGML_TYPES`. F32 is not rounded, F16 and BF16 round
+        to themselves, blocks of 256 to Q8_K (8 bits and a float32 for 256 numbers), all others to Q8_0 or Q8_1 (8 bits
+        and a float16 for 32 numbers).
+
+    Returns
+    -------
+    float32 [m, n].
+    """
+    if type_name == "F32":
+        return x
+    with np.errstate(all="ignore"):
+        if type_name == "F16":
+            return x.astype(np.float16).astype(np.float32)
+        if type_name == "BF16":
+            bits = x.view(np.uint32)
+            upper: FloatRows = (bits + 0x7FFF + ((bits >> 16) & 1) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+            return upper
+        if block_elements == _K_BLOCK:
+            return _round_k(x)
+        codes, scales = _codes(x)
+        rounded: FloatRows = (codes * scales.astype(np.float16).astype(np.float32)).reshape(x.shape)
+        return rounded
+
+
+def sum_errors(x: FloatRows) -> FloatRows:
+    """For weights of `SUM_TYPES`: what the float16 of each block's sum adds to the sum of `round_input`'s numbers;
+    float32 [m, n / 32] of x float32 [m, n]."""
+    codes, scales = _codes(x)
+    total = codes.sum(axis=2, keepdims=True)
+    with np.errstate(all="ignore"):
+        stored = (scales * total).astype(np.float16).astype(np.float64)
+        errors = stored - scales.astype(np.float16).astype(np.float64) * total
+    return errors[:, :, 0].astype(np.float32)
+
+
+def _codes(x: FloatRows) -> tuple[FloatRows, FloatRows]:
+    """Whole numbers from -127 to 127, float32 [m, n / 32, 32], and what one is worth, float32 [m, n / 32, 1]."""
+    blocks = x.reshape(len(x), -1, SUM_BLOCK)
+    largest = np.abs(blocks).max(axis=2, keepdims=True)
+    with np.errstate(all="ignore"):
+        inverse = np.where(largest > 0, np.float32(127) / largest, np.float32(0))
+        return np.rint(blocks * inverse), largest / np.float32(127)
+
+
+def _round_k(x: FloatRows) -> FloatRows:
+    """Scaled so that the number of the largest size, the first of several, becomes -127."""
+    blocks = x.reshape(len(x), -1, _K_BLOCK)
+    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[:, :, None], axis=2)
+    inverse = np.where(largest != 0, np.float32(-127) / largest, np.float32(0))
+    scale = np.where(largest != 0, np.float32(1) / inverse, np.float32(0))
+    codes = np.minimum(np.rint(inverse * blocks), np.float32(127))
+    rounded: FloatRows = (codes * scale).reshape(x.shape)
+    return rounded

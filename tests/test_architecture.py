@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "llama": {"errors", "architectures", "prompts"},
     "worker": {"errors"},
     "pair": {"errors", "architectures", "gguf", "prompts", "cache", "calibration", "lens", "llama", "worker"},
-    "bake": {"errors", "architectures", "gguf", "llama", "worker"},
+    "bake": {"errors", "architectures", "gguf", "lens", "llama", "worker"},
     "runtime": {"errors", "gguf", "prompts", "metrics", "llama", "worker", "bake"},
     "evaluation": {"errors", "calibration", "metrics"},
     "report": {"errors"},

@@ -35,19 +35,10 @@ _REFUSED = {
     "gemma3n": "its soft cap of 30 is fixed in llama.cpp, which ignores the key, so it cannot be divided",
 }
 
-# Largest allowed difference between baked logits times tau and the original's: rms over the spread of logits.
-KEY_BOUND = 1e-6
-_HEAD_BOUNDS = {"F32": 1e-6, "BF16": 5e-3}
-_HEAD_BOUND = 1e-3
-
 # llama.cpp's "none", and its "not said" with and without a sign.
 _NOT_POOLED = (0, -1, 2**32 - 1)
 
 _KNOWN_TYPES = frozenset(known.name for known in GGML_TYPES.values())
-
-# Beside such weights llama.cpp rounds the sum of the head's input to F16 as well, block by block: 0.4e-3 to 1.8e-3
-# were measured, which is on both sides of the bound.
-_ON_THE_BOUND = frozenset({"Q4_1", "Q5_1"})
 
 
 @dataclass(frozen=True)
@@ -59,13 +50,11 @@ class Recipe:
     tensors: names of the F32 tensors to divide.
     keys: metadata keys and their new values; in the order in which new ones are added.
     head_type: how the head is stored (Q6_K, ...).
-    bound: allowed rms error of the logits, relative to their spread.
     """
 
     tensors: tuple[str, ...]
     keys: dict[str, Value]
     head_type: str
-    bound: float
 
 
 def is_known(architecture: str) -> bool:
@@ -84,11 +73,6 @@ def why_check(architecture: str, recipe: Recipe) -> str | None:
         return (
             f"its head is stored as {recipe.head_type}, which edgecal does not know, so how well its logits are kept "
             "must be checked"
-        )
-    if recipe.head_type in _ON_THE_BOUND and recipe.bound != KEY_BOUND:
-        return (
-            f"its head is stored as {recipe.head_type}, beside which llama.cpp rounds so roughly that not every "
-            "temperature keeps the logits, which must be checked"
         )
     return None
 
@@ -133,7 +117,7 @@ def find_recipe(shards: ShardSet, tau: float) -> Recipe:
             raise _refusal(header, architecture, "its soft cap is fixed in llama.cpp and cannot be divided")
         _float_key(header, cap_key)
         keys[cap_key] = _float32(header, cap_key, transform.soft_cap / tau)
-    return Recipe(tensors, keys, head_type, KEY_BOUND if scale else _HEAD_BOUNDS.get(head_type, _HEAD_BOUND))
+    return Recipe(tensors, keys, head_type)
 
 
 def divided(data: bytes, tau: float, where: str) -> bytes:

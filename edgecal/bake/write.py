@@ -37,6 +37,7 @@ from edgecal.gguf.tensor_edit import KeyList, header_bytes, planned_header
 from edgecal.gguf.values import quoted
 
 if TYPE_CHECKING:
+    from edgecal.bake.check import BakeCheck
     from edgecal.llama.settings import CaptureSettings
 
 __all__ = ["BakeResult", "UnbakeResult", "bake_model", "unbake_model"]
@@ -51,8 +52,10 @@ class BakeResult:
     output: the file that was written (of a split model the first).
     temperature: what its logits are divided by, a float32.
     changed: the tensors and keys that carry it.
-    head_type: how the head is stored; error: rms difference of baked logits times the temperature from the
-        original's, in units of their spread, None if that was not checked; allowed: the bound that it kept.
+    head_type: how the head is stored.
+    error: rms difference of baked logits times the temperature from the original's, beyond what the head's roundings
+        make of it (`edgecal.bake.check`), in units of their spread; allowed: the bound that it kept. None if that was
+        not checked, as is plain: the same difference with the roundings in it.
     sampling_temperature: the author's, which the file has again; None: it has none.
     siblings: how each later shard came to its name.
     """
@@ -62,7 +65,8 @@ class BakeResult:
     changed: tuple[str, ...]
     head_type: str
     error: float | None
-    allowed: float
+    allowed: float | None
+    plain: float | None
     sampling_temperature: float | None
     siblings: tuple[dict[str, str], ...]
 
@@ -142,11 +146,11 @@ def bake_model(
         tensors=originals,
         changed=(*recipe.tensors, *recipe.keys),
     )
-    errors: list[float] = []
+    found: list[BakeCheck] = []
 
     def inspect(paths: Sequence[Path], first: Draft) -> None:
         if check:
-            errors.append(_checked(shards, paths, tau, recipe, settings, timeout_s))
+            found.append(_checked(shards, paths, tau, recipe, settings, timeout_s))
 
     siblings = write_shards(plan, keys=keys, tensors=new, verify=verify, progress=on_copy, inspect=inspect)
     return BakeResult(
@@ -154,8 +158,9 @@ def bake_model(
         temperature=tau,
         changed=(*recipe.tensors, *recipe.keys),
         head_type=recipe.head_type,
-        error=errors[0] if errors else None,
-        allowed=recipe.bound,
+        error=found[0].error if found else None,
+        allowed=found[0].allowed if found else None,
+        plain=found[0].plain if found else None,
         sampling_temperature=read_sampling(read_header(plan.path)).authors,
         siblings=tuple(siblings),
     )
@@ -254,7 +259,7 @@ def _checked(
     recipe: Recipe,
     settings: CaptureSettings | None,
     timeout_s: float | None,
-) -> float:
+) -> BakeCheck:
     from edgecal.bake.check import check_baked
     from edgecal.worker.process import DEFAULT_TIMEOUT_S
 
@@ -263,11 +268,12 @@ def _checked(
         paths,
         tau,
         what=str(shards.path),
+        divides_input=bool(recipe.tensors),
         settings=settings,
         timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
     )
-    check.raise_if_refused(shards.path, str(shards.header.architecture), tau, recipe.bound, recipe.head_type)
-    return check.rms
+    check.raise_if_refused(shards.path, str(shards.header.architecture), tau, recipe.head_type)
+    return check
 
 
 def _restored_keys(shards: ShardSet, originals: Originals) -> tuple[KeyList, bool]:

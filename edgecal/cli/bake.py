@@ -84,8 +84,11 @@ def bake_command(
         table = two_columns()
         table.add_row("temperature", f"{result.temperature:.4g}, divided into the logits of this file")
         table.add_row("changed", printable(", ".join(result.changed)))
-        error = f"{result.error:.2g} rms of the spread" if result.error is not None else "not made"
-        table.add_row("check", f"{error} ({result.allowed:g} allowed, head {result.head_type})")
+        checked = "not made"
+        if result.error is not None:
+            checked = f"logits within {result.plain:.2g} rms of the spread, {result.error:.1g} of it not by rounding"
+            checked += f" ({result.allowed:.2g} allowed, head {result.head_type})"
+        table.add_row("check", checked)
         sampling = result.sampling_temperature
         table.add_row("sampling", "no default" if sampling is None else f"{sampling:.4g}, the author's")
         table.add_row("output", printable(result.output))

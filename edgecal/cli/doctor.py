@@ -37,9 +37,9 @@ def doctor_command(model: str, run: bool, seed: int, as_json: bool, quiet: bool,
     """Tell what edgecal can do with MODEL: which methods work, which layers it can read, whether it can be baked.
 
     From the header alone, which takes a second whatever the model's size; with --run from running it, which also
-    works for a file without tokenizer. The exit code is the one that `edgecal fit` with its default method would end with
-    on this file: 0, 2 if it is no model that edgecal can use or has no layers that can be read, 3 if llama.cpp cannot
-    run it or its last block, re-projected, does not give its logits. Methods that work all the same are named.
+    works for a file without tokenizer. The exit code is the one that `edgecal fit` with its default method would end
+    with on this file: 0, 2 if it is no model that edgecal can use or has no layers that can be read, 3 if llama.cpp
+    cannot run it or its last block, re-projected, does not give its logits. Methods that work all the same are named.
     """
     import edgecal
     from edgecal.cli.options import gather_settings

@@ -41,7 +41,9 @@ def round_input(x: FloatRows, type_name: str, block_elements: int) -> FloatRows:
             return x.astype(np.float16).astype(np.float32)
         if type_name == "BF16":
             bits = x.view(np.uint32)
-            upper: FloatRows = (bits + 0x7FFF + ((bits >> 16) & 1) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+            upper: FloatRows = (
+                (bits + 0x7FFF + ((bits >> 16) & 1) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+            )
             return upper
         if block_elements == _K_BLOCK:
             return _round_k(x)
@@ -57,8 +59,8 @@ def sum_errors(x: FloatRows) -> FloatRows:
     total = codes.sum(axis=2, keepdims=True)
     with np.errstate(all="ignore"):
         stored = (scales * total).astype(np.float16).astype(np.float64)
-        errors = stored - scales.astype(np.float16).astype(np.float64) * total
-    return errors[:, :, 0].astype(np.float32)
+        errors: FloatRows = (stored - scales.astype(np.float16).astype(np.float64) * total).astype(np.float32)
+    return errors[:, :, 0]
 
 
 def _codes(x: FloatRows) -> tuple[FloatRows, FloatRows]:
@@ -67,7 +69,8 @@ def _codes(x: FloatRows) -> tuple[FloatRows, FloatRows]:
     largest = np.abs(blocks).max(axis=2, keepdims=True)
     with np.errstate(all="ignore"):
         inverse = np.where(largest > 0, np.float32(127) / largest, np.float32(0))
-        return np.rint(blocks * inverse), largest / np.float32(127)
+        codes: FloatRows = np.rint(blocks * inverse)
+        return codes, largest / np.float32(127)
 
 
 def _round_k(x: FloatRows) -> FloatRows:

@@ -182,34 +182,56 @@ class Context:
         ------
         ModelError: llama.cpp failed, or a block's tensor was not as expected.
         """
+        self._check_size(batch)
+        if self._hook is not None and hidden is not None and captured is not None:
+            self._hook.plan(hidden, captured, self._plan(batch))
+        self._run(batch)
+        if self._hook is not None:
+            try:
+                self._hook.finish()
+            except ModelError as error:
+                raise ModelError(f"{self._model.path}: {error}") from None
+        self._read("logits", batch, logits)
+
+    def decode_inputs(self, batch: TokenBatch, inputs: NDArray[np.float32]) -> None:
+        """Runs one decode, all of whose tokens must be outputs, and writes what the head is multiplied with for the
+        wanted ones: float32 [n_slots, n_embd], the final norm's output. Only without hook; errors as for `decode`."""
+        self._check_size(batch)
+        # llama.cpp's embeddings are just that; some architectures then leave out the logits.
+        self._library.llama_set_embeddings(self._handle, True)
+        try:
+            self._run(batch)
+            self._read("embeddings", batch, inputs)
+        finally:
+            self._library.llama_set_embeddings(self._handle, False)
+
+    def _check_size(self, batch: TokenBatch) -> None:
         n_outputs = int(batch.outputs.sum())
         if n_outputs > self._n_outputs_max or len(batch.tokens) > self.n_batch:  # llama.cpp would abort
             raise ModelError(
                 f"a decode of {len(batch.tokens)} tokens, {n_outputs} of them outputs, does not fit a context of "
                 f"{self.n_batch} tokens and {self._n_outputs_max} outputs"
             )
-        if self._hook is not None and hidden is not None and captured is not None:
-            self._hook.plan(hidden, captured, self._plan(batch))
+
+    def _run(self, batch: TokenBatch) -> None:
         clear_log()
         with threads_for_decode(self._n_threads, all_of_them=self._all_threads) as n_threads:
             self._library.llama_set_n_threads(self._handle, n_threads, n_threads)
             status = self._decode(batch)
-        failed = status != 0
-        if self._hook is not None and not failed:
-            try:
-                self._hook.finish()
-            except ModelError as error:
-                raise ModelError(f"{self._model.path}: {error}") from None
-        if failed:
+        if status != 0:
             raise ModelError(
                 f"{self._model.path}: llama.cpp's decode of {len(batch.tokens)} tokens failed with status "
                 f"{status} ({last_error_lines() or 'it gave no reason'})"
             )
+
+    def _read(self, what: str, batch: TokenBatch, results: NDArray[np.float32]) -> None:
+        """Copies llama.cpp's "logits" or "embeddings" of the wanted tokens to their slots."""
+        get = getattr(self._library, f"llama_get_{what}_ith")
         for row in np.flatnonzero(batch.wanted >= 0):
-            pointer = self._library.llama_get_logits_ith(self._handle, int(row))
+            pointer = get(self._handle, int(row))
             if not pointer:
-                raise ModelError(f"{self._model.path}: llama.cpp has no logits for token {row} of a decode")
-            logits[batch.wanted[row]] = np.ctypeslib.as_array(pointer, shape=(self._model.n_vocab,))
+                raise ModelError(f"{self._model.path}: llama.cpp has no {what} for token {row} of a decode")
+            results[batch.wanted[row]] = np.ctypeslib.as_array(pointer, shape=results.shape[1:])
 
     def micro_batches(self, batch: TokenBatch) -> list[MicroBatch]:
         """The micro-batches into which llama.cpp cuts this decode."""

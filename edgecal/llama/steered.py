@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.architectures import ResidualStream
+from edgecal.errors import ModelError
 from edgecal.llama.context import Context, TokenBatch
 from edgecal.llama.library import steady_experts
 from edgecal.llama.model import Model
@@ -35,14 +36,21 @@ def run_with_small_ending(
     Returns
     -------
     The last block's output as it was captured, float32 [n_embd], and llama.cpp's logits, float32 [n_vocab]; None where
-    llama.cpp does not let the last block be steered: several streams, a single block, a graph without that place.
-
-    Raises
-    ------
-    ModelError: as `Context`.
+    llama.cpp does not let the last block be steered: several streams, a single block, a graph that adds the vector
+    elsewhere or then has two tensors of the name that is captured (BitNet). A model that fails altogether gives None
+    too, and its error when it is run.
     """
     if stream.n_streams > 1 or model.n_layer < 2:
         return None
+    try:
+        return _run(model, settings, stream, size, centered)
+    except ModelError:
+        return None
+
+
+def _run(
+    model: Model, settings: CaptureSettings, stream: ResidualStream, size: float, centered: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     if model.n_expert > 0:
         steady_experts()
     n = min(N_TOKENS, model.n_ctx_train)

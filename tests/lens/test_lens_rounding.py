@@ -28,7 +28,9 @@ def test_ggmls_own_rounding(kind):
     x = some_rows()
     elements = 32 if kind == "Q8_0" else 1
     weights = "Q4_0" if kind == "Q8_0" else kind
-    np.testing.assert_array_equal(round_input(x, weights, elements), dequantize(kind, quantize_rows(x, kind), N))
+    np.testing.assert_array_equal(
+        round_input(x, weights, elements), dequantize(kind, quantize_rows(x, kind), N)
+    )
 
 
 def by_ggml_cpu(name, x, block_elements, block_bytes):

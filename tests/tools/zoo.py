@@ -117,7 +117,8 @@ def main() -> None:
     explained = [row for row in rows if not row.is_right and row.is_explained]
     wrong = [row for row in rows if not row.is_right and not row.is_explained]
     print(
-        f"{len(rows)} models: {len(right)} right within {WANTED_RMS:.2%}, {len(explained)} refused with a reason, {len(wrong)} wrong"
+        f"{len(rows)} models: {len(right)} right within {WANTED_RMS:.2%}, {len(explained)} refused with a reason, "
+        f"{len(wrong)} wrong"
     )
     if options.output is not None:
         options.output.write_text(table(rows), "utf-8")

@@ -41,6 +41,7 @@ class Family:
     merge: how several streams of a block become one, see `edgecal.lens.merge`.
     may_share: false where llama.cpp's numbers for a prompt depend on what is run beside it or on where its tokens
         are cut into micro-batches, so that every prompt has to be run by itself.
+    embeds_input: false where what llama.cpp hands out as a token's embedding is not what the head is multiplied with.
     is_known: the graph was read; false for an architecture that the table does not have.
     """
 
@@ -56,6 +57,7 @@ class Family:
     node: str = "l_out"
     merge: Merge | None = None
     may_share: bool = True
+    embeds_input: bool = True
     is_known: bool = True
 
 
@@ -92,8 +94,9 @@ FAMILIES: dict[str, Family] = _rows(
     ("plamo2", Family(node="ffn_residual", may_share=False)),
     # The first two store wrong states for a micro-batch of several sequences, the last sums along its tokens.
     ("arwkv7 rwkv6qwen2 minimax-01", Family(may_share=False)),
-    # The converter gave the final norm the name that elsewhere is the embedding's.
-    ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm")),
+    # The converter gave the final norm the name that elsewhere is the embedding's. Asked for embeddings, llama.cpp makes
+    # another graph, without a head, whose numbers are not those of the other.
+    ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm", embeds_input=False)),
     ("hrm_text", Family(norm_tensor=None)),
     ("talkie", Family(norm_tensor=None, head_scale=False, scale="multiplies")),
     # LayerNorm

@@ -29,6 +29,7 @@ from edgecal.worker.process import DEFAULT_TIMEOUT_S, run_in_worker
 
 if TYPE_CHECKING:
     from edgecal.lens import Head
+    from edgecal.llama.model import Model
 
 __all__ = ["ALLOWED", "BakeCheck", "Seen", "check_baked", "compare_models", "compare_seen", "furthest_tokens"]
 
@@ -79,10 +80,12 @@ class BakeCheck:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model said at m tokens: the head's inputs float32 [m, n_embd], and its logits float32 [m, n_vocab]."""
+    """What a model said at m tokens of some prompts: the head's inputs float32 [m, n_embd], and its logits float32
+    [m, n_vocab]."""
 
     inputs: NDArray[np.float32]
     logits: NDArray[np.float32]
+    n_prompts: int
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def compare_seen(
     head: of the original, for the tokens where its roundings are reproduced; None where it cannot be read.
     head_type: how the head is stored.
     """
-    n_prompts = max(1, len(original.logits) // N_TOKENS)
+    n_prompts = original.n_prompts
     shown = original.logits > MASKED
     no_match = BakeCheck(math.nan, math.nan, ALLOWED, n_prompts)
     if not np.array_equal(shown, baked.logits > MASKED) or not shown.any(axis=1).all():
@@ -232,35 +235,63 @@ def _read_head(path: str, ids: NDArray[np.int64]) -> tuple[Head | None, str]:
 
 
 def _see(path: str, settings: CaptureSettings, report: Callable[[Any], None]) -> Seen:
+    from edgecal.architectures import family_of
     from edgecal.llama.context import Context, TokenBatch
     from edgecal.llama.library import steady_experts
     from edgecal.llama.model import Model
     from edgecal.llama.packing import CACHE_STEP
 
     with Model(path, on_progress=report) as model:
-        if model.n_expert > 0:
-            steady_experts()
         rng = np.random.default_rng(0)
         n = max(1, min(N_TOKENS, model.n_ctx_train))
+        prompts = [rng.integers(0, model.n_vocab, n, dtype=np.int32) for _ in range(N_PROMPTS)]
+        # Where an embedding is said to be longer than the head's input, llama.cpp reads beyond that, and aborts.
+        if not family_of(model.architecture).embeds_input or model.n_embd_out != model.n_embd:
+            return _see_by_lens(path, model, prompts, settings)
+        if model.n_expert > 0:
+            steady_experts()
         inputs = np.full((N_PROMPTS * n, model.n_embd), np.nan, np.float32)
         logits = np.full((N_PROMPTS * n, model.n_vocab), np.nan, np.float32)
         with Context(
             model, settings, n_ctx_seq=CACHE_STEP, n_seq_max=1, n_outputs_max=n, hidden=False
         ) as context:
-            for prompt in range(N_PROMPTS):
+            for index, tokens in enumerate(prompts):
                 batch = TokenBatch(
-                    tokens=rng.integers(0, model.n_vocab, n, dtype=np.int32),
+                    tokens=tokens,
                     positions=np.arange(n, dtype=np.int32),
                     seq_ids=np.zeros(n, np.int32),
-                    wanted=np.arange(n, dtype=np.int32) + prompt * n,
+                    wanted=np.arange(n, dtype=np.int32) + index * n,
                     outputs=np.ones(n, np.bool_),
                 )
                 context.clear()
                 context.decode_inputs(batch, inputs)
                 context.clear()
                 context.decode(batch, logits, None, None)
-                report(prompt)
-        return Seen(inputs, logits)
+                report(index)
+        return Seen(inputs, logits, N_PROMPTS)
+
+
+def _see_by_lens(
+    path: str, model: Model, prompts: list[NDArray[np.int32]], settings: CaptureSettings
+) -> Seen:
+    """Of each prompt's last token, with the head's input made from the last block's output by the file's own norm."""
+    from edgecal.architectures import stream_of
+    from edgecal.gguf import find_shards
+    from edgecal.lens import read_head
+    from edgecal.lens.reproduce import head_input
+    from edgecal.llama.capture import capture
+    from edgecal.llama.dequantize import dequantize_rows
+
+    shards = find_shards(Path(path))
+    head = read_head(shards, np.zeros(1, np.int32), dequantize_rows)
+    stream = stream_of(model.architecture, shards.header.get, path)
+    inputs = np.full((len(prompts), model.n_embd), np.nan, np.float32)
+    logits = np.full((len(prompts), model.n_vocab), np.nan, np.float32)
+    for chunk in capture(model, prompts, settings, hidden=True, stream=stream):
+        assert chunk.hidden is not None
+        inputs[chunk.indices] = head_input(chunk.hidden[:, -1], head)
+        logits[chunk.indices] = chunk.logits
+    return Seen(inputs, logits, len(prompts))
 
 
 def _linked(folder: Path, paths: Sequence[Path]) -> Path:

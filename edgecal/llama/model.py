@@ -35,7 +35,8 @@ class Model:
     vocab: llama.cpp's vocabulary pointer, valid as long as the model.
     architecture: `general.architecture`.
     n_layer: blocks of the trunk; further blocks for predicting more than the next token do not count.
-    n_embd: floats of a token's residual stream.
+    n_embd: floats of a token's residual stream; n_embd_out: of what llama.cpp hands out as a token's embedding, more
+        where it takes that for all streams of a model with several.
     n_vocab: tokens, and so logits.
     n_ctx_train: tokens that the model was trained to see at once.
     n_expert: experts of each block that has some; 0 for a dense model.
@@ -113,6 +114,7 @@ class Model:
         self.architecture = self._metadata(library, "general.architecture") or "unknown"
         self.n_layer = int(library.llama_model_n_layer(self.handle))
         self.n_embd = int(library.llama_model_n_embd(self.handle))
+        self.n_embd_out = int(library.llama_model_n_embd_out(self.handle))
         self.n_vocab = int(library.llama_vocab_n_tokens(self.vocab))
         self.n_ctx_train = int(library.llama_model_n_ctx_train(self.handle))
         self.n_expert = self._number("expert_count", 0)

@@ -39,7 +39,7 @@ TAU = 1.7
 
 
 def said(inputs, head=HEAD, *, rounds=True):
-    return Seen(inputs, apply_head(inputs, head, rounds=rounds).astype(np.float32))
+    return Seen(inputs, apply_head(inputs, head, rounds=rounds).astype(np.float32), 8)
 
 
 def divided(tau=TAU, **left):
@@ -138,7 +138,7 @@ def test_masked_tokens(mask):
 @pytest.mark.parametrize("where", ["inputs", "logits"])
 def test_no_finite_numbers(bad, where):
     baked = said(INPUTS / np.float32(TAU), divided())
-    baked = Seen(baked.inputs.copy(), baked.logits)
+    baked = Seen(baked.inputs.copy(), baked.logits, 8)
     getattr(baked, where)[1, 3] = bad
     check = compare(said(INPUTS), baked)
     assert not check.error <= check.allowed
@@ -147,9 +147,9 @@ def test_no_finite_numbers(bad, where):
 
 
 def test_no_spread():
-    flat = Seen(INPUTS[:2], np.ones((2, 4), np.float32))
+    flat = Seen(INPUTS[:2], np.ones((2, 4), np.float32), 2)
     assert np.isnan(compare(flat, flat).error)
-    nothing = Seen(INPUTS[:2], flat.logits[:, :0])
+    nothing = Seen(INPUTS[:2], flat.logits[:, :0], 2)
     assert np.isnan(compare(nothing, nothing).error)
 
 

@@ -15,7 +15,7 @@ from edgecal.llama.steered import run_with_small_ending
 SETTINGS = CaptureSettings(n_threads=1)
 SIZE = 0.003
 
-# Their last block cannot be steered: several streams, two tensors of the same name, or one captured before it is steered.
+# Not to be steered: several streams, two tensors of the same name, or one that is captured before the vector is added.
 NOT_STEERED = {
     "bitnet", "deepseek4", "gemma3n", "glm5-next", "hy_v4", "nemotron_h_moe", "plamo2", "qwen4exp", "qwen4exp-ngrams",
 }  # fmt: skip
@@ -37,7 +37,11 @@ def test_every_architecture(name):
     np.testing.assert_array_equal(hidden, again[0])
     np.testing.assert_array_equal(logits, again[1])
     wide = hidden.astype(np.float64)
-    assert (wide.std() if spec.norm == "layer" else np.sqrt(np.mean(wide**2))) == pytest.approx(SIZE, rel=0.01)
+    assert (wide.std() if spec.norm == "layer" else np.sqrt(np.mean(wide**2))) == pytest.approx(
+        SIZE, rel=0.01
+    )
     head = read_head(find_shards(path), check_token_ids(spec.n_vocab, np.zeros(0, int)), dequantize_rows)
     ways = reproduce(hidden[None], head)
-    assert check_lens(ways, logits[None, head.token_ids], np.array([logits.astype(np.float64).std()])).rms < 1e-5
+    assert (
+        check_lens(ways, logits[None, head.token_ids], np.array([logits.astype(np.float64).std()])).rms < 1e-5
+    )

@@ -94,7 +94,7 @@ FAMILIES: dict[str, Family] = _rows(
     ("plamo2", Family(node="ffn_residual", may_share=False)),
     # The first two store wrong states for a micro-batch of several sequences, the last sums along its tokens.
     ("arwkv7 rwkv6qwen2 minimax-01", Family(may_share=False)),
-    # The converter gave the final norm the name that elsewhere is the embedding's. Asked for embeddings, llama.cpp makes
+    # The converter gave the final norm the name that elsewhere is the embedding's. For embeddings llama.cpp makes
     # another graph, without a head, whose numbers are not those of the other.
     ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm", embeds_input=False)),
     ("hrm_text", Family(norm_tensor=None)),

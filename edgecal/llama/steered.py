@@ -9,6 +9,9 @@ Does not know what the numbers are for.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,13 +27,18 @@ __all__ = ["run_with_small_ending"]
 
 N_TOKENS = 8
 
+SmallEnding: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]] | None
+
+# A model that stays loaded is judged anew for each part of the prompts, and says the same every time.
+_kept: WeakKeyDictionary[Model, dict[object, SmallEnding]] = WeakKeyDictionary()
+
 # How far the size may be from what was asked for: less tells that the vector did not reach what was captured.
 _FACTOR = 2.0
 
 
 def run_with_small_ending(
     model: Model, settings: CaptureSettings, stream: ResidualStream, size: float, *, centered: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+) -> SmallEnding:
     """One prompt of fixed tokens whose last block's output has that root mean square (`centered`: about its mean).
 
     Returns
@@ -42,15 +50,18 @@ def run_with_small_ending(
     """
     if stream.n_streams > 1 or model.n_layer < 2:
         return None
-    try:
-        return _run(model, settings, stream, size, centered)
-    except ModelError:
-        return None
+    kept, key = _kept.setdefault(model, {}), (settings, stream, size, centered)
+    if key not in kept:
+        try:
+            kept[key] = _run(model, settings, stream, size, centered)
+        except ModelError:
+            kept[key] = None
+    return kept[key]
 
 
 def _run(
     model: Model, settings: CaptureSettings, stream: ResidualStream, size: float, centered: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+) -> SmallEnding:
     if model.n_expert > 0:
         steady_experts()
     n = min(N_TOKENS, model.n_ctx_train)

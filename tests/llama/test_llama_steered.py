@@ -7,6 +7,7 @@ from support.tiny_archs import ARCHS, tiny_arch
 from edgecal.architectures import ResidualStream
 from edgecal.gguf import find_shards
 from edgecal.lens import check_lens, check_token_ids, read_head, reproduce
+from edgecal.llama import steered
 from edgecal.llama.dequantize import dequantize_rows
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
@@ -21,14 +22,24 @@ NOT_STEERED = {
 }  # fmt: skip
 
 
+def test_a_loaded_model_runs_once(monkeypatch):
+    with Model(tiny_arch("llama")) as model:
+        first = run_with_small_ending(model, SETTINGS, ResidualStream(), SIZE, centered=False)
+        monkeypatch.setattr(steered, "_run", None)
+        assert run_with_small_ending(model, SETTINGS, ResidualStream(), SIZE, centered=False) is first
+
+
 @pytest.mark.parametrize("name", [name for name, spec in ARCHS.items() if spec.lens])
 def test_every_architecture(name):
     spec = ARCHS[name]
     stream = ResidualStream(spec.node, spec.n_streams, spec.by_stream)
     path = tiny_arch(name)
-    with Model(path) as model:
-        seen = run_with_small_ending(model, SETTINGS, stream, SIZE, centered=spec.norm == "layer")
-        again = run_with_small_ending(model, SETTINGS, stream, SIZE, centered=spec.norm == "layer")
+
+    def run():
+        with Model(path) as model:
+            return run_with_small_ending(model, SETTINGS, stream, SIZE, centered=spec.norm == "layer")
+
+    seen, again = run(), run()
     if name in NOT_STEERED:
         assert seen is None
         return

@@ -84,7 +84,7 @@ def bake_command(
         table = two_columns()
         table.add_row("temperature", f"{result.temperature:.4g}, divided into the logits of this file")
         table.add_row("changed", printable(", ".join(result.changed)))
-        checked = "not made"
+        checked = f"not made (head {result.head_type})"
         if result.error is not None:
             checked = f"logits within {result.plain:.2g} rms of the spread, {result.error:.1g} of it not by rounding"
             checked += f" ({result.allowed:.2g} allowed, head {result.head_type})"

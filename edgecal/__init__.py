@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from edgecal.result import CompareResult, DoctorResult, EvalResult, FitResult, PlanResult, QuestionsResult
     from edgecal.runtime.load import load
 
-__version__ = "0.5.3"
+__version__ = "0.6.0"
 
 __all__ = [
     "CompareResult",

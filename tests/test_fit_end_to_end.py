@@ -201,18 +201,16 @@ def test_dry_run_writes_nothing(pair_and_data, tmp_path):
     assert not chat.with_name("chat.calibrated.gguf").exists()
 
 
-def test_label_free_methods_never_see_a_label(records):
+def test_label_free_methods_never_see_a_label(records, pair_and_data):
     """Wrong answers, or none, change nothing but the figures that are made of answers."""
-    folder = tiny_folder() / "end-to-end-file"
+    base, chat, _ = pair_and_data
     results = []
     for shift in (None, 0, 1):
         changed = [
             {**record, "answer": None if shift is None else (record["answer"] + shift) % 4}
             for record in records
         ]
-        result = edgecal.fit(
-            folder / "base.gguf", folder / "chat.gguf", changed, settings=ONE_THREAD, unsettled=True
-        ).to_dict()
+        result = edgecal.fit(base, chat, changed, settings=ONE_THREAD, unsettled=True).to_dict()
         for key in ("accuracy", "ece", "n_labelled", "harmful", "label_check", "reasons", "models"):
             del result[key]
         results.append(result)

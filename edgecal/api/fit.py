@@ -195,7 +195,7 @@ def fit(
         options=run_options,
     )
     adaptivity = found.describe(adaptive, len(loaded.pairs))
-    data = loaded.describe(options)
+    data = loaded.describe(options, with_answers=chosen.needs_labels)
     result = _conclude(
         found, data, adaptivity, base_shards, chat_shards, run_options.cache_folder, on_progress
     )

@@ -126,8 +126,8 @@ class LoadedQuestions:
         turns = compute_prompts_sha256(self.chat, with_answers=with_answers)
         return hashlib.sha256((plain + turns).encode()).hexdigest()
 
-    def describe(self, options: QuestionOptions) -> dict[str, Any]:
-        """What was read, as plain values (the `data` of a result)."""
+    def describe(self, options: QuestionOptions, *, with_answers: bool = True) -> dict[str, Any]:
+        """What was read, as plain values (the `data` of a result); without answers where none was looked at."""
         return {
             "files": list(self.files),
             "formats": list(self.formats),
@@ -136,7 +136,7 @@ class LoadedQuestions:
             "n_questions": len(self.pairs),
             "n_skipped": len(self.skipped),
             "skipped": [{"where": row.where, "reason": row.reason} for row in self.skipped[:_SHOWN_SKIPPED]],
-            "sha256": self.compute_sha256(with_answers=True),
+            "sha256": self.compute_sha256(with_answers=with_answers),
             "limit": options.limit,
             "seed": options.seed,
             "subjects": list(options.subjects) or None,

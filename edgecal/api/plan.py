@@ -93,7 +93,7 @@ def plan(
     loaded, models = run_those_that_fit(loaded, plan_models, sides, strict=strict, options=options)
     return PlanResult(
         n_questions=len(loaded.pairs),
-        data=loaded.describe(questions),
+        data=loaded.describe(questions, with_answers=False),
         models=models,
         seconds=sum(model["seconds"] for model in models.values()),
         settings=options.settings.describe(),

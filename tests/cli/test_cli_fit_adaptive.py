@@ -127,7 +127,7 @@ def test_a_plan_in_lines_and_as_json(here, cache_folder):
     done = fit(here, "--plan", "--json", "--no-cache", data="few.jsonl")
     assert done.returncode == 0 and done.stdout.count("\n") == 1
     values = json.loads(done.stdout)
-    assert list(values) == ["n_questions", "models", "seconds", "settings", "warnings"]
+    assert list(values) == ["n_questions", "data", "models", "seconds", "settings", "warnings"]
     assert f"{values['models']['base']['n_tokens']:,} tokens to run" in lines[2]
     assert f"{values['models']['chat']['n_computed']:,} will be computed" in lines[6]
     assert sorted(here.iterdir()) == before and not cache_folder.exists()

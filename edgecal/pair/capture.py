@@ -94,7 +94,7 @@ def warn_of_mass(
         rather = f", most often {seen.outside_token!r}" if seen.outside_token is not None else ""
         text += f" and would rather say something else on {seen.n_outside} of {n_prompts} prompts{rather}"
     if yardstick:
-        return [f"{text}; it is no good yardstick so (at least {MIN_MASS:.0%} is wanted): {MASS_REMEDY}"]
+        return [f"{text}; too little for a reference, which needs at least {MIN_MASS:.0%}: {MASS_REMEDY}"]
     return [f"{text}; its confidence among the choices may mean little (try another --template)"]
 
 

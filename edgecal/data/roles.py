@@ -126,7 +126,9 @@ def find_roles(rows: Sequence[Fields], given: Given) -> Roles | None:
     options, family, right, wrong = _find_options(rows, free, given)
     if not options and not wrong:
         return None
-    used = {question, right, *options, *wrong}
+    # What a path such as doc.question was found in counts as used.
+    owners = {key.partition(".")[0] for keys in given.values() for key in keys if "." in key}
+    used = {question, right, *options, *wrong, *owners}
     answers = tuple(
         key
         for key in _named(given.get("answer", () if right else _ANSWERS), examples)

@@ -132,7 +132,9 @@ def test_a_mapping_by_paths(tmp_path, container):
         "answer": "doc.meta.key",
         "passage": "about.text",
     }
-    (record,) = read(tmp_path, [NESTED], container, strict=True, mapping=mapping).records
+    data = read(tmp_path, [{**NESTED, "rest": "Noch ein Text."}], container, strict=True, mapping=mapping)
+    (record,), (note,) = data.records, data.notes
+    assert "no model is shown 'rest' (" in note
     assert (record.passage, record.question, record.choices, record.answer) == (
         "Ein Text.",
         "Was?",

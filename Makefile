@@ -17,7 +17,7 @@ PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
 # llama.cpp is by far the slowest part of the set-up: leave out its multimodal library, which edgecal does not use.
 export CMAKE_ARGS := -DLLAVA_BUILD=OFF $(CMAKE_ARGS)
 
-.PHONY: help demo test test-oldest test-real test-tools zoo lint bench compare pair native-asan clean
+.PHONY: help demo test test-oldest test-real test-tools zoo real-report lint bench compare pair native-asan clean
 
 help:
 	@echo "make demo         fit the bundled pair of models and show the result"
@@ -26,6 +26,7 @@ help:
 	@echo "make test-real    run the tests on real models, which it fetches (2 GB; REAL=smollm2,gemma: 350 MB)"
 	@echo "make test-tools   what the real llama.cpp programs do with our files (builds them, 10 to 20 minutes)"
 	@echo "make zoo          llama.cpp's own test models of all architectures; docs/architectures.md (20 to 40 minutes)"
+	@echo "make real-report  what edgecal does with real models; docs/real.md (10 to 20 minutes)"
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        benchmarks against peers, as ratios"
 	@echo "make compare      every method on the bundled pair's questions, and a report"
@@ -58,6 +59,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+real-report: $(VENV)/.installed-dev
+	$(BIN)/python tests/tools/real_report.py --output docs/real.md
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/run.py

@@ -6,7 +6,7 @@ import shlex
 import llama_cpp
 import numpy as np
 import pytest
-from support.real_runs import ONE_THREAD, edgecal
+from support.real_runs import ONE_THREAD, edgecal, plain_llama
 
 import edgecal as api
 
@@ -26,6 +26,24 @@ def test_stamped_and_stripped_it_is_the_same_file(real_model, tmp_path):
     assert "edgecal.temperature" in edgecal("diff", real_model, stamped, code=None).stdout
     edgecal("strip", stamped, "--output", stripped)
     assert stripped.read_bytes() == real_model.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def baked(real_stamped, real_folder):
+    target = real_folder / f"{real_stamped.stem}.baked.gguf"
+    edgecal("bake", real_stamped, "--output", target)
+    return target
+
+
+def test_baked_logits_are_divided(real_stamped, baked):
+    """In llama-cpp-python, which knows nothing of edgecal: 2.5 times smaller, and as probable as edgecal says."""
+    with plain_llama(real_stamped) as before, plain_llama(baked) as after:
+        z, divided = before(SPAM, LABELS), after(SPAM, LABELS)
+    np.testing.assert_allclose(divided, z / 2.5, atol=2e-2)
+    with api.load(real_stamped, **ONE_THREAD) as model, api.load(baked, **ONE_THREAD) as done:
+        assert (model.temperature, done.temperature) == (2.5, 1)
+        of_key, of_weights = (each.confidence(SPAM, LABELS).probs for each in (model, done))
+    np.testing.assert_allclose(of_weights, of_key, atol=2e-3)
 
 
 def test_the_exported_snippet_runs(real_stamped, tmp_path):

@@ -73,6 +73,7 @@ def test_the_figures_are_those_of_the_pair(harmful):
         low, high = bracket[f"{end}_interval"]
         assert low < bracket[end] < high
     assert bracket["high"] / bracket["low"] > 2
+    assert max(harmful["lens"].values()) < 0.003
 
 
 @pytest.fixture(scope="module")

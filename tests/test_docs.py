@@ -64,7 +64,8 @@ def test_every_key_is_explained(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "models/README.md", "bench/README.md", "docs/log.md", "docs/real.md", "CHANGELOG.md"]
+    "page",
+    ["README.md", "models/README.md", "bench/README.md", "docs/log.md", "docs/real.md", "CHANGELOG.md"],
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text("utf-8")

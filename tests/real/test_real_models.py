@@ -1,7 +1,5 @@
 """Each real model as an ordinary user has it: what the doctor says, its logits, its answers, its temperature."""
 
-import json
-
 import numpy as np
 import pytest
 from support.real_runs import ONE_THREAD, edgecal, edgecal_json, plain_llama
@@ -16,8 +14,13 @@ FACTS = {
     "qwen-0.5b": ("qwen2", 24, 151_936, False),
     "qwen-1.5b": ("qwen2", 28, 151_936, False),
 }
-# Share of 100 questions of ARC Easy that each gets right, asked without examples: chance is 25 %.
-ACCURACY = {"smollm2": (0, 1), "gemma": (0, 1), "qwen-0.5b": (0, 1), "qwen-1.5b": (0, 1)}
+# Between which shares of the first 60 questions of ARC Easy each gets right, asked without examples: chance is 25 %.
+ACCURACY = {
+    "smollm2": (0.1, 0.45),
+    "gemma": (0.1, 0.45),
+    "qwen-0.5b": (0.15, 0.65),
+    "qwen-1.5b": (0.55, 0.95),
+}
 
 
 def test_the_doctor_reads_the_header(real_name, real_model):
@@ -67,18 +70,52 @@ def test_asking(real_stamped):
     assert answer.text in edgecal("ask", real_stamped, *question).stdout
 
 
-def test_the_temperature_of_a_sharpened_copy_is_found(real_model, real_sharpened, real_questions, tmp_path):
-    """Its logits are its base's twice, so that every method that needs no disagreement has its minimum at 2."""
-    data = tmp_path / "questions.jsonl"
-    unlabelled = [{key: record[key] for key in ("question", "choices")} for record in real_questions[:40]]
-    data.write_text("\n".join(map(json.dumps, unlabelled)), encoding="utf-8")
-    prompts = api.load_prompts(data)
-    logits = api.capture(real_model, real_sharpened, prompts, layers=False).logits
+@pytest.fixture(scope="module")
+def asked(real_questions):
+    return real_questions[:60]
+
+
+@pytest.fixture(scope="module")
+def logits(real_model, real_sharpened, asked):
+    return api.capture(real_model, real_sharpened, api.load_prompts(asked), layers=False).logits
+
+
+def test_the_temperature_of_a_sharpened_copy_is_found(real_model, real_sharpened, asked, logits):
+    """Its logits are its base's twice, so that every method that needs no disagreement has its minimum at 2, and both
+    ends of the bracket are there."""
     assert np.array_equal(logits.chat_final, 2 * logits.base_final)
+    unlabelled = [{key: record[key] for key in ("question", "choices")} for record in asked]
     for method in ("naive", "daca"):
-        # Unsettled or not: a base model that puts little on the choices is none the worse as a yardstick for its copy.
-        result = api.fit(real_model, real_sharpened, data, method=method, tolerance=None, unsettled=True)
+        result = api.fit(
+            real_model, real_sharpened, unlabelled, method=method, tolerance=None, unsettled=True
+        )
         assert result.temperature == pytest.approx(2, rel=1e-4) and result.agreement_rate == 1
+        assert (result.bracket["low"], result.bracket["high"]) == pytest.approx((2, 2), rel=1e-3)
+        assert result.settled == (result.choice_mass["base"] >= 0.8) == (result.reasons == [])
     for method in ("dual-align", "process"):
         with pytest.raises(api.NotIdentifiedError, match="disagreement"):
-            api.fit(real_model, real_sharpened, data, method=method, tolerance=None)
+            api.fit(real_model, real_sharpened, unlabelled, method=method, tolerance=None)
+
+
+def test_the_figures_of_eval(real_name, real_model, asked, logits):
+    """Worked out anew from the logits, and such as this model is known for."""
+    said = api.evaluate(real_model, asked, temperature=2.5, effect_sample=0, n_bootstrap=20).figures
+    labels = logits.labels  # prompts come in an order of their own
+    assert sorted(labels) == sorted(record["answer"] for record in asked)
+    for when, temperature in (("before", 1.0), ("after", 2.5)):
+        z = logits.base_final.astype(np.float64) / temperature
+        probs = np.exp(z - z.max(axis=1, keepdims=True))
+        probs /= probs.sum(axis=1, keepdims=True)
+        confidence, right = probs.max(axis=1), probs.argmax(axis=1) == labels
+        bins = np.ceil(confidence * 10)
+        gaps = [abs((confidence - right)[bins == each].sum()) for each in np.unique(bins)]
+        expected = {
+            "accuracy": right.mean(),
+            "confidence": confidence.mean(),
+            "ece": sum(gaps) / len(labels),
+            "nll": -np.log(probs[np.arange(len(labels)), labels]).mean(),
+        }
+        found = {name: said[when][name]["value"] for name in expected}
+        assert found == pytest.approx(expected, abs=1e-6)
+    lowest, highest = ACCURACY[real_name]
+    assert lowest < said["before"]["accuracy"]["value"] < highest

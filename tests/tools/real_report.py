@@ -81,7 +81,7 @@ def examined(names: list[str], paths: dict[str, Path], work: Path) -> Iterator[l
         yield [
             paths[name].name,
             f"{found[0].architecture}, {found[0].n_layer} blocks, head {found[0].head['type']}",
-            f"{worst:.4%}",
+            f"{100 * worst:.0e} %",
             f"{layered} of {N_SEEDS}",
             f"{took:.1f} s",
             *baked(paths[name], work),
@@ -186,7 +186,7 @@ def as_users_do(pair: tuple[Path, Path], data: Path) -> Iterator[list[str]]:
             title,
             str(done.returncode),
             stopped,
-            " ".join(reason.replace("|", "/") for reason in reasons),
+            "<br>".join(reason.replace("|", "/") for reason in reasons),
             f"{time.monotonic() - started:.0f} s",
         ]
 

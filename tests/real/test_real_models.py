@@ -77,7 +77,7 @@ def asked(real_questions):
 
 @pytest.fixture(scope="module")
 def logits(real_model, real_sharpened, asked):
-    return api.capture(real_model, real_sharpened, api.load_prompts(asked), layers=False).logits
+    return api.capture(real_model, real_sharpened, api.load_prompts(asked)).logits
 
 
 def test_the_temperature_of_a_sharpened_copy_is_found(real_model, real_sharpened, asked, logits):

@@ -6,8 +6,9 @@ other prompts, their order, or how they were shared out. Does not know what the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,11 @@ from edgecal.llama.context import Context
 from edgecal.llama.library import steady_experts
 from edgecal.llama.memory import settle_cache_bytes
 from edgecal.llama.model import Model
-from edgecal.llama.packing import CACHE_STEP, CapturePlan, plan_capture
+from edgecal.llama.packing import CACHE_STEP, CapturePlan, ContextPlan, plan_capture
 from edgecal.llama.rows import OUTPUT_ROWS
-from edgecal.llama.running import StepRunner
 from edgecal.llama.settings import CaptureSettings
-from edgecal.llama.steps import EndStep, Step
+from edgecal.llama.steps import Span, cut_into_spans
+from edgecal.llama.streams import Streams
 
 __all__ = ["CapturedChunk", "capture", "plan_for"]
 
@@ -119,27 +120,41 @@ def _run(
     width = 0 if stream is None else stream.n_streams * model.n_embd
     bytes_each = 4 * (model.n_vocab + model.n_layer * width)
     n_prompts_done = n_rows_done = 0
+
+    def tell(n_prompts: int, n_rows: int) -> None:
+        nonlocal n_prompts_done, n_rows_done
+        n_prompts_done += n_prompts
+        n_rows_done += n_rows
+        if progress is not None:
+            progress(n_prompts_done, n_rows_done)
+
     for part in plan.contexts:
-        with Context(
-            model,
-            settings,
-            n_ctx_seq=part.n_ctx_seq,
-            n_seq_max=part.n_seq_max,
-            n_outputs_max=OUTPUT_ROWS,
-            hidden=stream is not None,
-            stream=stream or PLAIN_STREAM,
-        ) as context:
-            runner = StepRunner(context, part, prompts)
-            for steps in _chunks(part.steps, bytes_each):
-                slots = _Slots(model, [index for step in steps for index in _ends(step)], width)
-                for step in steps:
-                    for batch in runner.decodes(step, slots.of_prompt):
-                        context.decode(batch, slots.logits, slots.hidden, slots.captured)
-                        n_rows_done += len(batch.tokens)
-                        n_prompts_done += int((batch.wanted >= 0).sum())
-                        if progress is not None:
-                            progress(n_prompts_done, n_rows_done)
-                yield slots.chunk()
+        streams = Streams(
+            partial(
+                Context,
+                model,
+                settings,
+                n_ctx_seq=part.n_ctx_seq,
+                n_seq_max=part.n_seq_max,
+                n_outputs_max=OUTPUT_ROWS,
+                hidden=stream is not None,
+                stream=stream or PLAIN_STREAM,
+            ),
+            part,
+            prompts,
+            _chunks(cut_into_spans(part.steps), bytes_each),
+            partial(_Slots, model, width=width),
+            may_help=partial(_has_room_for_two, model, settings, part),
+            progress=tell,
+        )
+        for slots in streams.run():
+            yield slots.chunk()
+
+
+def _has_room_for_two(model: Model, settings: CaptureSettings, plan: ContextPlan) -> bool:
+    """Whether a second context may run some of the prompts, with one thread as the first has then."""
+    cache_bytes = plan.n_seq_max * model.cache_bytes(plan.n_ctx_seq)
+    return settings.n_threads == 2 and settings.is_exact and cache_bytes <= settle_cache_bytes()
 
 
 class _Slots:
@@ -150,10 +165,14 @@ class _Slots:
         n = len(indices)
         self._path = model.path
         self._indices = np.array(indices, dtype=np.int64)
-        self.of_prompt = {index: slot for slot, index in enumerate(indices)}
-        self.logits = np.full((n, model.n_vocab), np.nan, dtype=np.float32)
-        self.hidden = np.full((n, model.n_layer, width), np.nan, dtype=np.float32) if width else None
-        self.captured = np.zeros((n, model.n_layer), dtype=np.uint8) if width else None
+        self.of_prompt: Mapping[int, int] = {index: slot for slot, index in enumerate(indices)}
+        self.logits: NDArray[np.float32] = np.full((n, model.n_vocab), np.nan, dtype=np.float32)
+        self.hidden: NDArray[np.float32] | None = (
+            np.full((n, model.n_layer, width), np.nan, dtype=np.float32) if width else None
+        )
+        self.captured: NDArray[np.uint8] | None = (
+            np.zeros((n, model.n_layer), dtype=np.uint8) if width else None
+        )
 
     def chunk(self) -> CapturedChunk:
         if self.captured is not None and not self.captured.all():
@@ -177,22 +196,17 @@ class _Slots:
         return CapturedChunk(self._indices, self.hidden, self.logits)
 
 
-def _ends(step: Step) -> tuple[int, ...]:
-    return step.prompts if isinstance(step, EndStep) else ()
-
-
-def _chunks(steps: Sequence[Step], bytes_each: int) -> Iterator[list[Step]]:
-    """Steps in the order given, so many together that their results fit a chunk; each ends some prompt."""
+def _chunks(spans: Sequence[Span], bytes_each: int) -> Iterator[list[Span]]:
+    """Spans in the order given, so many together that their results fit a chunk."""
     limit = max(1, min(_CHUNK_PROMPTS, _CHUNK_BYTES // bytes_each))
-    waiting: list[Step] = []
+    waiting: list[Span] = []
     n_waiting = 0
-    for step in steps:
-        n_ends = len(_ends(step))
-        if n_waiting and n_ends and n_waiting + n_ends > limit:
+    for span in spans:
+        if waiting and n_waiting + len(span.prompts) > limit:
             yield waiting
             waiting, n_waiting = [], 0
-        waiting.append(step)
-        n_waiting += n_ends
+        waiting.append(span)
+        n_waiting += len(span.prompts)
     yield waiting
 
 

@@ -57,6 +57,12 @@ class Context:
 
     With `hidden`, the residual stream after every block is captured for the wanted tokens from where `stream`
     says; without, the native hook is neither loaded nor installed. A context manager; the model must outlive it.
+
+    Attributes
+    ----------
+    n_batch, n_ubatch: tokens of a decode and of a micro-batch, at most.
+    n_threads_at_most: of the next decodes, where others in this process compute beside them; None: as many as the
+        settings and other programs allow.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Context:
         self._model = model
         self._library: Any = load_library()
         self._n_threads, self._all_threads = settings.n_threads, settings.flash_attn
+        self.n_threads_at_most: int | None = None
         self._rule = split_rule(model.memory, n_seq_max=n_seq_max, kv_unified=settings.kv_unified)
         if model.architecture in _SHARED_OUT_EVENLY and not settings.kv_unified:
             n_seq_max = _shared_out_evenly(n_seq_max, n_ctx_seq, settings)
@@ -215,7 +222,9 @@ class Context:
 
     def _run(self, batch: TokenBatch) -> None:
         clear_log()
-        with threads_for_decode(self._n_threads, all_of_them=self._all_threads) as n_threads:
+        with threads_for_decode(
+            self._n_threads, at_most=self.n_threads_at_most, all_of_them=self._all_threads
+        ) as n_threads:
             self._library.llama_set_n_threads(self._handle, n_threads, n_threads)
             status = self._decode(batch)
         if status != 0:

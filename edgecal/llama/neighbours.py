@@ -35,7 +35,7 @@ from pathlib import Path
 
 from edgecal.llama.library import find_function
 
-__all__ = ["threads_for_decode"]
+__all__ = ["is_crowded", "threads_for_decode"]
 
 # Where a user may have said how OpenMP's threads wait (the standard's, GNU's and LLVM's variable).
 _WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -54,15 +54,26 @@ _CROWDED, _FREE = 0.3, 0.1  # threads too many from which on, and down to which,
 
 
 @contextmanager
-def threads_for_decode(n_threads: int, *, all_of_them: bool = False) -> Iterator[int]:
-    """How many threads to compute with inside this context, from 1 to `n_threads`; who else is there is watched
-    meanwhile. Any thread may enter it. `all_of_them`: it has to be `n_threads`, and only how they wait may change."""
+def threads_for_decode(
+    n_threads: int, *, at_most: int | None = None, all_of_them: bool = False
+) -> Iterator[int]:
+    """How many threads to compute with inside this context, from 1 to `n_threads` and to `at_most`; who else is there
+    is watched meanwhile. Any thread may enter it. `all_of_them`: it has to be `n_threads`, and only how they wait may
+    change."""
     neighbours = _neighbours() if n_threads > 1 else None
+    n_wanted = n_threads if at_most is None or all_of_them else min(n_threads, at_most)
     if neighbours is None:
-        yield n_threads
+        yield n_wanted
         return
-    with neighbours.beside(n_threads) as n:
-        yield n_threads if all_of_them else n
+    with neighbours.beside(n_wanted) as n:
+        yield n_wanted if all_of_them else n
+
+
+def is_crowded(n_threads: int) -> bool:
+    """Whether `n_threads` of ours and what else wants to run are more than there are processors; False where nothing
+    is looked at."""
+    neighbours = _neighbours() if n_threads > 1 else None
+    return neighbours is not None and neighbours.are_too_many_beside(n_threads)
 
 
 class Neighbours:
@@ -90,6 +101,15 @@ class Neighbours:
         self._is_crowded = False
         self._looked_s = float("-inf")
         threading.Thread(target=self._watch, name="edgecal-neighbours", daemon=True).start()
+
+    def are_too_many_beside(self, n_threads: int) -> bool:
+        """Whether processors are short, as of the last look or, if that is too old, of one with `n_threads` of ours."""
+        with self._lock:
+            if time.monotonic() - self._looked_s > _STALE_S:
+                self._n_wanted += n_threads
+                self._look()
+                self._n_wanted -= n_threads
+            return self._is_crowded
 
     @contextmanager
     def beside(self, n_threads: int) -> Iterator[int]:

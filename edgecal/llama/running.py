@@ -5,7 +5,7 @@ Does not decide what is run in which order (`packing`), nor what becomes of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,13 +16,13 @@ from edgecal.errors import ModelError
 from edgecal.llama.context import Context, TokenBatch
 from edgecal.llama.packing import ContextPlan
 from edgecal.llama.rows import OUTPUT_ROWS
-from edgecal.llama.steps import EndStep, LeadStep, SharedStep, Step
+from edgecal.llama.steps import EndStep, LeadStep, SharedStep, Span, Step
 
 __all__ = ["StepRunner"]
 
 
 class StepRunner:
-    """Prepares one context's memory for each step, in the plan's order, and gives the step's decodes.
+    """Prepares one context's memory for each span, in the plan's order, and gives the span's decodes.
 
     Sequences 0, 1, .. keep the shared state of each depth; those behind them run prompts to their ends.
     """
@@ -32,16 +32,28 @@ class StepRunner:
         self._plan = plan
         self._prompts = prompts
         self._n_states = 0
+        self._kept: list[SharedStep] = []
         # Which state each sequence that ends prompts begins with, by number; 0 is none.
         self._states: list[int] = [0] * plan.n_shared
         self._begins_with: list[int] = [-1] * plan.n_together
         context.clear()
 
-    def decodes(self, step: Step, slot_of: dict[int, int]) -> Iterator[TokenBatch]:
-        """The decodes of a step, each to be run before the next is taken.
+    def restore(self, states: Sequence[SharedStep]) -> Iterator[TokenBatch]:
+        """The decodes of shared states, outermost first, that another context has run and this one has not."""
+        are_kept = [have == want for have, want in zip(self._kept, states, strict=False)]
+        n_kept = are_kept.index(False) if False in are_kept else len(are_kept)
+        for step in states[n_kept:]:
+            yield from self._decodes(step, {})
 
-        `slot_of` has the slot of the results for each prompt that the step ends.
+    def decodes(self, span: Span, slot_of: Mapping[int, int]) -> Iterator[TokenBatch]:
+        """The decodes of a span whose states are there, each to be run before the next is taken.
+
+        `slot_of` has the slot of the results for each prompt that the span ends.
         """
+        for step in span.steps:
+            yield from self._decodes(step, slot_of)
+
+    def _decodes(self, step: Step, slot_of: Mapping[int, int]) -> Iterator[TokenBatch]:
         if isinstance(step, EndStep):
             parts = self._endings(step, slot_of)
         else:
@@ -60,6 +72,7 @@ class StepRunner:
             self._context.empty(0)
         else:
             self._context.fork(step.depth - 1, step.depth)
+        self._kept[step.depth :] = [step]
         self._n_states += 1
         self._states[step.depth] = self._n_states
         return step.depth
@@ -78,7 +91,7 @@ class StepRunner:
         self._begins_with[step.place] = state
         return sequence
 
-    def _endings(self, step: EndStep, slot_of: dict[int, int]) -> list[TokenBatch]:
+    def _endings(self, step: EndStep, slot_of: Mapping[int, int]) -> list[TokenBatch]:
         """The rows of each prompt."""
         parts = []
         for place, (index, start) in enumerate(zip(step.prompts, step.starts, strict=True)):

@@ -5,11 +5,12 @@ Data only: does not know which steps to take, nor how they are run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecal.llama.rows import filled
 
-__all__ = ["EndStep", "LeadStep", "SharedStep", "Step"]
+__all__ = ["EndStep", "LeadStep", "SharedStep", "Span", "Step", "cut_into_spans"]
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,47 @@ class EndStep:
 
 
 Step = SharedStep | LeadStep | EndStep
+
+
+@dataclass(frozen=True)
+class Span:
+    """Steps up to one that ends prompts: what a context can run without those before it, given the states.
+
+    Attributes
+    ----------
+    states: the shared states that the steps go on from, outermost first.
+    steps: one after the other; only the last ends prompts.
+    """
+
+    states: tuple[SharedStep, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def prompts(self) -> tuple[int, ...]:
+        """The prompts that end here, by index."""
+        last = self.steps[-1]
+        assert isinstance(last, EndStep)
+        return last.prompts
+
+
+def cut_into_spans(steps: Sequence[Step]) -> list[Span]:
+    """The steps of one context in the same order; the last of them ends prompts."""
+    spans: list[Span] = []
+    kept: list[SharedStep] = []
+    needed: tuple[SharedStep, ...] = ()
+    waiting: list[Step] = []
+    n_kept = 0  # of the states at the span's start, which are still there
+    for step in steps:
+        if not waiting:
+            before, needed, n_kept = tuple(kept), (), len(kept)
+        waiting.append(step)
+        if isinstance(step, SharedStep):
+            needed = max(needed, before[: min(step.depth, n_kept)], key=len)
+            n_kept = min(n_kept, step.depth)
+            kept[step.depth :] = [step]
+        elif isinstance(step, LeadStep):
+            needed = max(needed, before[: min(step.depth + 1, n_kept)], key=len)
+        else:
+            spans.append(Span(needed, tuple(waiting)))
+            waiting = []
+    return spans

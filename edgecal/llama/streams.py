@@ -1,0 +1,207 @@
+"""Runs the spans of a plan: one after the other, or two side by side while other programs want the processors.
+
+The threads of a decode wait for each other after every operation; where another program takes the processor of one, all
+stand still. Two contexts with a thread each wait for nobody, and so use what the others leave (docs/log.md, "Beside
+other programs"). That costs a second context's memory, and both run what their prompts share; so it is done only beside
+other programs, and only where a prompt's numbers do not depend on where it runs. Results come in the plan's order.
+
+Does not know what the numbers are for, nor how a context is made.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecal.errors import ModelError
+from edgecal.llama.context import Context
+from edgecal.llama.neighbours import is_crowded
+from edgecal.llama.packing import ContextPlan
+from edgecal.llama.running import StepRunner
+from edgecal.llama.steps import Span
+
+__all__ = ["Results", "Streams"]
+
+_N_STREAMS = 2  # with one thread each
+_MOST_AHEAD = 1  # chunks that are begun behind the one that is waited for
+
+
+class Results(Protocol):
+    """Where the numbers of a chunk's prompts go, as `Context.decode` takes them; `of_prompt` has each prompt's slot."""
+
+    of_prompt: Mapping[int, int]
+    logits: NDArray[np.float32]
+    hidden: NDArray[np.float32] | None
+    captured: NDArray[np.uint8] | None
+
+
+R = TypeVar("R", bound=Results)
+
+
+class _Chunk(Generic[R]):
+    """Spans whose results are handed out together, and how many of them have not been run."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.spans = spans
+        self.n_left = len(spans)
+        self.results: R | None = None  # from the first span on
+
+
+class Streams(Generic[R]):
+    """Runs chunks of spans in one context, and in a second one beside it where that is quicker.
+
+    The caller's thread runs the first stream, a thread of ours the second. Both take spans in the plan's order.
+    """
+
+    def __init__(
+        self,
+        open_context: Callable[[], Context],
+        plan: ContextPlan,
+        prompts: Sequence[NDArray[np.int32]],
+        chunks: Iterable[Sequence[Span]],
+        make_results: Callable[[Sequence[int]], R],
+        *,
+        may_help: Callable[[], bool],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """
+        Parameters
+        ----------
+        open_context: makes a context for the plan.
+        plan, prompts: as for `StepRunner`.
+        chunks: the plan's spans in its order; the results of each chunk are handed out together.
+        make_results: room for the results of some prompts, by index.
+        may_help: whether a second context may be made and has room; asked once, when it is wanted.
+        progress: called in the caller's thread with how many prompts and rows of the plan were run since the last call.
+        """
+        self._open_context, self._plan, self._prompts = open_context, plan, prompts
+        self._make_results, self._may_help, self._progress = make_results, may_help, progress
+        self._chunks = [_Chunk[R](spans) for spans in chunks]
+        self._queue = deque((at, span) for at, chunk in enumerate(self._chunks) for span in chunk.spans)
+        # What both threads change, they change under this.
+        self._changed = threading.Condition()
+        self._n_given = 0  # chunks
+        self._n_prompts = self._n_rows = 0  # run and not yet told
+        self._is_helping = self._is_over = False
+        self._error: BaseException | None = None
+
+    def run(self) -> Iterator[R]:
+        """The results of each chunk, in order."""
+        helper: threading.Thread | None = None
+        may_help = True
+        try:
+            with self._open_context() as context:
+                runner = StepRunner(context, self._plan, self._prompts)
+                while self._n_given < len(self._chunks):
+                    if helper is None and may_help and is_crowded(_N_STREAMS) and len(self._queue) > 1:
+                        may_help = self._may_help()
+                        if may_help:
+                            helper = threading.Thread(target=self._help, name="edgecal-stream", daemon=True)
+                            helper.start()
+                    taken = self._take()
+                    if taken is not None:
+                        self._compute(context, runner, *taken, is_helper=False)
+                    yield from self._finished(is_idle=taken is None)
+        finally:
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
+            if helper is not None:
+                helper.join()  # for as long as a decode takes; the model may be freed then
+
+    def _take(self, *, is_helper: bool = False) -> tuple[_Chunk[R], Span] | None:
+        """The next span; None if its results would have to wait too long for those before, or there is none. The
+        helper waits until it is wanted; None then says that all is over."""
+        with self._changed:
+            self._changed.notify_all()  # the helper looks again whether it is wanted
+            if is_helper:
+                self._is_helping = False
+                self._changed.wait_for(lambda: self._is_over or (self._has_next() and is_crowded(_N_STREAMS)))
+                if self._is_over:
+                    return None
+                self._is_helping = True
+            elif not self._has_next():
+                return None
+            at, span = self._queue.popleft()
+            chunk = self._chunks[at]
+            if chunk.results is None:
+                chunk.results = self._make_results([index for one in chunk.spans for index in one.prompts])
+            return chunk, span
+
+    def _has_next(self) -> bool:
+        return bool(self._queue) and self._queue[0][0] <= self._n_given + _MOST_AHEAD
+
+    def _compute(
+        self, context: Context, runner: StepRunner, chunk: _Chunk[R], span: Span, *, is_helper: bool
+    ) -> None:
+        results = chunk.results
+        assert results is not None
+        for is_counted, batches in (
+            (False, runner.restore(span.states)),
+            (True, runner.decodes(span, results.of_prompt)),
+        ):
+            for batch in batches:
+                context.n_threads_at_most = 1 if is_helper or self._is_helping else None
+                context.decode(batch, results.logits, results.hidden, results.captured)
+                with self._changed:
+                    if self._is_over:
+                        return
+                    if is_counted:
+                        self._n_rows += len(batch.tokens)
+                        self._n_prompts += int((batch.wanted >= 0).sum())
+                if not is_helper:
+                    self._tell()
+        with self._changed:
+            chunk.n_left -= 1
+            self._changed.notify_all()
+
+    def _tell(self) -> None:
+        with self._changed:
+            news = self._n_prompts, self._n_rows
+            self._n_prompts = self._n_rows = 0
+        if any(news):
+            self._progress(*news)
+
+    def _finished(self, *, is_idle: bool) -> Iterator[R]:
+        """The results that are complete and next in order; who is idle waits for a chunk."""
+        while self._n_given < len(self._chunks):
+            chunk = self._chunks[self._n_given]
+            with self._changed:
+                if is_idle:
+                    self._changed.wait_for(partial(self._is_settled, chunk))
+                    is_idle = False
+                if self._error is not None:
+                    raise self._error
+                if chunk.n_left:
+                    return
+                self._n_given += 1
+                self._changed.notify_all()  # the helper may go on to the next chunk
+                results, chunk.results = chunk.results, None
+            self._tell()
+            assert results is not None
+            yield results
+
+    def _is_settled(self, chunk: _Chunk[R]) -> bool:
+        return chunk.n_left == 0 or self._error is not None
+
+    def _help(self) -> None:
+        """The second stream: takes spans while other programs want the processors."""
+        try:
+            context = self._open_context()
+        except ModelError:  # no memory for another
+            return
+        try:
+            with context:
+                runner = StepRunner(context, self._plan, self._prompts)
+                while (taken := self._take(is_helper=True)) is not None:
+                    self._compute(context, runner, *taken, is_helper=True)
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()

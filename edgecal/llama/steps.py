@@ -87,7 +87,7 @@ class Span:
 
     Attributes
     ----------
-    states: the shared states that the steps go on from, outermost first.
+    states: the shared states that are kept when the steps begin, outermost first.
     steps: one after the other; only the last ends prompts.
     """
 
@@ -106,20 +106,13 @@ def cut_into_spans(steps: Sequence[Step]) -> list[Span]:
     """The steps of one context in the same order; the last of them ends prompts."""
     spans: list[Span] = []
     kept: list[SharedStep] = []
-    needed: tuple[SharedStep, ...] = ()
+    states: tuple[SharedStep, ...] = ()
     waiting: list[Step] = []
-    n_kept = 0  # of the states at the span's start, which are still there
     for step in steps:
-        if not waiting:
-            before, needed, n_kept = tuple(kept), (), len(kept)
         waiting.append(step)
         if isinstance(step, SharedStep):
-            needed = max(needed, before[: min(step.depth, n_kept)], key=len)
-            n_kept = min(n_kept, step.depth)
             kept[step.depth :] = [step]
-        elif isinstance(step, LeadStep):
-            needed = max(needed, before[: min(step.depth + 1, n_kept)], key=len)
-        else:
-            spans.append(Span(needed, tuple(waiting)))
-            waiting = []
+        elif isinstance(step, EndStep):
+            spans.append(Span(states, tuple(waiting)))
+            states, waiting = tuple(kept), []
     return spans

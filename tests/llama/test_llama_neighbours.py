@@ -70,6 +70,21 @@ def test_threads_that_cannot_sleep_are_no_more_than_free_processors(n_others: in
         assert n == n_chosen
 
 
+@pytest.mark.parametrize(
+    ("n_processors", "n_others", "are_too_many"), [(2, 0, False), (2, 1, True), (4, 2, False)]
+)
+def test_whether_processors_are_short_is_seen_before_a_decode(
+    n_processors: int, n_others: int, are_too_many: bool
+) -> None:
+    machine = Machine(n_others)
+    neighbours = Neighbours(n_processors, machine.count, machine.put_to_sleep)
+    assert neighbours.are_too_many_beside(2) == are_too_many
+    machine.n_others = 5
+    assert neighbours.are_too_many_beside(2) == are_too_many  # a look serves for a moment
+    time.sleep(0.4)
+    assert neighbours.are_too_many_beside(2)
+
+
 def test_who_comes_and_goes_in_the_middle_of_a_decode_is_seen() -> None:
     machine = Machine(0)
     neighbours = Neighbours(2, machine.count, machine.put_to_sleep)
@@ -128,9 +143,11 @@ with Model(sys.argv[1]) as model:
     _, alone = run(1)
     run(2)
     slept, beside = run(2)
+    one_slept, in_one = run(2, kv_unified=True)  # which keeps to one context
     flash_slept, _ = run(2, flash_attn=True)
 threads = len(os.listdir("/proc/self/task"))
-print(json.dumps({"slept": slept, "threads": threads, "same": alone == beside, "flash_slept": flash_slept}))
+print(json.dumps({"slept": slept, "threads": threads, "same": alone == beside == in_one,
+                  "one_slept": one_slept, "flash_slept": flash_slept}))
 """
 
 
@@ -153,13 +170,14 @@ def run(when: str, n_others: int, **variables: str) -> dict[str, int]:
 def test_threads_sleep_while_others_want_their_processors(when: str) -> None:
     """Whether OpenMP was loaded before us or not."""
     alone, one, two = (run(when, n_others) for n_others in (0, 1, 2))
-    assert two["slept"] > 1000 > 10 * one["slept"]
+    assert two["one_slept"] > 1000 > 10 * one["one_slept"]
     assert one["flash_slept"] > 1000  # its bits depend on the number of threads
-    assert two["slept"] > 3 * alone["slept"]
+    assert two["one_slept"] > 3 * alone["one_slept"]
+    assert max(one["slept"], two["slept"]) < 500  # contexts of one thread each wait for nobody
     assert two["threads"] > alone["threads"] + (os.cpu_count() or 1)
 
 
 def test_who_has_said_how_threads_wait_is_obeyed() -> None:
     chosen = run("after", 2, GOMP_SPINCOUNT="30000000")
-    assert chosen["slept"] < 1000
+    assert chosen["one_slept"] < 1000
     assert chosen["threads"] == run("after", 2, OMP_WAIT_POLICY="passive")["threads"]

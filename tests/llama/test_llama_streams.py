@@ -71,6 +71,10 @@ def run(
     return [bits(chunk) for chunk in capture(model, prompts, settings, **{"hidden": True} | more)]
 
 
+def n_decodes(model: Model, prompts: list[NDArray[np.int32]]) -> int:
+    return sum(part.n_decodes for part in plan_for(model, prompts, TWO).contexts)
+
+
 def bits(chunk: CapturedChunk) -> tuple[list[int], bytes, bytes]:
     return (
         chunk.indices.tolist(),
@@ -94,9 +98,11 @@ def nobody_is_left() -> Iterator[None]:
 def test_bits_and_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = prompts_of(1)
     with Model(tiny_arch(name, "Q4_0")) as model:
+        watch = Watch(monkeypatch)
         alone = run(model, prompts, monkeypatch, lambda _: False)
         assert sum(len(indices) for indices, *_ in alone) == len(prompts) and len(alone) > 3
-        watch = Watch(monkeypatch)
+        assert watch.n_decodes == {"MainThread": n_decodes(model, prompts)}  # nothing is run twice
+        watch.n_decodes.clear()
         assert run(model, prompts, monkeypatch, lambda _: True) == alone
         assert min(watch.n_decodes["MainThread"], watch.n_decodes[NAME]) > 3
         assert {n for thread, n in watch.n_threads if thread == NAME} == {1}
@@ -186,12 +192,12 @@ def test_who_takes_no_more_stops_both(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
     monkeypatch.setattr(streams, "is_crowded", lambda _: True)
     with Model(tiny_arch("llama")) as model:
-        n_all = sum(part.n_decodes for part in plan_for(model, prompts_of(8), TWO).contexts)
-        chunks = capture(model, prompts_of(8), TWO, hidden=True)
+        prompts = prompts_of(8, 12)
+        chunks = capture(model, prompts, TWO, hidden=True)
         next(chunks)
         chunks.close()  # type: ignore[attr-defined]
         assert NAME not in {thread.name for thread in threading.enumerate()}
-        assert sum(watch.n_decodes.values()) < n_all / 2
+        assert sum(watch.n_decodes.values()) < n_decodes(model, prompts) / 2
 
 
 def test_results_that_wait_are_few(monkeypatch: pytest.MonkeyPatch) -> None:

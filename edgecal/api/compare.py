@@ -52,7 +52,7 @@ def compare(
     fit_share: float = 0.3,
     n_permutations: int = DEFAULT_PERMUTATIONS,
     verbalized: bool = True,
-    template: str | PromptTemplate | None = None,
+    template: PathLike | PromptTemplate | None = None,
     limit: int | None = None,
     seed: int = 0,
     format: str | None = None,

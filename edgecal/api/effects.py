@@ -44,11 +44,11 @@ def measure_effects(
     Entries with `name`, `n` and `choice_mass` (by role), none where nothing deviates from the plainest prompt; and a
     warning if one of the other prompts does not fit a model, so that only what was asked for is told.
     """
-    from edgecal.prompts import ChatTemplate, Prompting, PromptTemplate, find_template
+    from edgecal.prompts import ChatTemplate, Prompting, PromptTemplate, resolve_template
 
     if n_sample < 0:
         raise InputError(f"the sample for the effects of prompting must be 0 or more, got {n_sample}")
-    asked, default = loaded.prompting, find_template("default")
+    asked, default = loaded.prompting, resolve_template()
 
     def ask(
         template: PromptTemplate = default, n_shots: int = 0, chat_template: ChatTemplate | None = None

@@ -33,7 +33,7 @@ def evaluate(
     data: PromptSource,
     *,
     temperature: float | None = None,
-    template: str | PromptTemplate | None = None,
+    template: PathLike | PromptTemplate | None = None,
     limit: int | None = None,
     seed: int = 0,
     format: str | None = None,

@@ -51,7 +51,7 @@ def fit(
     tau_scope: str | None = None,
     combine: str | None = None,
     lam: float | None = None,
-    template: str | PromptTemplate | None = None,
+    template: PathLike | PromptTemplate | None = None,
     limit: int | None = None,
     seed: int = 0,
     format: str | None = None,
@@ -83,7 +83,7 @@ def fit(
         `Question` and `Prompt` objects; None takes the built-in bank. Their order does not matter.
     method: "dual-align", "daca", "naive", "process", "ts" (uses the prompts' answers) or "vanilla".
     ise, tau_scope, combine, lam: the variant of the method; None takes the default. See `Method`.
-    template: a built-in template's name, Jinja source or a `PromptTemplate`; None takes the default one.
+    template: a built-in template's name, Jinja text, the path of a Jinja file, or a `PromptTemplate`; None: "default".
     limit: draw so many prompts, by `seed`; None takes all.
     seed: of the draw, the bootstrap, worked examples and shuffled options.
     format, mapping, strict, subjects, shots, shots_from, chat_template: how questions are read and put; see

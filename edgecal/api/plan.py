@@ -27,7 +27,7 @@ def plan(
     prompts: PromptSource | None = None,
     *,
     method: str = "dual-align",
-    template: str | PromptTemplate | None = None,
+    template: PathLike | PromptTemplate | None = None,
     limit: int | None = None,
     seed: int = 0,
     format: str | None = None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,9 @@ from edgecal.result import QuestionsResult
 if TYPE_CHECKING:
     from edgecal.data import Data
     from edgecal.gguf import Header
-    from edgecal.prompts import ChatTemplate, Prompt, PromptTemplate, Question
+    from edgecal.prompts import Prompt, PromptTemplate, Question
 
 __all__ = [
-    "OWN_CHAT_TEMPLATE",
     "PromptSource",
     "QuestionOptions",
     "data_files",
@@ -32,8 +32,6 @@ __all__ = [
 PathLike = str | Path
 PromptSource = PathLike | Iterable["PathLike | Mapping[str, Any] | Question | Prompt"]
 
-OWN_CHAT_TEMPLATE = "own"
-
 
 @dataclass(frozen=True)
 class QuestionOptions:
@@ -41,7 +39,8 @@ class QuestionOptions:
 
     Attributes
     ----------
-    template: a built-in template's name, Jinja source or a `PromptTemplate`; None: "default".
+    template: a built-in template's name, Jinja text, the path of a Jinja file, or a `PromptTemplate`; None:
+        "default". See `edgecal.prompts.resolve_template`.
     limit: draw so many questions, by `seed`; None takes all.
     seed: of the draw, of the worked examples and of options that are shuffled.
     format: what the files are (see `edgecal.data.FORMATS`); None finds out.
@@ -50,11 +49,12 @@ class QuestionOptions:
     subjects: only these; empty takes all.
     shots: worked examples before each question.
     shots_from: a file or folder of questions with answers to take them from; None: the data themselves.
-    chat_template: "own" (the chat model's own template, from its file) or a template's file: the chat model is
-        asked in a turn of a conversation, while the base model stays plain; None: both plain.
+    chat_template: "own" (the template in the chat model's file) or the path of a Jinja file: the chat model is
+        asked in a turn of a conversation, while the base model stays plain; None: both plain. See
+        `edgecal.prompts.resolve_chat_template`.
     """
 
-    template: str | PromptTemplate | None = None
+    template: PathLike | PromptTemplate | None = None
     limit: int | None = None
     seed: int = 0
     format: str | None = None
@@ -65,16 +65,24 @@ class QuestionOptions:
     shots_from: PathLike | None = None
     chat_template: PathLike | None = None
 
+    @cached_property
+    def prompt_template(self) -> PromptTemplate:
+        """What `template` means; its file is read once."""
+        from edgecal.prompts import resolve_template
+
+        return resolve_template(self.template)
+
     @property
     def files(self) -> list[Path]:
-        """The files that these options name."""
-        named: list[PathLike | None] = [self.shots_from, getattr(self.template, "path", None)]
-        if self.chat_template is not None and str(self.chat_template) != OWN_CHAT_TEMPLATE:
-            named.append(self.chat_template)
+        """The files that these options name, over which no output may be written."""
+        from edgecal.prompts import OWN_CHAT_TEMPLATE
+
+        chat_template = None if self.chat_template == OWN_CHAT_TEMPLATE else self.chat_template
+        named = (self.shots_from, self.prompt_template.path, chat_template)
         return [Path(path) for path in named if path is not None]
 
     def check(self) -> None:
-        """Raises InputError for numbers out of range."""
+        """Raises InputError for a number out of range, and for a template that cannot be found or used."""
         if self.limit is not None and self.limit < 1:
             raise InputError(f"the limit of prompts must be at least 1, got {self.limit}")
         if not 0 <= self.seed < 2**64:
@@ -83,6 +91,7 @@ class QuestionOptions:
             raise InputError(f"the number of worked examples must be at least 0, got {self.shots}")
         if self.shots_from is not None and self.shots == 0:
             raise InputError("a source of worked examples needs a number of them (--shots)")
+        _ = self.prompt_template
 
 
 def load_questions(
@@ -106,9 +115,10 @@ def load_questions(
     InputError: a file, a record or an option is wrong, more than a fifth of the rows do not fit, or nothing is left.
     """
     from edgecal.data import SkippedRow
-    from edgecal.prompts import Prompting, canonical_pairs, draw_pairs
+    from edgecal.prompts import Prompting, canonical_pairs, draw_pairs, resolve_chat_template
 
     options.check()
+    chat_template = resolve_chat_template(options.chat_template, chat_header)
     read = _read(source, options)
     skipped = list(read.skipped)
     records = list(read.records)
@@ -131,13 +141,11 @@ def load_questions(
         raise InputError("there are no prompts; give at least one question (see edgecal fit --help)")
     pool = list(read.worked)
     prompting = Prompting(
-        _template(options.template),
+        options.prompt_template,
         n_shots=options.shots,
         seed=options.seed,
         pool=pool,
-        chat_template=None
-        if options.chat_template is None
-        else _chat_template(options.chat_template, chat_header),
+        chat_template=chat_template,
     )
     pairs = prompting.render(records)
     ordered = (
@@ -158,7 +166,7 @@ def load_questions(
 def read_questions(
     source: PromptSource,
     *,
-    template: str | PromptTemplate | None = None,
+    template: PathLike | PromptTemplate | None = None,
     limit: int | None = None,
     seed: int = 0,
     format: str | None = None,
@@ -179,7 +187,7 @@ def read_questions(
 
     Raises
     ------
-    InputError: a file, a row (if `strict`) or an option is wrong, or there is no question at all.
+    InputError: a file, a row (if `strict`), the template or an option is wrong, or there is no question at all.
     """
     from edgecal.prompts import Prompting, describe_record, draw_pairs
 
@@ -194,7 +202,7 @@ def read_questions(
     )
     options.check()
     read = _read(source, options)
-    prompting = Prompting(_template(template))
+    prompting = Prompting(options.prompt_template)
     pairs = prompting.render(read.records)
     if limit is not None:
         drawn = set(map(id, draw_pairs(pairs, limit, seed)))
@@ -272,32 +280,10 @@ def _read(source: PromptSource | None, options: QuestionOptions) -> Data:
     return replace(data, records=(*data.records, *records))
 
 
-def _template(template: str | PromptTemplate | None) -> PromptTemplate:
-    """A ready one, a built-in one by name, or one from its source."""
-    from edgecal.prompts import TEMPLATES, PromptTemplate, find_template
-
-    if isinstance(template, PromptTemplate):
-        return template
-    name = "default" if template is None else template
-    return find_template(name) if name in TEMPLATES else PromptTemplate(name, "the template")
-
-
-def _chat_template(chosen: PathLike, header: Header | None) -> ChatTemplate:
-    """The chat model's own template, or a file's; with the texts of the model's first and last tokens."""
-    from edgecal.prompts import ChatTemplate, chat_template_from_header, special_tokens
-
-    if header is None:
-        raise InputError("a chat template needs a chat model, whose special tokens it names")
-    if str(chosen) == OWN_CHAT_TEMPLATE:
-        return chat_template_from_header(header, str(header.path))
-    bos, eos = special_tokens(header)
-    return ChatTemplate.from_file(chosen, bos_token=bos, eos_token=eos)
-
-
 def load_prompts(
     source: PromptSource | None = None,
     *,
-    template: str | PromptTemplate | None = None,
+    template: PathLike | PromptTemplate | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> list[Prompt]:
@@ -309,7 +295,7 @@ def load_prompts(
 
     Raises
     ------
-    InputError: a record is wrong, the template fails, or there is no prompt at all.
+    InputError: a record or the template is wrong, or there is no prompt at all.
     """
     options = QuestionOptions(template=template, limit=limit, seed=seed, strict=True)
     return load_questions(source, options).base

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgecal.cli.options import ANY_PATH, llama_options
+from edgecal.cli.options import ANY_PATH, chat_template_option, llama_options, template_option
 
 __all__ = ["ask_command"]
 
@@ -27,20 +27,9 @@ _LEAST_MASS = 0.5  # below, as in a fit's warnings, the model was about to say s
     help="An option; 2 to 26 of them.",
 )
 @click.option("--subject", metavar="NAME", help="What the question is about, for templates that say so.")
-@click.option(
-    "--template",
-    type=ANY_PATH,
-    metavar="NAME|FILE",
-    help="How the question is put: default, question-answer, plain, subject, bracketed, brief, or a Jinja file.  "
-    "[default: default]",
-)
-@click.option(
-    "--chat-template",
-    is_flag=False,
-    flag_value="own",
-    type=ANY_PATH,
-    metavar="[FILE]",
-    help="Ask in a turn of a conversation, by the template in the model's own file (no value, or own) or in FILE.",
+@template_option
+@chat_template_option(
+    "Ask in a turn of a conversation, by the template in the model's own file (no value, or own) or in FILE."
 )
 @click.option(
     "--min-confidence",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANY_PATH",
     "bootstrap_option",
+    "chat_template_option",
     "effect_option",
     "gather_questions",
     "gather_run",
@@ -28,6 +29,7 @@ __all__ = [
     "question_options",
     "reading_options",
     "run_options",
+    "template_option",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,7 +42,7 @@ _FORMATS = (
     "commonsenseqa", "copa", "gpqa", "hellaswag", "kmmlu", "logiqa", "mathqa", "medmcqa", "openbookqa",
     "piqa", "race", "sciq", "siqa", "truthfulqa", "winogrande",
 )  # fmt: skip
-_READING = ("limit", "seed", "format", "mapping", "strict", "subjects")
+_READING = ("template", "limit", "seed", "format", "mapping", "strict", "subjects")
 _ASKING = ("shots", "shots_from", "chat_template")
 _MAP_COMMA = re.compile(r",(?=[\w-]+=)")
 
@@ -76,6 +78,29 @@ def _parse_map(
             raise click.BadParameter(f"expected KEY=COLUMN, got {part!r}", context, parameter)
         made.setdefault(key, []).extend(piece.strip() for piece in column.split("+"))
     return {key: names[0] if len(names) == 1 else names for key, names in made.items()} or None
+
+
+template_option = click.option(
+    "--template",
+    type=ANY_PATH,
+    metavar="NAME|FILE|TEXT",
+    help="How a question is put: default, question-answer, plain, subject, bracketed, brief, a Jinja file, or Jinja "
+    "text.  [default: default]",
+)
+
+
+def chat_template_option(help: str) -> Callable[[Command], Command]:
+    """`--chat-template` with its help; without a value it is `edgecal.prompts.OWN_CHAT_TEMPLATE`, which to import would
+    make every command load Jinja."""
+    return click.option(
+        "--chat-template",
+        is_flag=False,
+        flag_value="own",
+        type=ANY_PATH,
+        callback=_refuse_model,
+        metavar="[FILE]",
+        help=help,
+    )
 
 
 reading_options = _all(
@@ -115,13 +140,7 @@ reading_options = _all(
         show_default=True,
         help="Seed of everything that is drawn.",
     ),
-    click.option(
-        "--template",
-        type=ANY_PATH,
-        metavar="NAME|FILE",
-        help="How a question is put: default, question-answer, plain, subject, bracketed, brief, or a Jinja file.  "
-        "[default: default]",
-    ),
+    template_option,
 )
 
 question_options = _all(
@@ -140,15 +159,9 @@ question_options = _all(
         metavar="FILE",
         help="Take worked examples from these questions.  [default: a folder's dev part, else the other questions]",
     ),
-    click.option(
-        "--chat-template",
-        is_flag=False,
-        flag_value="own",
-        type=ANY_PATH,
-        callback=_refuse_model,
-        metavar="[FILE]",
-        help="Ask the chat model in a turn of a conversation, by the template in its own file (no value, or own) or "
-        "in FILE; a base model stays plain.",
+    chat_template_option(
+        "Ask the chat model in a turn of a conversation, by the template in its own file (no value, or own) or in "
+        "FILE; a base model stays plain."
     ),
 )
 
@@ -246,19 +259,8 @@ bootstrap_option = click.option(
 
 
 def gather_questions(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `question_options` or `reading_options` gave, as `edgecal.fit` and its siblings take it.
-
-    Raises
-    ------
-    InputError: the template is neither a built-in one nor a file that can be used.
-    """
-    from edgecal.prompts import find_template
-
-    template = values["template"]
-    return {
-        **{name: values[name] for name in (*_READING, *_ASKING) if name in values},
-        "template": None if template is None else find_template(template),
-    }
+    """What `question_options` or `reading_options` gave, as `edgecal.fit` and its siblings take it."""
+    return {name: values[name] for name in (*_READING, *_ASKING) if name in values}
 
 
 def gather_settings(values: Mapping[str, Any]) -> CaptureSettings:

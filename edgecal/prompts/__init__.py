@@ -4,7 +4,7 @@ Knows nothing of models or tokens beyond the ids that a user may hand over ready
 """
 
 from edgecal.prompts.bank import read_bank
-from edgecal.prompts.chat import ChatTemplate, chat_template_from_header, special_tokens
+from edgecal.prompts.chat import OWN_CHAT_TEMPLATE, ChatTemplate, resolve_chat_template, special_tokens
 from edgecal.prompts.digest import canonical_order, compute_prompts_sha256, count_repeats, draw_prompts
 from edgecal.prompts.model import LABEL_LETTERS, Prompt, Question
 from edgecal.prompts.permute import permute_question, reorder
@@ -12,12 +12,13 @@ from edgecal.prompts.prompting import Prompting, PromptPair, canonical_pairs, dr
 from edgecal.prompts.reader import check_prompt, describe_record, parse_record
 from edgecal.prompts.shots import WorkedQuestion, with_shots
 from edgecal.prompts.template import DEFAULT_TEMPLATE, PromptTemplate
-from edgecal.prompts.templates import TEMPLATES, find_template
+from edgecal.prompts.templates import TEMPLATES, resolve_template
 from edgecal.prompts.verbalized import parse_verbalized, render_verbalized
 
 __all__ = [
     "DEFAULT_TEMPLATE",
     "LABEL_LETTERS",
+    "OWN_CHAT_TEMPLATE",
     "TEMPLATES",
     "ChatTemplate",
     "Prompt",
@@ -28,20 +29,20 @@ __all__ = [
     "WorkedQuestion",
     "canonical_order",
     "canonical_pairs",
-    "chat_template_from_header",
     "check_prompt",
     "compute_prompts_sha256",
     "count_repeats",
     "describe_record",
     "draw_pairs",
     "draw_prompts",
-    "find_template",
     "parse_record",
     "parse_verbalized",
     "permute_question",
     "read_bank",
     "render_verbalized",
     "reorder",
+    "resolve_chat_template",
+    "resolve_template",
     "special_tokens",
     "with_shots",
 ]

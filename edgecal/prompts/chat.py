@@ -19,11 +19,19 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 
 from edgecal.errors import InputError
-from edgecal.prompts.sandbox import Sandbox, compile_template, render_template
+from edgecal.prompts.sandbox import Sandbox, compile_template, read_source, render_template
 from edgecal.prompts.traced import Traced, trace
 
-__all__ = ["TEMPLATE_KEY", "ChatTemplate", "HeaderLike", "chat_template_from_header", "special_tokens"]
+__all__ = [
+    "OWN_CHAT_TEMPLATE",
+    "TEMPLATE_KEY",
+    "ChatTemplate",
+    "HeaderLike",
+    "resolve_chat_template",
+    "special_tokens",
+]
 
+OWN_CHAT_TEMPLATE = "own"
 TEMPLATE_KEY = "tokenizer.chat_template"
 
 # What "today" is for templates that ask: the date that Llama 3's take when there is no clock.
@@ -44,7 +52,10 @@ _GENERATION_TAGS = {"generation"}
 
 
 class HeaderLike(Protocol):
-    """A GGUF header's key-value pairs, as far as they are needed here."""
+    """A GGUF file's header, as far as it is needed here."""
+
+    @property
+    def path(self) -> Path: ...
 
     def get(self, key: str, /) -> Any: ...
 
@@ -110,23 +121,6 @@ class ChatTemplate:
             "thinking": False,
         }
         self.completion, self.warning = self._find_completion()
-
-    @classmethod
-    def from_file(cls, path: str | Path, *, bos_token: str = "", eos_token: str = "") -> ChatTemplate:
-        """Reads a chat template from a file (UTF-8).
-
-        Raises
-        ------
-        InputError: the file cannot be read or is not UTF-8; and as the class does.
-        """
-        try:
-            source = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: the chat template is not UTF-8 text; save it as UTF-8") from None
-        except (OSError, ValueError) as error:  # ValueError: a null character in the path
-            reason = getattr(error, "strerror", error)
-            raise InputError(f"{path}: the chat template cannot be read ({reason})") from None
-        return cls(source, bos_token=bos_token, eos_token=eos_token, name=str(path))
 
     def render(self, messages: Sequence[Message], what: str = "a conversation") -> str:
         """The conversation as text, up to where the assistant's answer begins.
@@ -194,23 +188,36 @@ class ChatTemplate:
         return "", None
 
 
-def chat_template_from_header(header: HeaderLike, name: str) -> ChatTemplate:
-    """The chat template that a GGUF file holds.
+def resolve_chat_template(chosen: str | Path | None, header: HeaderLike | None) -> ChatTemplate | None:
+    """The chat template that a user means, wherever one is asked for: in Python, and by `--chat-template`.
 
     Parameters
     ----------
-    header: its key-value pairs; anything with `.get`.
-    name: the model's, for messages.
+    chosen: None is none, for plain text. The str "own" (`OWN_CHAT_TEMPLATE`) is the template in the model's file; a
+        file of that name is reached as "./own" or `Path("own")`. Any other str, and every path object, is the path of a
+        Jinja file in UTF-8. `~` is not expanded.
+    header: of the chat model, which also knows the texts of its first and last tokens.
 
     Raises
     ------
-    InputError: the file holds none; and as `ChatTemplate`.
+    InputError: the model's file holds no chat template; the file named cannot be read, is a folder or not UTF-8; there
+        is no model; and as `ChatTemplate`.
     """
-    source = header.get(TEMPLATE_KEY)
-    if not isinstance(source, str) or not source.strip():
-        raise InputError(f"{name}: holds no chat template; give one as a file: --chat-template FILE")
+    if chosen is None:
+        return None
+    if header is None:
+        raise InputError("a chat template needs a chat model, whose special tokens it names")
+    if chosen == OWN_CHAT_TEMPLATE:
+        name, source = f"the chat template of {header.path}", header.get(TEMPLATE_KEY)
+        if not isinstance(source, str) or not source.strip():
+            raise InputError(
+                f"{header.path}: holds no chat template; give one as a file: --chat-template FILE"
+            )
+    else:
+        expected = f'"{OWN_CHAT_TEMPLATE}" (the one in the model\'s file), or the path of a Jinja file'
+        name, source = str(chosen), read_source(chosen, "chat template", expected)
     bos_token, eos_token = special_tokens(header)
-    return ChatTemplate(source, bos_token=bos_token, eos_token=eos_token, name=f"the chat template of {name}")
+    return ChatTemplate(source, bos_token=bos_token, eos_token=eos_token, name=name)
 
 
 def special_tokens(header: HeaderLike) -> tuple[str, str]:

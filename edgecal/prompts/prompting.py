@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from edgecal.errors import InputError
 from edgecal.prompts.chat import ChatTemplate
@@ -16,6 +17,7 @@ from edgecal.prompts.model import Prompt, Question
 from edgecal.prompts.opening import find_opening
 from edgecal.prompts.shots import with_shots
 from edgecal.prompts.template import PromptTemplate
+from edgecal.prompts.templates import resolve_template
 from edgecal.prompts.traced import Traced
 
 __all__ = ["PromptPair", "Prompting", "canonical_pairs", "draw_pairs"]
@@ -43,7 +45,7 @@ class Prompting:
 
     Parameters
     ----------
-    template: how a question is put.
+    template: how a question is put, as `resolve_template` takes it.
     n_shots: worked examples before each question.
     chat_template: the chat model's, or None to give it plain text too.
     seed: of the choice of worked examples.
@@ -52,14 +54,14 @@ class Prompting:
 
     def __init__(
         self,
-        template: PromptTemplate | None = None,
+        template: str | Path | PromptTemplate | None = None,
         *,
         n_shots: int = 0,
         chat_template: ChatTemplate | None = None,
         seed: int = 0,
         pool: Sequence[Question] = (),
     ) -> None:
-        self.template = PromptTemplate() if template is None else template
+        self.template = resolve_template(template)
         self.n_shots = n_shots
         self.chat_template = chat_template
         self.seed = seed

@@ -1,4 +1,4 @@
-"""Jinja's sandbox for templates that come from strangers: nothing outside is reached, nothing huge is made.
+"""Jinja's sandbox for templates that come from strangers: nothing outside is reached, nothing huge is made or read.
 
 Knows nothing of what is rendered. Chat templates travel inside model files, so they are no more to be trusted
 than the files are.
@@ -6,7 +6,9 @@ than the files are.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError
@@ -14,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edgecal.errors import InputError
 
-__all__ = ["MAX_CHARACTERS", "Sandbox", "compile_template", "render_template"]
+__all__ = ["MAX_CHARACTERS", "Sandbox", "compile_template", "read_source", "render_template"]
 
 MAX_CHARACTERS = 1_000_000
 _MAX_PRODUCT = 1_000_000
@@ -37,6 +39,40 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if too_large or (operator == "**" and sizes and sizes[-1] > 64):
             raise TemplateError(f"a result of '{operator}' is too large")
         return super().call_binop(context, operator, left, right)
+
+
+def read_source(path: str | Path, what: str, expected: str) -> str:
+    """The text of a template's file: UTF-8, with or without a byte order mark.
+
+    Parameters
+    ----------
+    path: as the user gave it. `~` is not expanded: edgecal takes every path as it stands.
+    what: what the file holds, for messages ("template").
+    expected: what the user may give instead, for messages.
+
+    Raises
+    ------
+    InputError: this is no path, or no file that can be read; or the file is not UTF-8 text, or longer than any prompt.
+    """
+    if not isinstance(path, (str, os.PathLike)):  # open() would take a number for an open file
+        raise InputError(f"the {what} is {path!r:.200}; give {expected}")
+    try:
+        # Not Path(path): the empty text would be the working folder.
+        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
+            text = file.read(MAX_CHARACTERS + 1)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: the {what} is not UTF-8 text; save it as UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", error)
+        home = "; ~ is not expanded, so write out the path" if str(path).startswith("~") else ""
+        raise InputError(
+            f"the {what} is {str(path)!r:.200}, which cannot be read as a file ({reason}); give {expected}{home}"
+        ) from None
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(
+            f"{path}: the {what} is longer than {MAX_CHARACTERS} characters, so this is another file; give {expected}"
+        )
+    return text
 
 
 def compile_template(sandbox: Sandbox, source: str, name: str) -> Template:

@@ -58,46 +58,32 @@ class PromptTemplate:
     ----------
     source: the template's text.
     name: where it came from, for messages.
+    path: the file that it was read from, or None.
 
     Attributes
     ----------
-    source, name: as given.
-    path: the file that it was read from, or None.
+    source, name, path: as given.
 
     Raises
     ------
     InputError: the template is not valid Jinja.
     """
 
-    def __init__(self, source: str = DEFAULT_TEMPLATE, name: str = "the built-in template") -> None:
+    def __init__(
+        self,
+        source: str = DEFAULT_TEMPLATE,
+        name: str = "the built-in template",
+        path: Path | None = None,
+    ) -> None:
         self.source = source
         self.name = name
-        self.path: Path | None = None
+        self.path = path
         sandbox = Sandbox(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
         self._template = compile_template(sandbox, source, name)
         self._puts_passage = "passage" in meta.find_undeclared_variables(sandbox.parse(source))
         # The same worked examples stand before most questions of a subject.
         self._text = lru_cache(maxsize=_KEPT_TEXTS)(self._trace)
         self._instructions: dict[tuple[str | None, int, bool], str] = {}
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> PromptTemplate:
-        """Reads a template file (UTF-8).
-
-        Raises
-        ------
-        InputError: the file cannot be read, is not UTF-8 or not valid Jinja.
-        """
-        try:
-            source = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: the template is not UTF-8 text; save it as UTF-8") from None
-        except (OSError, ValueError) as error:  # ValueError: a null character in the path
-            reason = getattr(error, "strerror", error)
-            raise InputError(f"{path}: the template cannot be read ({reason})") from None
-        template = cls(source, str(path))
-        template.path = Path(path)
-        return template
 
     def render(self, question: Question, shots: Sequence[Question] = ()) -> Prompt:
         """Renders one question, after worked examples if there are any.

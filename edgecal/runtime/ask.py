@@ -22,8 +22,7 @@ class AskRequest:
     Attributes
     ----------
     path: the model.
-    question, choices, subject, min_confidence, chat_template: as `Model.choose` takes them.
-    template: a built-in template's name or a template's file; None: "default".
+    question, choices, template, subject, chat_template, min_confidence: as `Model.choose` takes them.
     llama_options: as `load` takes them.
     """
 
@@ -67,10 +66,10 @@ def answer(request: AskRequest, report: Callable[[Any], None]) -> Asked:
     import warnings
 
     from edgecal.errors import UnsettledWarning
-    from edgecal.prompts import find_template
+    from edgecal.prompts import resolve_template
     from edgecal.runtime.load import load
 
-    template = None if request.template is None else find_template(request.template)
+    template = resolve_template(request.template)  # a mistyped name is told before the model is loaded
     warnings.simplefilter("ignore", UnsettledWarning)  # whoever asked is told by `Asked.calibration`
     with load(request.path, **dict(request.llama_options)) as model:
         report("loaded")

@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,12 +25,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgecal.gguf import Header
-    from edgecal.prompts import Prompt, PromptTemplate, Question
+    from edgecal.prompts import Prompt, PromptTemplate
     from edgecal.runtime.calibration import FileCalibration
 
 __all__ = ["Model"]
-
-OWN_CHAT_TEMPLATE = "own"
 
 
 class Model:
@@ -96,7 +93,7 @@ class Model:
         question: str,
         choices: Sequence[str],
         *,
-        template: str | PromptTemplate | None = None,
+        template: str | Path | PromptTemplate | None = None,
         subject: str | None = None,
         chat_template: str | Path | None = None,
         min_confidence: float | None = None,
@@ -111,11 +108,11 @@ class Model:
         ----------
         question: the text. In it, the choices and the subject nothing becomes a special token, whatever they spell.
         choices: 2 to 26 distinct texts.
-        template: a built-in template's name (`edgecal.prompts.TEMPLATES`), Jinja source or a `PromptTemplate`;
-            None: "default".
+        template: a built-in template's name, Jinja text, the path of a Jinja file, or a `PromptTemplate`; None:
+            "default". See `edgecal.prompts.resolve_template`. A file is read at each call.
         subject: for templates that name one.
-        chat_template: "own" (the model's own chat template, from its file) or a template's file: ask in a turn of
-            a conversation; None: plain text. Ask as the temperature was fitted.
+        chat_template: "own" (the template in the model's file) or the path of a Jinja file: ask in a turn of a
+            conversation; None: plain text. Ask as the temperature was fitted.
         min_confidence: 0 to 1; with a lower confidence the answer is marked `abstained`. `threshold_for` finds
             one for a wanted accuracy.
 
@@ -125,15 +122,15 @@ class Model:
             longer than the context.
         ModelError: llama.cpp failed.
         """
-        from edgecal.prompts import Question, parse_record
+        from edgecal.prompts import Prompting, Question, parse_record, resolve_chat_template
 
         check_share(min_confidence)
         record = parse_record(
             {"question": question, "choices": listed(choices), "subject": subject}, "the question"
         )
         assert isinstance(record, Question)
-        prompt = self._render(record, template, chat_template)
-        return self._answer(prompt, record.choices, min_confidence)
+        prompting = Prompting(template, chat_template=resolve_chat_template(chat_template, self._header))
+        return self._answer(prompting.render_question(record).chat, record.choices, min_confidence)
 
     def confidence(
         self, prompt: str, labels: Sequence[str], *, min_confidence: float | None = None
@@ -273,43 +270,16 @@ class Model:
             n_tokens=len(resolved.tokens),
         )
 
-    def _render(
-        self, question: Question, template: str | PromptTemplate | None, chat_template: str | Path | None
-    ) -> Prompt:
-        from edgecal.prompts import Prompting, PromptTemplate
-
-        name = "default" if template is None else template
-        compiled = _compiled(name) if isinstance(name, str) else name
-        if not isinstance(compiled, PromptTemplate):
-            raise InputError(
-                f"the template is {template!r:.60}, expected a name, Jinja source or a PromptTemplate"
-            )
-        prompting = Prompting(compiled, chat_template=self._chat_template(chat_template))
-        return prompting.render_question(question).chat
-
     def _verbatim(self, text: str, chat_template: str | Path | None) -> Prompt:
-        from edgecal.prompts import Prompt, Prompting
+        from edgecal.prompts import Prompt, Prompting, resolve_chat_template
 
         if not isinstance(text, str) or not text:
             raise InputError("the prompt must be a text that is not empty")
         if holds_half_a_character(text):
             raise InputError("the prompt holds half a character (a lone surrogate), which is no text")
         prompt = Prompt(text=text, labels=(), source="the prompt")
-        return Prompting(chat_template=self._chat_template(chat_template)).render_prompt(prompt).chat
-
-    def _chat_template(self, chosen: str | Path | None) -> Any:
-        from edgecal.prompts import ChatTemplate, chat_template_from_header, special_tokens
-
-        if chosen is None:
-            return None
-        if not isinstance(chosen, (str, os.PathLike)):
-            raise InputError(
-                f"the chat template is {chosen!r:.60}, expected {OWN_CHAT_TEMPLATE!r} or a file's path"
-            )
-        if str(chosen) == OWN_CHAT_TEMPLATE:
-            return chat_template_from_header(self._header, str(self.path))
-        bos, eos = special_tokens(self._header)
-        return ChatTemplate.from_file(chosen, bos_token=bos, eos_token=eos)
+        prompting = Prompting(chat_template=resolve_chat_template(chat_template, self._header))
+        return prompting.render_prompt(prompt).chat
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -346,18 +316,6 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<edgecal model {str(self.path)!r}: {self.calibration.sentence}>"
-
-
-@lru_cache(maxsize=32)
-def _compiled(template: str) -> PromptTemplate:
-    """A built-in template by its name, or one from its source, which has something to fill in."""
-    from edgecal.prompts import TEMPLATES, PromptTemplate, find_template
-
-    if template not in TEMPLATES and "{{" not in template and "{%" not in template:
-        raise InputError(
-            f"{template!r:.60} is neither a template nor the name of one; those are {', '.join(TEMPLATES)}"
-        )
-    return find_template(template) if template in TEMPLATES else PromptTemplate(template, "the template")
 
 
 def _draw(log_probs: npt.NDArray[np.float64], sampling: float, random: np.random.Generator) -> int:

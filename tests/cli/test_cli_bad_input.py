@@ -211,6 +211,12 @@ def test_ts_without_answers(here):
 def test_a_bad_template(here):
     (here / "t.j2").write_text("{% if")
     refused(fit(here, "--template", "t.j2"), 2, "t.j2, line 1")
+    result = fit(here, "--template", "defualt", data="none.jsonl")
+    refused(
+        result, 2, "the template is 'defualt'", "default, question-answer, plain, subject, bracketed, brief"
+    )
+    assert result.stderr.count(b"\n") == 1
+    refused(fit(here, "--chat-template", "onw"), 2, "the chat template is 'onw'", '"own"')
 
 
 # Options

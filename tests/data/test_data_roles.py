@@ -6,7 +6,7 @@ from support.datasets import CONTAINERS
 
 from edgecal import InputError
 from edgecal.data import read_data
-from edgecal.prompts import find_template
+from edgecal.prompts import resolve_template
 
 PASSAGES = (
     "context passage article support story premise Context Passage background paragraph document dialogue scenario "
@@ -28,7 +28,7 @@ def test_passages_by_any_name(tmp_path, name, container):
     assert (
         data.decisions == (f"answers by letter; options from A to B; passage from {name}",) and not data.notes
     )
-    assert "A mill,\n\nof stone.\n\nWhich?" in find_template("default").render(data.records[1]).text
+    assert "A mill,\n\nof stone.\n\nWhich?" in resolve_template("default").render(data.records[1]).text
 
 
 @pytest.mark.parametrize("shape", ["edgecal", "mmlu", "arc", "medmcqa", "hellaswag", "sciq", "piqa"])

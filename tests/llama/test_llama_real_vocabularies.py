@@ -20,7 +20,7 @@ from edgecal.prompts import (
     Prompt,
     Prompting,
     Question,
-    find_template,
+    resolve_template,
 )
 from edgecal.prompts.chat import TEMPLATE_KEY
 
@@ -131,7 +131,7 @@ def test_texts_become_the_tokens_that_they_should(vocabulary):
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_the_built_in_templates(vocabulary, name):
-    prompt = find_template(name).render(QUESTION)
+    prompt = resolve_template(name).render(QUESTION)
     space = name != "bracketed"
     tokens = vocabulary.resolve(prompt)
     assert tokens == vocabulary.stored(ascii_uppercase, space)

@@ -1,11 +1,14 @@
 """Chat templates of the shapes that are about: rendered as their models expect, refused in one line otherwise."""
 
+from pathlib import Path
+
 import jinja2
 import pytest
 from support.chat_templates import CHAT_TEMPLATES
 
 from edgecal import InputError
-from edgecal.prompts import ChatTemplate, chat_template_from_header, special_tokens
+from edgecal.prompts import OWN_CHAT_TEMPLATE, ChatTemplate, resolve_chat_template, special_tokens
+from edgecal.prompts.chat import TEMPLATE_KEY
 
 TALK = [
     {"role": "user", "content": "First?"},
@@ -196,17 +199,68 @@ def test_a_refusal_later_names_the_question():
         compiled("gemma").render([{"role": "system", "content": "x"}, *ASKED], "f, line 3")
 
 
-def test_from_a_file(tmp_path):
-    path = tmp_path / "chat.jinja"
-    path.write_text(CHAT_TEMPLATES["llama 2"], "utf-8")
-    template = ChatTemplate.from_file(path, bos_token="<b>", eos_token="<e>")
-    assert template.render(TALK) == "<b>[INST] First? [/INST] B <e><b>[INST] Which? \nAnswer: [/INST]"
-    assert template.name == str(path)
-    with pytest.raises(InputError, match=r"none\.jinja: the chat template cannot be read"):
-        ChatTemplate.from_file(tmp_path / "none.jinja")
-    path.write_bytes(b"\xff")
-    with pytest.raises(InputError, match="not UTF-8"):
-        ChatTemplate.from_file(path)
+class Header(dict):
+    """What a GGUF file's header says of its tokens and its template."""
+
+    path = Path("m.gguf")
+
+
+HEADER = Header(
+    {
+        "tokenizer.ggml.tokens": ["<b>", "<e>"],
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 1,
+        TEMPLATE_KEY: CHAT_TEMPLATES["chatml"],
+    }
+)
+
+
+def test_none_is_none():
+    assert resolve_chat_template(None, HEADER) is None is resolve_chat_template(None, None)
+    with pytest.raises(InputError, match="needs a chat model"):
+        resolve_chat_template(OWN_CHAT_TEMPLATE, None)
+
+
+def test_from_a_file(tmp_path, monkeypatch):
+    path = tmp_path / "own"
+    path.write_text(CHAT_TEMPLATES["llama 2"], "utf-8-sig")
+    monkeypatch.chdir(tmp_path)
+    for chosen in (path, str(path), "./own", Path("own")):
+        template = resolve_chat_template(chosen, HEADER)
+        assert template.render(TALK) == "<b>[INST] First? [/INST] B <e><b>[INST] Which? \nAnswer: [/INST]"
+        assert template.name == str(chosen)
+    own = resolve_chat_template("own", HEADER)
+    assert (own.source, own.name) == (CHAT_TEMPLATES["chatml"], "the chat template of m.gguf")
+
+
+@pytest.mark.parametrize(
+    "chosen", ["onw", Path("none.jinja"), "", ".", "a\0b", "x" * 5000, 5, b"own", "~/c.j2"]
+)
+def test_neither_own_nor_a_file(chosen):
+    with pytest.raises(
+        InputError, match=r'give "own" \(the one in .*, or the path of a Jinja file'
+    ) as caught:
+        resolve_chat_template(chosen, HEADER)
+    told = str(caught.value)
+    assert told.startswith(f"the chat template is {chosen if isinstance(chosen, int) else ''}")
+    assert "\n" not in told and ("~ is not expanded" in told) == (chosen == "~/c.j2")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff", "not UTF-8"),
+        (b"", "gives an empty prompt"),
+        (b"no Jinja", "leaves out what the user says"),
+        (b"x" * 1_000_001, "longer than 1000000 characters"),
+    ],
+)
+def test_files_that_are_no_chat_templates(content, told, tmp_path):
+    path = tmp_path / "c.jinja"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=told) as caught:
+        resolve_chat_template(path, HEADER)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
 def test_from_a_header(tmp_path):
@@ -219,13 +273,13 @@ def test_from_a_header(tmp_path):
         write_tiny_llama(
             tmp_path / f"{name}.gguf", seed=1, n_layer=1, vocab=spm_vocab(), chat_template=template
         )
-    template = chat_template_from_header(read_header(tmp_path / "with.gguf"), "m.gguf")
+    template = resolve_chat_template("own", read_header(tmp_path / "with.gguf"))
     assert template.render(ASKED) == "<s>[INST] First? [/INST]"
-    assert template.name == "the chat template of m.gguf"
+    assert template.name == f"the chat template of {tmp_path / 'with.gguf'}"
     header = read_header(tmp_path / "without.gguf")
     assert special_tokens(header) == ("<s>", "</s>")
-    with pytest.raises(InputError, match=r"m\.gguf: holds no chat template; .* --chat-template FILE"):
-        chat_template_from_header(header, "m.gguf")
+    with pytest.raises(InputError, match=r"without\.gguf: holds no chat template; .* --chat-template FILE"):
+        resolve_chat_template("own", header)
 
 
 @pytest.mark.parametrize(
@@ -239,4 +293,4 @@ def test_from_a_header(tmp_path):
 def test_special_tokens_that_are_not_there(header):
     assert special_tokens(header) == ("", "")
     with pytest.raises(InputError, match="holds no chat template"):
-        chat_template_from_header({**header, "tokenizer.chat_template": ["not", "text"]}, "m")
+        resolve_chat_template("own", Header({**header, "tokenizer.chat_template": ["not", "text"]}))

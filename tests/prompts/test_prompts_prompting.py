@@ -16,8 +16,8 @@ from edgecal.prompts import (
     canonical_pairs,
     draw_pairs,
     draw_prompts,
-    find_template,
     reorder,
+    resolve_template,
 )
 
 QUESTIONS = [
@@ -57,11 +57,11 @@ def test_worked_examples_are_turns_and_the_instruction_is_said_once():
         f"<|im_start|>assistant\n{'ABC'[second.answer]}<|im_end|>\n"
         "<|im_start|>user\nQ4?\nA: x\nB: y\nC: z\nAnswer:<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert pair.base.text == find_template("default").render(QUESTIONS[4], pair.shots).text
+    assert pair.base.text == resolve_template("default").render(QUESTIONS[4], pair.shots).text
 
 
 def test_an_open_bracket_is_not_left_in_a_users_turn():
-    pair = Prompting(find_template("bracketed"), n_shots=1, chat_template=CHATML).render(QUESTIONS)[0]
+    pair = Prompting(resolve_template("bracketed"), n_shots=1, chat_template=CHATML).render(QUESTIONS)[0]
     assert pair.base.text.endswith("Answer: (") and "(" not in pair.chat.text.replace("(A)", "").replace(
         "(B)", ""
     ).replace("(C)", "")

@@ -17,12 +17,6 @@ def test_the_built_in_template():
     assert (prompt.labels, prompt.labels_verbatim, prompt.answer) == (("A", "B"), False, 1)
 
 
-def test_a_file_replaces_it(tmp_path):
-    path = tmp_path / "mine.j2"
-    path.write_text("{{ subject }}: {{ question }} {{ labels | join('/') }} {{ choices[0].text }}\n", "utf-8")
-    assert PromptTemplate.from_file(path).render(QUESTION).text == "s: Which? A/B x"
-
-
 @pytest.mark.parametrize(
     "source",
     [
@@ -48,11 +42,3 @@ def test_a_template_that_fails_is_one_line(source):
 def test_bad_syntax_names_the_line():
     with pytest.raises(InputError, match=r"t\.j2, line 2: not a valid template"):
         PromptTemplate("fine\n{% if %}", "t.j2")
-
-
-def test_unreadable_files(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
-        PromptTemplate.from_file(tmp_path / "none.j2")
-    (tmp_path / "latin.j2").write_bytes(b"caf\xe9")
-    with pytest.raises(InputError, match="not UTF-8"):
-        PromptTemplate.from_file(tmp_path / "latin.j2")

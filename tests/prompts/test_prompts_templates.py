@@ -1,6 +1,7 @@
 """The named templates, and worked examples through any template."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.chat_templates import CHAT_TEMPLATES
@@ -13,8 +14,8 @@ from edgecal.prompts import (
     Prompting,
     PromptTemplate,
     Question,
-    find_template,
     permute_question,
+    resolve_template,
     with_shots,
 )
 
@@ -24,11 +25,11 @@ SHOT = Question("Other?\n\nReally", ("u", "v"), answer=1, subject="high_school_p
 
 def test_default_is_the_one_that_there_always_was():
     assert TEMPLATES["default"] == DEFAULT_TEMPLATE
-    assert find_template("default").render(QUESTION) == PromptTemplate().render(QUESTION)
+    assert resolve_template("default").render(QUESTION) == PromptTemplate().render(QUESTION)
 
 
 def test_the_names_give_different_texts_that_end_where_the_letter_comes():
-    texts = {name: find_template(name).render(QUESTION).text for name in TEMPLATES}
+    texts = {name: resolve_template(name).render(QUESTION).text for name in TEMPLATES}
     assert len(set(texts.values())) == len(TEMPLATES) >= 5
     for name, text in texts.items():
         assert text.endswith((":", " (")), name
@@ -53,36 +54,92 @@ def test_the_names_give_different_texts_that_end_where_the_letter_comes():
     ],
 )
 def test_what_they_say(name, text):
-    assert find_template(name).render(QUESTION).text == text
+    assert resolve_template(name).render(QUESTION).text == text
 
 
 def test_subject_can_do_without():
-    text = find_template("subject").render(Question("Which?", ("x", "y"))).text
+    text = resolve_template("subject").render(Question("Which?", ("x", "y"))).text
     assert text.startswith("Multiple-choice questions, each followed by its answer.\n\nWhich?")
 
 
-def test_a_name_comes_before_a_file_and_a_file_is_a_file(tmp_path):
+def test_a_template_is_itself_and_none_is_the_default():
+    literal = PromptTemplate("N/A", "content-free")
+    assert resolve_template(literal) is literal
+    assert resolve_template().name == resolve_template(None).name == Prompting().template.name == "default"
+    assert Prompting("brief").template.source == TEMPLATES["brief"]
+
+
+def test_jinja_text_is_a_template():
+    for text in ("{{ question }}:", "{% if true %}Yes{% endif %}"):
+        template = resolve_template(text)
+        assert (template.source, template.name, template.path) == (text, "the template", None)
+    with pytest.raises(InputError, match="the template, line 2: not a valid template"):
+        resolve_template("fine\n{% if %}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_is_its_text(encoding, tmp_path):
     path = tmp_path / "mine.j2"
-    path.write_text("{{ question }}:", "utf-8")
-    assert (
-        find_template(path).render(QUESTION).text
-        == find_template(str(path)).render(QUESTION).text
-        == "Which?:"
-    )
+    path.write_text("{{ subject }}: é {{ question }} {{ labels | join('/') }}\n", encoding)
+    for chosen in (path, str(path)):
+        template = resolve_template(chosen)
+        assert template.render(QUESTION).text == "high_school_physics: é Which? A/B/C"
+        assert (template.name, template.path) == (str(path), path)
+    path.write_text("{{ question }} (changed)", encoding)
+    assert resolve_template(path).render(QUESTION).text == "Which? (changed)"
 
 
-@pytest.mark.parametrize("name", ["defualt", "", "a\0b", "x" * 5000, "/no/such/file.j2"])
-def test_neither_name_nor_file(name, tmp_path):
+def test_no_file_in_the_way_changes_what_a_name_or_a_text_means(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("plain").write_text("file {{ question }}", "utf-8")
+    Path("{{ question }}").write_text("file {{ question }}", "utf-8")
+    assert resolve_template("plain").source == TEMPLATES["plain"]
+    assert resolve_template("{{ question }}").source == "{{ question }}"
+    for chosen in ("./plain", Path("plain"), Path("{{ question }}")):
+        assert resolve_template(chosen).source == "file {{ question }}"
+
+
+NEITHER = [
+    "defualt", "Default", " default", "", " ", ".", "a\0b", "x" * 5000, "/no/such/file.j2", "two\nlines", "{# none #}",
+    "\ud800", "~/mine.j2", Path("default"), Path("no.j2"), 5, 0, True, b"default", ["default"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("chosen", NEITHER, ids=lambda chosen: ascii(chosen)[:20])
+def test_neither_name_nor_text_nor_file(chosen):
     with pytest.raises(
         InputError, match="default, question-answer, plain, subject, bracketed, brief"
     ) as caught:
-        find_template(name if name else tmp_path / "nothing")
-    assert "\n" not in str(caught.value)
+        resolve_template(chosen)
+    told = str(caught.value)
+    is_path = isinstance(chosen, (str, Path))
+    assert told.startswith(f"the template is {(str(chosen) if is_path else chosen)!r:.200}")
+    assert ("which cannot be read as a file (" in told) == is_path
+    assert "\n" not in told and ("~ is not expanded" in told) == (chosen == "~/mine.j2")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"caf\xe9 {{ question }}", "not UTF-8 text; save it as UTF-8"),
+        ("{{ question }}".encode("utf-16"), "not UTF-8 text"),
+        (b"", "no Jinja in it, so every prompt would be the same text"),
+        (b"Answer: {question}", "no Jinja in it"),
+        (b"{{ question }}\n{% if", "line 2: not a valid template"),
+        (b"{{ question }}" + b" " * 1_000_000, "longer than 1000000 characters"),
+    ],
+)
+def test_files_that_are_no_templates(content, told, tmp_path):
+    path = tmp_path / "t.j2"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=told) as caught:
+        resolve_template(str(path))
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_worked_examples_say_the_instruction_once(name):
-    template = find_template(name)
+    template = resolve_template(name)
     alone, one = template.render(QUESTION).text, template.render(QUESTION, [SHOT, SHOT]).text
     instruction, body = (part.text for part in template.split(QUESTION))
     assert instruction + body == alone
@@ -149,12 +206,12 @@ READ = replace(QUESTION, passage="A text.\n\nIts end")
     ],
 )
 def test_a_passage_comes_before_its_question(name, text):
-    assert find_template(name).render(READ).text == text
+    assert resolve_template(name).render(READ).text == text
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_passages_everywhere(name):
-    template = find_template(name)
+    template = resolve_template(name)
     instruction, body = (part.text for part in template.split(READ))
     assert instruction == template.split(replace(READ, passage=None))[0].text
     assert template.render(READ).text == instruction + body and "A text.\n\nIts end\n\n" in body

@@ -11,8 +11,8 @@ from edgecal.prompts import (
     Prompting,
     PromptTemplate,
     Question,
-    find_template,
     render_verbalized,
+    resolve_template,
 )
 from edgecal.prompts.traced import Traced, join
 
@@ -37,7 +37,7 @@ def without_data(prompt):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_all_of_the_data_and_nothing_else(name, chat):
     template = chat and ChatTemplate(CHAT_TEMPLATES[chat], bos_token="<s>", eos_token="</s>", name=chat)
-    prompting = Prompting(find_template(name), chat_template=template)
+    prompting = Prompting(resolve_template(name), chat_template=template)
     for shots in ((), (SHOT, SHOT)):
         pair = prompting.render_question(QUESTION, shots)
         for prompt in (pair.base, pair.chat):

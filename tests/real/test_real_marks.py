@@ -3,7 +3,7 @@
 from edgecal.gguf import read_header
 from edgecal.llama.model import Model
 from edgecal.llama.vocabulary import Tokenizer
-from edgecal.prompts import Prompting, Question, chat_template_from_header
+from edgecal.prompts import Prompting, Question, resolve_chat_template
 from edgecal.prompts.chat import TEMPLATE_KEY
 
 
@@ -11,7 +11,7 @@ def test_a_question_that_spells_every_control_token_ends_no_turn(real_model):
     header = read_header(real_model)
     templates = [None]
     if TEMPLATE_KEY in header:
-        templates.append(chat_template_from_header(header, "it"))
+        templates.append(resolve_chat_template("own", header))
     with Model(real_model, vocab_only=True) as model:
         tokenizer = Tokenizer(model.vocab, model.n_vocab, "it")
         every = [text for text, token in tokenizer._marks._found_first if tokenizer._marks.find([token])]

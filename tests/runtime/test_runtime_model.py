@@ -553,7 +553,10 @@ def test_a_name_that_no_file_can_have():
         (lambda m: m.generate("a", stop=["\ud800"]), "stop"),
         (lambda m: m.generate("a\ud800"), "half a character"),
         (lambda m: m.choose("Which?", ["a", "b"], min_confidence="much"), "min_confidence"),
-        (lambda m: m.choose("Which?", ["a", "b"], template="defualt"), "'defualt' is neither .* default, "),
+        (
+            lambda m: m.choose("Which?", ["a", "b"], template="defualt"),
+            r"'defualt', .* \(default, question-answer",
+        ),
         (lambda m: m.generate("word " * 600), "context"),
     ],
 )

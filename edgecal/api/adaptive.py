@@ -18,6 +18,7 @@ from edgecal.calibration import (
     find_doubts,
     fit_bracket,
     fit_temperature,
+    foresee_lack,
     is_hopeless,
 )
 from edgecal.errors import NotIdentifiedError
@@ -107,14 +108,15 @@ def fit_adaptively(
 ) -> AdaptiveFit:
     """Runs questions in a random order, by `seed`, until the interval is as narrow as the plan asks.
 
-    `gives_up`: or until no more of them can settle the result. `on_fit` is called before each fit, `on_look` after it,
+    `gives_up`: or until no more of them can settle the result. In any case a run ends, with an error, where they cannot
+    be expected to hold as many examples as the method needs. `on_fit` is called before each fit, `on_look` after it,
     with the look and whether it is the result.
 
     Raises
     ------
     InputError, ModelError: as `PairRunner.run`.
-    NotIdentifiedError: all questions together do not determine a temperature, or those so far do not and no more
-        would settle it.
+    NotIdentifiedError: all questions together do not determine a temperature, or those so far do not, and no more
+        would settle it or bring the examples that are lacking.
     """
     n_total = len(loaded.pairs)
     order = draw_order(n_total, seed).tolist()
@@ -139,9 +141,10 @@ def fit_adaptively(
         except NotIdentifiedError as error:
             if step.n_prompts >= n_total:
                 raise
-            if hopeless:
-                doubts = find_doubts(bracket, captured.choice_mass["base"])
-                raise NotIdentifiedError(str(error), [*error.warnings, *doubts]) from None
+            lack = foresee_lack(captured.logits, method, n_total, step.doubt)
+            if hopeless or lack:
+                doubts = find_doubts(bracket, captured.choice_mass["base"]) if hopeless else ()
+                raise NotIdentifiedError(lack or str(error), [*error.warnings, *doubts]) from None
             looks.append(Look(step.n_prompts, step.level, step.counts))
         else:
             result = used, captured, fitted, bracket

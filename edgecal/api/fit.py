@@ -272,6 +272,12 @@ def _check_enough(loaded: LoadedQuestions, method: Method) -> None:
                 f'--method {method.name} learns from answers, and no prompt has an "answer"; add answers, or use '
                 "a method that needs none (dual-align, daca)"
             )
+        least = method.needed["labelled"]
+        if n_labelled < least <= len(prompts):
+            raise NotIdentifiedError(
+                f"method {method.name} needs at least {least} labelled examples and has {n_labelled} among "
+                f"{len(prompts)} prompts; give more answers"
+            )
     if len(prompts) < method.min_examples:
         raise NotIdentifiedError(
             f"{len(prompts)} prompts cannot determine a temperature by {method.name}, which needs at least "

@@ -6,6 +6,7 @@ Importing it loads NumPy only; numba is loaded by the first fit.
 
 from edgecal.calibration.bracket import Bracket, fit_bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
+from edgecal.calibration.examples import foresee_lack
 from edgecal.calibration.fit import TemperatureFit, evaluate_loss, fit_temperature
 from edgecal.calibration.harm import LabelCheck, check_labels, find_doubts, is_hopeless
 from edgecal.calibration.method import METHODS, Method
@@ -31,5 +32,6 @@ __all__ = [
     "find_doubts",
     "fit_bracket",
     "fit_temperature",
+    "foresee_lack",
     "is_hopeless",
 ]

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from edgecal.calibration.bootstrap import refit_resamples
 from edgecal.calibration.choice_logits import ChoiceLogits, FloatArray
+from edgecal.calibration.examples import check_examples
 from edgecal.calibration.losses import build_loss, compute_divergence
-from edgecal.calibration.method import MIN_DISAGREEMENTS, MIN_EXAMPLES, Method
+from edgecal.calibration.method import Method
 from edgecal.calibration.search import GRID_TAU, TAU_MAX, TAU_MIN, find_minimum, find_valley
 from edgecal.errors import InputError, NotIdentifiedError
 
@@ -124,7 +125,7 @@ def fit_temperature(
     if method.name == "vanilla":
         return result(1.0, (1.0, 1.0), 0, (None, None), 0.0)
     loss = build_loss(logits, method, divergence)
-    _check_examples(method, loss.n_used, n_agreement, n_prompts - n_agreement)
+    check_examples(logits, method)
     table = np.empty((loss.n_used, GRID_TAU.size), dtype=np.float32) if n_bootstrap else None
     if loss.is_convex:
         minimum, losses = find_valley(loss.in_beta())
@@ -179,22 +180,6 @@ def _check_options(n_bootstrap: int, level: float, seed: int) -> None:
         raise InputError(f"the level of the interval is {level}, expected a number between 0 and 1")
     if not 0 <= seed < 2**64:
         raise InputError(f"the seed is {seed}, expected 0 to 2^64 - 1")
-
-
-def _check_examples(method: Method, n_used: int, n_agreement: int, n_disagreement: int) -> None:
-    kinds = {"daca": "agreement", "process": "disagreement", "naive": "", "ts": "labelled"}
-    needed = [(kinds.get(method.name, ""), n_used, MIN_EXAMPLES)]
-    if method.name == "dual-align":
-        needed = [
-            ("agreement", n_agreement, MIN_EXAMPLES),
-            ("disagreement", n_disagreement, MIN_DISAGREEMENTS),
-        ]
-    for kind, found, least in needed:
-        if found < least:
-            what = f"{kind} examples".strip()
-            raise NotIdentifiedError(
-                f"method {method.name} needs at least {least} {what} and has {found}: give more prompts"
-            )
 
 
 def _check_shape(losses: FloatArray) -> None:

@@ -108,11 +108,18 @@ class Method:
         return self.name == "ts"
 
     @property
+    def needed(self) -> dict[str, int]:
+        """How many examples of each kind the loss needs: "agreement", "disagreement", "labelled", or "" for any."""
+        if self.name == "vanilla":
+            return {}
+        kinds = {"dual-align": "agreement", "daca": "agreement", "process": "disagreement", "ts": "labelled"}
+        needed = {kinds.get(self.name, ""): MIN_EXAMPLES}
+        return needed | {"disagreement": MIN_DISAGREEMENTS} if self.name == "dual-align" else needed
+
+    @property
     def min_examples(self) -> int:
         """The fewest prompts from which this method could name a temperature; the fit looks closer."""
-        if self.name == "vanilla":
-            return 0
-        return MIN_EXAMPLES + (MIN_DISAGREEMENTS if self.name == "dual-align" else 0)
+        return sum(self.needed.values())
 
     @property
     def variant(self) -> dict[str, str | float | None]:

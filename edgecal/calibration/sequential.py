@@ -71,7 +71,7 @@ class Step:
     n_prompts : fit the first n_prompts of the order (may be as many as the last time, at another level)
     level : of the interval to be computed then
     counts : whether the run may end there; else the interval is provisional, for the user and the plan
-    doubt : the probability with which a test that the run is hopeless may be wrong at this look
+    doubt : the probability with which each test that the run is hopeless may be wrong at this look
     """
 
     stop: bool

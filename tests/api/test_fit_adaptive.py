@@ -188,7 +188,7 @@ def test_a_run_that_cannot_be_settled_ends_at_the_first_look_and_writes_nothing(
     # Labels have no part in it, and are only those of the questions that were run.
     assert result.label_check["n"] == 100
     for answers in ({}, {"answer": 0}):
-        changed = [{**{k: v for k, v in record.items() if k != "answer"}, **answers} for record in RECORDS]
+        changed = [{**without_answer(record), **answers} for record in RECORDS]
         with pytest.raises(UnsettledError) as other:
             fit(changed, unsettled=False)
         same = other.value.result
@@ -256,6 +256,65 @@ def test_what_no_number_of_questions_determines_is_said_after_all_of_them_with_t
     assert "of 400 prompts" in " ".join(caught.value.warnings)
     looks = [progress.look for progress in seen if progress.look is not None]
     assert looks and all(look.temperature is None and look.tolerance == math.inf for look in looks)
+
+
+@pytest.mark.parametrize("method", ["dual-align", "process"])
+def test_a_pair_that_always_agrees_is_asked_no_more_than_it_takes_to_see_that(tmp_path, method):
+    folder = tiny_folder() / f"alike-{method}"
+    folder.mkdir()
+    alike = write_tiny_pair(
+        folder / "base.gguf", folder / "chat.gguf", seed=5, n_layer=2, n_embd=32, perturbation=1e-5
+    )
+
+    def ends(records, tolerance=TOLERANCE):
+        seen = []
+        with pytest.raises(NotIdentifiedError) as caught:
+            edgecal.fit(
+                *alike, records, method=method, settings=ONE_THREAD, n_bootstrap=100, unsettled=True,
+                tolerance=tolerance, output=tmp_path / "out.gguf", on_progress=seen.append, cache=False,
+            )  # fmt: skip
+        assert (
+            not list(tmp_path.iterdir())
+            and caught.value.warnings
+            and type(caught.value) is NotIdentifiedError
+        )
+        n_run = max(
+            progress.total for progress in seen if progress.stage == "run" and progress.model == "chat"
+        )
+        looks = [progress.look.n_prompts for progress in seen if progress.stage == "look"]
+        return str(caught.value), n_run, looks
+
+    least = 10 if method == "dual-align" else 30
+    text, n_run, looks = ends(RECORDS)
+    assert (
+        f"at least {least} disagreement examples" in text and "and has 0" in text and "--method daca" in text
+    )
+    if method == "process":  # 3.6 % of 300 are fewer than 30, not than 10
+        assert "after 100 of 400 prompts; at most 3.62% of all are such (97.50% confidence)" in text
+        assert "no more than 10 can be expected of the other 300, which were not run" in text
+        assert (n_run, looks) == (100, [])
+    else:
+        assert "after 200 of 400 prompts; at most 2.17% of all are such (98.75% confidence)" in text
+        assert "no more than 4 can be expected of the other 200, which were not run" in text
+        assert (n_run, looks) == (100, [100])  # twice a hundred
+    assert ends(RECORDS[::-1]) == (text, n_run, looks)
+    text, n_run, looks = ends(RECORDS, tolerance=None)
+    assert (n_run, looks) == (400, []) and "--method daca" in text and "were not run" not in text
+
+
+@pytest.mark.parametrize("tolerance", [TOLERANCE, None])
+def test_too_few_answers_are_counted_before_anything_is_run(tolerance):
+    records = [record if n < 29 else without_answer(record) for n, record in enumerate(RECORDS)]
+    seen = []
+    with pytest.raises(
+        NotIdentifiedError, match="at least 30 labelled examples and has 29 among 400 prompts"
+    ):
+        fit(records, method="ts", tolerance=tolerance, on_progress=seen.append)
+    assert not seen
+
+
+def without_answer(record):
+    return {key: value for key, value in record.items() if key != "answer"}
 
 
 @pytest.mark.parametrize("tolerance", [0, 0.0, -0.05, math.nan, math.inf, -math.inf])

@@ -109,6 +109,17 @@ def test_too_few_prompts_exit_as_ever(here, options):
     assert "12 prompts cannot determine a temperature by dual-align" in done.stderr
 
 
+def test_a_pair_that_always_agrees_exits_early_and_names_the_way_out(here, cache_folder):
+    write_tiny_pair(here / "seed.gguf", here / "alike.gguf", seed=5, n_layer=2, n_embd=32, perturbation=1e-5)
+    assert (here / "seed.gguf").read_bytes() == (here / "base.gguf").read_bytes()
+    done = fit(here, "--method", "dual-align", chat="alike.gguf")
+    assert done.returncode == 4 and done.stdout == "" and "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "has 0 after 200 of 300 prompts" in last or "has 0 after 100 of 300 prompts" in last
+    assert last.endswith("were not run; use --method daca, which needs none")
+    assert fit(here, chat="alike.gguf").returncode == 0  # and so it is
+
+
 def test_a_plan_in_lines_and_as_json(here, cache_folder):
     before = sorted(here.iterdir())
     text = fit(here, "--plan", "--no-cache", data="few.jsonl")

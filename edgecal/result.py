@@ -56,7 +56,7 @@ class FitResult:
     lens: {"base", "chat"}: rms error of the lens, as a share of the logits' spread; None without layers.
     prompting: {"template", "shots", "chat_template"}: how questions were put to the models.
     runtime: versions and settings that can influence a number.
-    warnings: one line each.
+    warnings: one line each; what the reasons say is not said here too.
     """
 
     temperature: float

@@ -134,8 +134,8 @@ def fit_adaptively(
         captured = runner.captured(used.base, used.chat, places)
         on_fit()
         bracket = fit_bracket(captured.logits, n_bootstrap=n_bootstrap, seed=seed)
-        mass = captured.base.choice_mass
-        hopeless = gives_up and step.n_prompts < n_total and is_hopeless(bracket, mass, step.doubt)
+        masses = captured.base.choice_mass
+        hopeless = gives_up and step.n_prompts < n_total and is_hopeless(bracket, masses, step.doubt)
         try:
             fitted = _fit(captured, used, method, n_bootstrap, seed, step.level)
         except NotIdentifiedError as error:
@@ -143,8 +143,10 @@ def fit_adaptively(
                 raise
             lack = foresee_lack(captured.logits, method, n_total, step.doubt)
             if hopeless or lack:
-                doubts = find_doubts(bracket, captured.choice_mass["base"]) if hopeless else ()
-                raise NotIdentifiedError(lack or str(error), [*error.warnings, *doubts]) from None
+                mass = captured.choice_mass["base"]
+                doubts = find_doubts(bracket, mass, **captured.mass_words) if hopeless else ()
+                warnings = dict.fromkeys([*error.warnings, *doubts])
+                raise NotIdentifiedError(lack or str(error), list(warnings)) from None
             looks.append(Look(step.n_prompts, step.level, step.counts))
         else:
             result = used, captured, fitted, bracket
@@ -166,5 +168,5 @@ def _fit(
     try:
         return fit_temperature(captured.logits, method, n_bootstrap=n_bootstrap, seed=seed, level=level)
     except NotIdentifiedError as error:
-        warnings = [*loaded.warnings(), *captured.warnings()]
+        warnings = [*loaded.warnings(), *captured.warnings(yardstick=not method.needs_labels)]
         raise NotIdentifiedError(str(error), warnings) from None

@@ -190,7 +190,8 @@ def compare(
         captured.logits,
         splits,
         chosen,
-        base_mass=captured.base.choice_mass,
+        base_mass=captured.choice_mass["base"],
+        mass_words=captured.mass_words,
         subjects=loaded.subjects,
         questions=loaded.describe_pairs(),
         permuted=permuted,
@@ -235,7 +236,7 @@ def compare(
             *(f"{method} is refused by edgecal fit: {reason}" for reason in compared["reasons"]),
             *loaded.warnings(),
             *remarks,
-            *captured.warnings(),
+            *captured.warnings(told=compared["reasons"]),
         ],
         **compared,
     )

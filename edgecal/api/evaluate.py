@@ -79,7 +79,8 @@ def evaluate(
     from edgecal.evaluation.pictures import picture_judged
     from edgecal.evaluation.verdict import write_evaluation
     from edgecal.gguf import check_model, find_shards, read_calibration, read_doubts
-    from edgecal.pair.capture import warn_of_mass, warn_of_repeats
+    from edgecal.pair.capture import warn_of_repeats
+    from edgecal.pair.mass import warn_of_mass
     from edgecal.pair.run import observe
 
     check_bootstrap(n_bootstrap)
@@ -170,7 +171,7 @@ def evaluate(
             *loaded.warnings(),
             *remarks,
             *warn_of_repeats(loaded.chat),
-            *warn_of_mass("the model", seen, divided=baked is not None),
+            *warn_of_mass("the model", seen, loaded.chat, divided=baked is not None),
         ],
     )
 

@@ -334,7 +334,8 @@ def _conclude(
     prompts_sha256 = loaded.compute_sha256(with_answers=method.needs_labels)
     accuracy, ece, n_labelled = _labelled_figures(captured.logits, fitted.temperature)
     # Labels cannot check what was fitted to them, nor what changes nothing; and where they were, no bracket counts.
-    doubts = () if method.needs_labels else find_doubts(found.bracket, captured.choice_mass["base"])
+    mass = captured.choice_mass["base"]
+    doubts = () if method.needs_labels else find_doubts(found.bracket, mass, **captured.mass_words)
     check = check_labels(
         captured.logits, fitted.temperature, n_bootstrap=fitted.n_bootstrap, seed=fitted.seed
     )
@@ -392,7 +393,7 @@ def _conclude(
             **asdict(captured.settings),
         },
         prompting=loaded.describe_prompting(),
-        warnings=[*loaded.warnings(), *captured.warnings()],
+        warnings=[*loaded.warnings(), *captured.warnings(told=doubts, yardstick=not method.needs_labels)],
     )
 
 

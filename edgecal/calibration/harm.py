@@ -24,31 +24,40 @@ from edgecal.calibration.choice_logits import ChoiceLogits, FloatArray
 from edgecal.calibration.method import MIN_EXAMPLES
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
 
-__all__ = ["MASS_REMEDY", "MAX_RATIO", "MIN_MASS", "LabelCheck", "check_labels", "find_doubts", "is_hopeless"]
+__all__ = [
+    "MAX_RATIO",
+    "MIN_MASS",
+    "LabelCheck",
+    "check_labels",
+    "doubt_mass",
+    "find_doubts",
+    "is_hopeless",
+]
 
 MAX_RATIO: Final = 2.0  # of the bracket's ends
 MIN_MASS: Final = 0.8  # the base model's mean probability on all choices together
 MIN_LABELLED: Final = 30
 
-MASS_REMEDY: Final = (
-    "worked examples before each question (--shots 5, or in the prompts themselves) usually mend that"
-)
 _REMEDY: Final = (
     "use labels (--method ts, or --unsettled with labelled prompts as a check), or another base model"
 )
 
 
-def find_doubts(bracket: Bracket, base_mass: float) -> tuple[str, ...]:
+def doubt_mass(base_mass: float, rather: str = "", remedy: str = "") -> list[str]:
+    """Why the base model is no yardstick, in one line; none if it is one. Parameters as in `find_doubts`."""
+    if base_mass >= MIN_MASS:
+        return []
+    text = f"the base model puts only {base_mass:.1%} of its probability on the choices{rather}; at least "
+    return [f"{text}{MIN_MASS:.0%} is needed for it to be a yardstick: {remedy or _REMEDY}"]
+
+
+def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: str = "") -> tuple[str, ...]:
     """Why a temperature from these prompts is not settled, one line each: figure, bound, what to do. None: it is.
 
-    base_mass: the base model's mean probability on the choices, 0 to 1.
+    base_mass: the base model's mean probability on the choices, 0 to 1. rather, remedy: what it says instead, as a
+    clause that is appended, and what would mend that, for these prompts.
     """
-    doubts = []
-    if base_mass < MIN_MASS:
-        doubts.append(
-            f"the base model puts only {base_mass:.1%} of its probability on the choices, at least {MIN_MASS:.0%} is "
-            f"needed for it to be a yardstick: {MASS_REMEDY}"
-        )
+    doubts = doubt_mass(base_mass, rather, remedy)
     if bracket.n_prompts < MIN_EXAMPLES:
         doubts.append(
             f"{bracket.n_prompts} prompts have no bracket, at least {MIN_EXAMPLES} are needed: give more prompts"

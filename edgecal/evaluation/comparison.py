@@ -77,7 +77,8 @@ def compare_methods(
     splits: Sequence[Split],
     method: Method,
     *,
-    base_mass: npt.NDArray[np.float64],
+    base_mass: float,
+    mass_words: Mapping[str, str],
     subjects: Sequence[str | None],
     questions: Sequence[Mapping[str, Any]],
     permuted: Permuted,
@@ -96,7 +97,8 @@ def compare_methods(
     logits: both models' logits of n questions, all labelled.
     splits: the divisions; the first is the headline's.
     method: the headline's.
-    base_mass: float64 [n], the base model's probability on the choices of each question.
+    base_mass, mass_words: the base model's mean probability on the choices, what it would rather say, and what would
+        mend that (`rather` and `remedy` of `find_doubts`).
     subjects, questions: of each question (see `list_wrong`).
     permuted, stated: the extra runs' results.
     no_layers: why there are no layer logits, None if there are.
@@ -146,7 +148,7 @@ def compare_methods(
     supervised = next((row["figures"]["ece"]["values"][0] for row in rows if row["name"] == "ts"), None)
     fit_part = hide_labels(logits.take(splits[0].fit))
     bracket = fit_bracket(fit_part, n_bootstrap=n_bootstrap, level=level, seed=splits[0].seed)
-    doubts = () if method.needs_labels else find_doubts(bracket, float(base_mass[splits[0].fit].mean()))
+    doubts = () if method.needs_labels else find_doubts(bracket, base_mass, **mass_words)
     against = None if figures["difference"] is None else _speak_against(figures, len(judge))
     loss = (
         None

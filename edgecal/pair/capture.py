@@ -12,19 +12,17 @@ from types import TracebackType
 
 import numpy as np
 
-from edgecal.calibration import ChoiceLogits
-from edgecal.calibration.harm import MASS_REMEDY, MIN_MASS
+from edgecal.calibration import ChoiceLogits, doubt_mass
 from edgecal.llama.memory import available_bytes
 from edgecal.llama.settings import CaptureSettings
+from edgecal.pair.mass import mass_remedy, rather_says, warn_of_mass
 from edgecal.pair.observation import Observation, ObserveProgress
 from edgecal.pair.run import RunOptions, check, observe
 from edgecal.prompts.digest import count_repeats
 from edgecal.prompts.model import Prompt
 from edgecal.worker import Worker
 
-__all__ = ["PairCapture", "PairRunner", "capture_pair", "warn_of_mass", "warn_of_repeats"]
-
-_MASS_WARNING = 0.5
+__all__ = ["PairCapture", "PairRunner", "capture_pair", "warn_of_repeats"]
 
 # What two loaded models take, in sizes of their files, with room for caches.
 _LOADED_SHARE = 2.5
@@ -58,12 +56,22 @@ class PairCapture:
         """Mean probability that each model puts on the choice tokens, among its whole vocabulary."""
         return {"base": float(self.base.choice_mass.mean()), "chat": float(self.chat.choice_mass.mean())}
 
-    def warnings(self) -> list[str]:
-        """What was odd about the pair and the prompts, and which model would rather say something else than a
-        choice."""
+    @property
+    def mass_words(self) -> dict[str, str]:
+        """What the base model says instead of a choice, and what would mend that, for `find_doubts`."""
+        return {"rather": rather_says(self.base), "remedy": mass_remedy(self.prompts)}
+
+    def warnings(self, *, told: Sequence[str] = (), yardstick: bool = True) -> list[str]:
+        """What was odd about the pair and the prompts, and which model would rather say something else than a choice.
+
+        told: doubts that are shown beside these, so that a low choice mass is not said twice. yardstick: whether the
+        base model is one for what is done with this.
+        """
         found = [*self.pair_warnings, *warn_of_repeats(self.prompts)]
-        found.extend(warn_of_mass("the base model", self.base, yardstick=True))
-        found.extend(warn_of_mass("the chat model", self.chat))
+        doubts = doubt_mass(self.choice_mass["base"], **self.mass_words) if yardstick else []
+        found.extend(doubts or warn_of_mass("the base model", self.base, self.prompts))
+        found.extend(warn_of_mass("the chat model", self.chat, self.prompts))
+        found = [text for text in found if text not in told]
         return list(dict.fromkeys([*found, *self.base.warnings, *self.chat.warnings]))
 
 
@@ -75,27 +83,6 @@ def warn_of_repeats(prompts: Sequence[Prompt]) -> list[str]:
             "so the interval is narrower than it should be"
         ]
     return []
-
-
-def warn_of_mass(
-    name: str, seen: Observation, *, divided: bool = False, yardstick: bool = False
-) -> list[str]:
-    """One warning if a model would rather say something else than a choice, else none.
-
-    `divided`: a temperature is in the weights, which spreads probability over the whole vocabulary; then only what
-    the model would say first counts. `yardstick`: it is the base model, of which more is asked.
-    """
-    mass, n_prompts = float(seen.choice_mass.mean()), len(seen.choice_mass)
-    least = MIN_MASS if yardstick else _MASS_WARNING
-    if (divided or mass >= least) and 2 * seen.n_outside <= n_prompts:
-        return []
-    text = f"{name} puts only {mass:.1%} of its probability on the choice tokens"
-    if seen.n_outside:
-        rather = f", most often {seen.outside_token!r}" if seen.outside_token is not None else ""
-        text += f" and would rather say something else on {seen.n_outside} of {n_prompts} prompts{rather}"
-    if yardstick:
-        return [f"{text}; too little for a reference, which needs at least {MIN_MASS:.0%}: {MASS_REMEDY}"]
-    return [f"{text}; its confidence among the choices may mean little (try another --template)"]
 
 
 class PairRunner:

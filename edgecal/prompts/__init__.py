@@ -14,6 +14,7 @@ from edgecal.prompts.shots import WorkedQuestion, with_shots
 from edgecal.prompts.template import DEFAULT_TEMPLATE, PromptTemplate
 from edgecal.prompts.templates import TEMPLATES, resolve_template
 from edgecal.prompts.verbalized import parse_verbalized, render_verbalized
+from edgecal.prompts.worked import holds_worked_examples
 
 __all__ = [
     "DEFAULT_TEMPLATE",
@@ -35,6 +36,7 @@ __all__ = [
     "describe_record",
     "draw_pairs",
     "draw_prompts",
+    "holds_worked_examples",
     "parse_record",
     "parse_verbalized",
     "permute_question",

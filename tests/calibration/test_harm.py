@@ -13,6 +13,7 @@ from edgecal.calibration import (
     Bracket,
     Look,
     check_labels,
+    doubt_mass,
     find_doubts,
     fit_bracket,
     is_hopeless,
@@ -32,7 +33,7 @@ def bracket(low=2.0, high=3.0, *, low_lost=0.0, high_lost=0.0, n=200, ratios=Non
         (bracket(2.0, 4.0), 0.8, []),
         (bracket(2.0, 4.001), 0.8, [["ratio of 2 ", "at most 2", "2 to 4", "--method ts", "base"]]),
         (bracket(4.0, 1.9), 0.8, [["ratio of 2.1", "at most 2"]]),
-        (bracket(), 0.799, [["79.9%", "80%", "--shots"]]),
+        (bracket(), 0.799, [["79.9%", "80%", "--method ts", "base"]]),
         (bracket(low=None), 1.0, [["no low end", "0.05 to 50", "--method ts"]]),
         (bracket(high=None), 1.0, [["no high end", "0.05 and 50", "--method ts"]]),
         (bracket(low_lost=0.05), 1.0, []),
@@ -47,6 +48,17 @@ def test_each_reason_names_the_figure_the_bound_and_what_to_do(found, mass, word
     assert len(doubts) == len(words)
     for doubt, expected in zip(doubts, words, strict=True):
         assert "\n" not in doubt and all(word in doubt for word in expected), doubt
+
+
+def test_a_low_mass_is_told_with_what_is_said_instead_and_what_mends_that():
+    (doubt,) = find_doubts(bracket(), 0.5, " and would rather say 'x'", "ask better")
+    assert doubt.startswith(
+        "the base model puts only 50.0% of its probability on the choices and would rather say 'x';"
+    )
+    assert doubt.endswith(": ask better") and doubt_mass(0.5, " and would rather say 'x'", "ask better") == [
+        doubt
+    ]
+    assert doubt_mass(MIN_MASS, "x", "y") == []
 
 
 @pytest.mark.parametrize("n", [MIN_LABELLED - 1, MIN_LABELLED, 200])

@@ -18,7 +18,8 @@ from edgecal.metrics import compute_ece, compute_nll, softmax_probs
 def compare(logits, *, method=None, **changes):
     n = logits.n_prompts
     options = {
-        "base_mass": np.full(n, 0.99),
+        "base_mass": 0.99,
+        "mass_words": {"rather": " and would rather say x", "remedy": "ask better"},
         "subjects": [f"s{i % 3}" if i % 4 else None for i in range(n)],
         "questions": [
             {"where": f"line {i}", "subject": None, "question": "q", "choices": ["a", "b"], "answer": 0}
@@ -221,11 +222,11 @@ def test_the_bracket_and_what_a_fit_would_say_are_those_of_the_headlines_split(l
 
 
 def test_an_unsettled_method_is_not_praised_even_where_labels_confirm_it(logits):
-    _, found = compare(logits, base_mass=np.full(logits.n_prompts, 0.5))
+    _, found = compare(logits, base_mass=0.5)
     assert (found["settled"], found["harmful"]) == (False, False)
     assert len(found["reasons"]) == 1 and "50.0%" in found["reasons"][0]
     assert "edgecal fit refuses that as unsettled" in found["verdict"]
-    _, supervised = compare(logits, base_mass=np.full(logits.n_prompts, 0.5), method=Method("ts"))
+    _, supervised = compare(logits, base_mass=0.5, method=Method("ts"))
     assert supervised["settled"] and "refuses" not in supervised["verdict"]
 
 

@@ -39,7 +39,10 @@ def test_without_labels_it_is_refused_early(real_pair, unlabelled, tmp_path):
     assert list(tmp_path.iterdir()) == []
     refused = [line for line in done.stderr.splitlines() if line.startswith("edgecal: refused: ")]
     mass, bracket = refused
-    assert "of its probability on the choices" in mass and "--shots" in mass
+    assert "of its probability on the choices" in mass and "already" in mass and "--shots" not in mass
+    assert (
+        done.stderr.count("of its probability on the cho") == 1
+    )  # the warning that says so too is not printed beside it
     assert "labels can" in bracket and "another base model" in bracket
     assert "nothing was written; --unsettled" in done.stderr.splitlines()[-1]
     assert "after 100 of 200 questions: no more of them would settle the result" in done.stdout

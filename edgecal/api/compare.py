@@ -74,7 +74,7 @@ def compare(
     Parameters
     ----------
     base, chat: GGUF files; of a split model the first shard.
-    data: files or folders (see `edgecal.data`), or records, with answers.
+    data: files or folders (see `edgecal.data`), or records (see `fit`), with answers.
     method, ise, tau_scope, combine, lam: the method of the headline, and what the ablations vary; see `Method`.
     n_splits: splits, drawn by seed, seed + 1, ...
     fit_share: share of the questions to fit on.

@@ -55,7 +55,7 @@ def evaluate(
     Parameters
     ----------
     model: a GGUF file; of a split model the first shard.
-    data: files or folders (see `edgecal.data`), or records.
+    data: files or folders (see `edgecal.data`), or records (see `fit`).
     temperature: what to divide the logits by for the figures "after"; None takes the file's
         `edgecal.temperature`, and without one there are no such figures.
     template, limit, seed, format, mapping, strict, subjects, shots, shots_from, chat_template: how questions are

@@ -79,8 +79,8 @@ def fit(
     Parameters
     ----------
     base, chat: GGUF files; of a split model the first shard.
-    prompts: files or folders (see `edgecal.data`), or records in the three forms of `edgecal.prompts`, or
-        `Question` and `Prompt` objects; None takes the built-in bank. Their order does not matter.
+    prompts: files or folders (see `edgecal.data`), or records as dicts, which are read as the same in JSON Lines
+        are, or `Question` and `Prompt` objects; None takes the built-in bank. Their order does not matter.
     method: "dual-align", "daca", "naive", "process", "ts" (uses the prompts' answers) or "vanilla".
     ise, tau_scope, combine, lam: the variant of the method; None takes the default. See `Method`.
     template: a built-in template's name, Jinja text, the path of a Jinja file, or a `PromptTemplate`; None: "default".

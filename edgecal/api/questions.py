@@ -178,7 +178,7 @@ def read_questions(
 
     Parameters
     ----------
-    source: files or folders (see `edgecal.data`), or records.
+    source: files or folders (see `edgecal.data`), or records (see `fit`).
     template, limit, seed, format, mapping, strict, subjects: see `QuestionOptions`.
 
     Returns
@@ -225,59 +225,36 @@ def read_questions(
     )
 
 
-def _read_files(paths: Sequence[PathLike], options: QuestionOptions) -> Data:
-    from edgecal.data import read_data
+def _read(source: PromptSource | None, options: QuestionOptions) -> Data:
+    from edgecal.data import Data, read_data
+    from edgecal.prompts import Question, read_bank
 
+    if source is None:
+        bank = Data(tuple(read_bank()), files=("the built-in bank",), formats=("edgecal",))
+        if options.shots_from is None:
+            return bank
+        given = _read([options.shots_from], replace(options, shots_from=None, subjects=()))
+        worked = [item for item in (*given.worked, *given.records) if isinstance(item, Question)]
+        return replace(bank, worked=tuple(worked))
+    if isinstance(source, Mapping):
+        raise InputError("the prompts are one record; give a list of records, or a file")
+    items = [source] if isinstance(source, (str, Path)) else list(source)
+    if not items:
+        raise InputError("there are no prompts; give at least one question (see edgecal fit --help)")
     return read_data(
-        paths,
+        [item for item in items if isinstance(item, (str, Path))],
         format=options.format,
         mapping=options.mapping,
         strict=options.strict,
         seed=options.seed,
         subjects=options.subjects,
         worked_from=options.shots_from,
+        given=[
+            (f"prompt {number}", item)
+            for number, item in enumerate(items, start=1)
+            if not isinstance(item, (str, Path))
+        ],
     )
-
-
-def _read(source: PromptSource | None, options: QuestionOptions) -> Data:
-    from edgecal.data import Data
-    from edgecal.prompts import Prompt, Question, check_prompt, parse_record, read_bank
-
-    def with_worked(data: Data) -> Data:
-        if options.shots_from is None:
-            return data
-        given = _read_files([options.shots_from], replace(options, shots_from=None, subjects=()))
-        worked = [item for item in (*given.worked, *given.records) if isinstance(item, Question)]
-        return replace(data, worked=tuple(worked))
-
-    if source is None:
-        return with_worked(Data(tuple(read_bank()), files=("the built-in bank",), formats=("edgecal",)))
-    if isinstance(source, Mapping):
-        raise InputError("the prompts are one record; give a list of records, or a file")
-    items = [source] if isinstance(source, (str, Path)) else list(source)
-    files = [item for item in items if isinstance(item, (str, Path))]
-    if len(files) == len(items):
-        if not files:
-            raise InputError("there are no prompts; give at least one question (see edgecal fit --help)")
-        return _read_files(files, options)
-    records: list[Question | Prompt] = []
-    for number, item in enumerate(items, start=1):
-        if isinstance(item, Mapping):
-            records.append(parse_record(item, f"prompt {number}"))
-        elif isinstance(item, (Question, Prompt)):
-            records.append(check_prompt(item, f"prompt {number}"))
-        elif not isinstance(item, (str, Path)):
-            raise InputError(
-                f"prompt {number}: expected a file's path, a record (a dict), a Question or a Prompt, got "
-                f"{type(item).__name__}"
-            )
-    if options.subjects:
-        wanted = {subject.casefold() for subject in options.subjects}
-        records = [record for record in records if (record.subject or "").casefold() in wanted]
-    if not files:
-        return with_worked(Data(tuple(records)))
-    data = _read_files(files, options)
-    return replace(data, records=(*data.records, *records))
 
 
 def load_prompts(
@@ -288,6 +265,8 @@ def load_prompts(
     seed: int = 0,
 ) -> list[Prompt]:
     """Reads and renders prompts as both models of a pair are given them, in their canonical order.
+
+    A row that does not fit is an error, in files and records alike: a list of prompts could not tell what was skipped.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgecal.data.files import Source, find_sources
 from edgecal.data.formats import FORMAT_TABLE, FORMATS
+from edgecal.data.given import read_given
 from edgecal.data.mapping import Told, read_mapping
 from edgecal.data.model import DamagedFileError, Data, SkippedRow, fail
 from edgecal.data.records import Asked
@@ -52,8 +53,9 @@ def read_data(
     subjects: Sequence[str] = (),
     mapping: Mapping[str, object] | None = None,
     worked_from: str | Path | None = None,
+    given: Sequence[tuple[str, object]] = (),
 ) -> Data:
-    """Reads multiple-choice questions from files and folders.
+    """Reads multiple-choice questions from files and folders, and from records that came from Python.
 
     Columns get their roles by their names, whatever their spelling; what answers mean (a letter, a number from 0 or
     from 1, a text) is decided once for all files of a make, from all their rows.
@@ -72,6 +74,8 @@ def read_data(
         several), and `answer-base`: 0, 1, "label" or "text".
     worked_from: a file or folder of worked examples, instead of a folder's `dev` split; what their answers mean is
         decided together with the others.
+    given: records as dicts, `Question` and `Prompt` objects, each with its place; they come after the files' and are
+        read as the same rows of a file are. What answers of objects mean is not asked.
 
     Returns
     -------
@@ -86,7 +90,7 @@ def read_data(
         paths = [paths]
     if format is not None and format not in FORMAT_TABLE:
         raise InputError(f"no data format {format!r:.40}; there are: {', '.join(FORMATS)}")
-    if not paths:
+    if not paths and not given:
         raise InputError("no data: expected at least one file or folder")
     told = read_mapping(mapping)
 
@@ -108,6 +112,8 @@ def read_data(
             tables, strays = read([path for path in source.dev if path not in seen], True)
             worked += tables
             notes += strays
+    if given:
+        judged.append(read_given(given, format, told, seed=seed))
     for source in () if worked_from is None else find_sources([worked_from]):
         files = [*source.files, *source.dev]
         tables, strays = _read_files(files, None, told, seed=seed, is_folder=source.is_folder)
@@ -136,8 +142,8 @@ def read_data(
         records=tuple(_of_subjects(records, subjects)),
         skipped=tuple(row for row in skipped if _is_of(row.subject, subjects)),
         worked=tuple(item for item in examples if isinstance(item, Question) and item.answer is not None),
-        files=tuple(table.path for table in tables),
-        formats=tuple(table.kind for table in tables),
+        files=tuple(table.path for table in tables if table.path),
+        formats=tuple(table.kind for table in tables if table.path),
         notes=(*notes, *_note_unused(tables), *_note_untold(skipped, subjects)),
         decisions=tuple(decisions_of(tables)),
     )
@@ -217,7 +223,7 @@ def _made(outcome: Outcome) -> Question | Prompt | InputError:
         return error
 
 
-def _recorded(where: str, item: Asked | Prompt) -> Question | Prompt:
+def _recorded(where: str, item: Asked | Question | Prompt) -> Question | Prompt:
     if isinstance(item, Asked):
         values = {
             "question": item.question,

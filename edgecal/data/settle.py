@@ -14,14 +14,14 @@ from edgecal.data.records import Asked
 from edgecal.data.roles import Roles
 from edgecal.data.spelling import Shown, Spelled
 from edgecal.errors import InputError
-from edgecal.prompts import Prompt
+from edgecal.prompts import Prompt, Question
 
 __all__ = ["Outcome", "TableOfQuestions", "decisions_of", "settle"]
 
 _MOSTLY = 0.8
 
-# A row's place, its subject where it says one, and its question, a ready-made prompt, or why it is neither.
-Outcome = tuple[str, str | None, Asked | Prompt | InputError]
+# A row's place, its subject where it says one, and its question, a ready-made one or a prompt, or why it is none.
+Outcome = tuple[str, str | None, Asked | Question | Prompt | InputError]
 
 
 @dataclass
@@ -30,7 +30,7 @@ class TableOfQuestions:
 
     Attributes
     ----------
-    path, name: the file, and what messages call it.
+    path, name: the file, "" for what came from Python, and what messages call it.
     kind: its format.
     base: what the format's makers count from, or None.
     roles: what its columns are; None where every row is a ready-made prompt or does not fit.
@@ -56,7 +56,7 @@ class TableOfQuestions:
         return any(
             (outcome.right is not None or bool(outcome.answers))
             if isinstance(outcome, Asked)
-            else isinstance(outcome, Prompt) and outcome.answer is not None
+            else isinstance(outcome, (Prompt, Question)) and outcome.answer is not None
             for _, _, outcome in self.outcomes
         )
 

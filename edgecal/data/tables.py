@@ -22,7 +22,7 @@ from edgecal.data.settle import Outcome, TableOfQuestions
 from edgecal.errors import InputError
 from edgecal.prompts import LABEL_LETTERS
 
-__all__ = ["MAPPED", "read_questions"]
+__all__ = ["MAPPED", "read_questions", "read_rows"]
 
 MAPPED = "mapped"
 _SAMPLE_ROWS = 64
@@ -47,6 +47,13 @@ def read_questions(path: str, format: str | None, told: Told | None, *, seed: in
     name = "standard input" if path == "-" else path
     name = name if name.isprintable() else repr(name)
     table = read_table(name, read_bytes(path), told.names if told else ())
+    return read_rows(path, name, table, format, told, seed=seed)
+
+
+def read_rows(
+    path: str, name: str, table: Table, format: str | None, told: Told | None, *, seed: int
+) -> TableOfQuestions:
+    """The same of rows that are there already; `path` says of their subject what a file's name does."""
     if told:
         told.check(name, [row.value for row in table.rows])
     rows = [(row, read_fields(row.value)) for row in table.rows]

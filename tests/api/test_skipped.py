@@ -62,6 +62,23 @@ def write(path, *records):
     return path
 
 
+@pytest.mark.parametrize("command", ["fit", "plan", "evaluate", "compare"])
+def test_records_in_memory_are_skipped_counted_and_refused_as_those_of_a_file(command):
+    records = [*GOOD[:20], None, NO_CHOICES, TOO_LONG, NO_TOKEN, *GOOD[20:]]
+    result = run(command, records)
+    data = result.data
+    assert (data["n_read"], data["n_questions"], data["n_skipped"]) == (44, 40, 4)
+    assert {row["where"] for row in data["skipped"]} == {f"prompt {n}" for n in (21, 22, 23, 24)}
+    assert any(
+        "4 of 44 rows do not fit and were skipped: prompt 21" in warning for warning in result.warnings
+    )
+    with pytest.raises(InputError, match=r"^prompt 21: "):
+        run(command, records, strict=True)
+    with pytest.raises(InputError, match=r"^prompt 41: .*11 of 51 rows do not fit, more than a fifth"):
+        run(command, [*GOOD, *[NO_CHOICES] * 11])
+    assert run(command, [*GOOD, *[NO_CHOICES] * 10]).data["n_skipped"] == 10
+
+
 COMMANDS = ["fit", "plan", "evaluate", "compare"]
 
 

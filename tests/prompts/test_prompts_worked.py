@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgecal.prompts import TEMPLATES, Prompt, PromptTemplate, Question, resolve_template, holds_worked_examples
+from edgecal.prompts import TEMPLATES, Prompt, Question, holds_worked_examples, resolve_template
 
 ASKED = Question("Which is red?", ("blood", "grass", "snow"), passage="Answer the letter (A).")
 SHOTS = [Question("Which is blue?", ("sky", "sand", "coal"), answer) for answer in (2, 0)]
@@ -10,7 +10,7 @@ SHOTS = [Question("Which is blue?", ("sky", "sand", "coal"), answer) for answer 
 
 @pytest.mark.parametrize("name", [*TEMPLATES, "Pick: {{ question }} {{ choices[0].label }} or another =>"])
 def test_those_of_a_template_are_seen(name):
-    template = resolve_template(name) if name in TEMPLATES else PromptTemplate(name)
+    template = resolve_template(name)
     assert not holds_worked_examples(template.render(ASKED))
     for n in (1, 2):
         assert holds_worked_examples(template.render(ASKED, SHOTS[:n]))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from edgecal.data.ipc import unpacked_sizes
 from edgecal.data.model import Row, damaged, fail
 
 if TYPE_CHECKING:
@@ -37,7 +38,14 @@ def read_parquet(name: str, data: bytes) -> list[Row]:
         import pyarrow.parquet as pq
 
         file = pq.ParquetFile(pa.BufferReader(data))
-        return file.schema_arrow, file.metadata.num_rows, file.iter_batches(_BATCH)
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        _check_size(name, 0, sum(group.total_byte_size for group in groups))
+        chunks = [
+            group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns)
+        ]
+        # Every row of a batch may repeat a column's largest text, which is kept once.
+        n_rows = max(1, min(_BATCH, _MAX_BYTES // max([1, *chunks])))
+        return file.schema_arrow, file.metadata.num_rows, file.iter_batches(n_rows)
 
     return _read(name, "Parquet", batches)
 
@@ -48,10 +56,13 @@ def read_arrow(name: str, data: bytes) -> list[Row]:
     def batches() -> tuple[pa.Schema, int, Iterable[pa.RecordBatch]]:
         import pyarrow as pa
 
+        sizes = unpacked_sizes(data)
         if not data.startswith(b"ARROW1"):
             stream = pa.ipc.open_stream(data)
+            _check_size(name, 0, sum(sizes))
             return stream.schema, 0, stream
         file = pa.ipc.open_file(data)
+        _check_size(name, 0, sum(sizes))
         return file.schema, 0, map(file.get_batch, range(file.num_record_batches))
 
     return _read(name, "Arrow", batches)
@@ -70,7 +81,7 @@ def _read(
         _check_size(name, n_rows * len(columns), 0)
         for batch in batches:
             batch.validate(full=True)  # a damaged one would be read beyond its end
-            n_bytes += batch.nbytes
+            n_bytes += batch.nbytes + sum(map(_repeated_bytes, batch.columns))
             _check_size(name, (len(records) + batch.num_rows) * len(columns), n_bytes)
             cells = [
                 list(map(convert, column.to_pylist())) if convert else column.to_pylist()
@@ -90,6 +101,17 @@ def _read(
     if len(held) == len(records):
         records = held  # the Hub's auxiliary_train of MMLU
     return [Row(f"{name}, row {number}", record) for number, record in enumerate(records, start=1)]
+
+
+def _repeated_bytes(column: pa.Array) -> int:
+    """What the texts of a dictionary take more once each row has its own."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    if not pa.types.is_dictionary(column.type) or not any(is_of(column.type.value_type) for is_of in texts):
+        return 0
+    return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
 
 
 def _check_size(name: str, n_cells: int, n_bytes: int) -> None:

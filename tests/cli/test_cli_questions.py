@@ -178,3 +178,14 @@ def test_the_formats_of_the_command_line_are_those_that_are_read(run, tmp_path):
     assert run(path, "--format", "edgecal")[0] == 0
     _, _, err = run(path, "--format", "nonsense")
     assert all(f"'{name}'" in err for name in FORMATS)
+
+
+def test_the_table_names_files_format_rows_and_what_was_drawn(tmp_path, run):
+    rows = [*ds.edgecal_rows(), {"question": "q", "choices": ["x"]}]
+    one = ds.write_json_lines(tmp_path / "one.jsonl", rows)
+    two = ds.write_json_lines(tmp_path / "two.jsonl", ds.edgecal_rows())
+    code, out, _ = run(one, two, "--limit", "2")
+    assert code == 0 and f"{one}, {two}" in " ".join(out.split())
+    assert "format" in out and "edgecal" in out
+    assert "11, 1 do not fit, 2 questions drawn" in out
+    assert run(one, two, "--json", "-q")[1].count("\n") == 10

@@ -314,16 +314,21 @@ def chosen(n_agree, n_other):
 @pytest.mark.parametrize(
     ("method", "n_agree", "n_other", "words"),
     [
-        (Method("daca"), 29, 50, "at least 30 agreement examples and has 29"),
-        (Method("process"), 50, 29, "at least 30 disagreement examples and has 29"),
+        (Method("daca"), 29, 50, r"at least 30 agreement examples \(.*\) and has 29: .* is the base model"),
+        (
+            Method("process"),
+            50,
+            29,
+            r"at least 30 disagreement examples \(.*\) and has 29: .*; use --method daca",
+        ),
         (Method("naive"), 15, 14, "at least 30 examples and has 29"),
         (Method("ts"), 15, 14, "at least 30 labelled examples and has 29"),
         *[
             (Method(combine=combine), n_agree, n_other, words)
             for combine in ("stratified", "divergence", "sum")
             for n_agree, n_other, words in (
-                (29, 50, "at least 30 agreement examples and has 29"),
-                (50, 9, "at least 10 disagreement examples and has 9"),
+                (29, 50, r"at least 30 agreement examples \(.*\) and has 29: .* is the base model"),
+                (50, 9, r"at least 10 disagreement examples \(.*\) and has 9: .*; use --method daca"),
             )
         ],
     ],

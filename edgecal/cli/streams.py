@@ -6,6 +6,7 @@ Knows nothing of what is printed.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,14 @@ def open_missing_streams() -> None:
             setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if sys.stderr is not None and sys.stderr is sys.__stderr__:
+        # A buffer would keep what a full disk did not take, and the interpreter fail on it when it exits (code 120).
+        sys.stderr = io.TextIOWrapper(
+            io.FileIO(2, "w", closefd=False),
+            encoding=sys.stderr.encoding,
+            errors="backslashreplace",
+            write_through=True,
+        )
 
 
 def printable(text: str) -> str:

@@ -31,27 +31,36 @@ if TYPE_CHECKING:
     from edgecal.api.doctor import doctor
     from edgecal.api.evaluate import evaluate
     from edgecal.api.fit import fit
+    from edgecal.api.output import OutputOptions
     from edgecal.api.plan import plan
     from edgecal.api.progress import Progress
-    from edgecal.api.questions import load_prompts, read_questions
+    from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
+    from edgecal.calibration import Method
+    from edgecal.llama.settings import CaptureSettings
+    from edgecal.pair.run import RunOptions
     from edgecal.result import CompareResult, DoctorResult, EvalResult, FitResult, PlanResult, QuestionsResult
     from edgecal.runtime.load import load
 
 __version__ = "0.6.0"
 
 __all__ = [
+    "CaptureSettings",
     "CompareResult",
     "DoctorResult",
     "EdgecalError",
     "EvalResult",
     "FitResult",
     "InputError",
+    "Method",
     "ModelError",
     "NotIdentifiedError",
     "OutputError",
+    "OutputOptions",
     "PlanResult",
     "Progress",
+    "QuestionOptions",
     "QuestionsResult",
+    "RunOptions",
     "UnsettledError",
     "UnsettledWarning",
     "__version__",
@@ -67,19 +76,22 @@ __all__ = [
 ]
 
 
+# Where the names are that neither are results nor live in `edgecal.api`.
+_HOMES = {
+    "CaptureSettings": "edgecal.llama.settings",
+    "Method": "edgecal.calibration",
+    "RunOptions": "edgecal.pair.run",
+    "load": "edgecal.runtime",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Loads what needs numpy when it is first asked for; `edgecal show` never does."""
     if name not in __all__:
         raise AttributeError(f"module 'edgecal' has no attribute {name!r}")
     from importlib import import_module
 
-    home = (
-        "edgecal.runtime"
-        if name == "load"
-        else "edgecal.result"
-        if name.endswith("Result")
-        else "edgecal.api"
-    )
+    home = "edgecal.result" if name.endswith("Result") else _HOMES.get(name, "edgecal.api")
     return getattr(import_module(home), name)
 
 

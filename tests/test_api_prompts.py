@@ -8,6 +8,7 @@ from support.data_formats import FLAT
 from support.datasets import write_json_lines
 
 import edgecal
+from edgecal import QuestionOptions
 from edgecal.prompts import Prompt, Question
 
 QUESTION = {"question": "Which?", "choices": ["this", "that"]}
@@ -79,7 +80,7 @@ def test_what_is_no_record_is_skipped_and_counted_and_keeps_its_place(tmp_path):
     ]  # fmt: skip
     assert any("5 of 27 rows do not fit" in text for text in read.warnings)
     with pytest.raises(edgecal.InputError, match=r"^prompt 4: "):
-        edgecal.read_questions(mixed, strict=True)
+        edgecal.read_questions(mixed, questions=QuestionOptions(strict=True))
     with pytest.raises(edgecal.InputError, match=r"^prompt 1: .* \(0 of 2 rows could be read\)$"):
         edgecal.read_questions([Question("Who?", ("he",)), None])
 
@@ -92,17 +93,19 @@ def test_answers_of_dicts_are_decided_together_and_those_of_objects_stand():
     assert "answers counted from 1" in read.data["decisions"][0]
     named = [{"q": "Which?", "a": "this", "b": "that"}] * 2
     mapping = {"question": "q", "options": ["a", "b"]}
-    assert edgecal.read_questions(named, mapping=mapping).questions[0]["choices"] == ["this", "that"]
+    assert edgecal.read_questions(named, questions=QuestionOptions(mapping=mapping)).questions[0][
+        "choices"
+    ] == ["this", "that"]
     with pytest.raises(edgecal.InputError, match="of the format race"):
-        edgecal.read_questions(counted, format="race")
+        edgecal.read_questions(counted, questions=QuestionOptions(format="race"))
 
 
 def test_subjects_of_dicts_and_objects_are_chosen_as_those_of_files():
     records = [{**QUESTION, "subject": " tea "}, Question("Who?", ("he", "she"), subject="Knots"), QUESTION]
-    read = edgecal.read_questions(records, subjects=["TEA", "knots"])
+    read = edgecal.read_questions(records, questions=QuestionOptions(subjects=["TEA", "knots"]))
     assert [question["subject"] for question in read.questions] == ["tea", "Knots"]
     with pytest.raises(edgecal.InputError, match="no question has the subject 'coal'; there are: Knots, tea"):
-        edgecal.read_questions(records, subjects=["coal"])
+        edgecal.read_questions(records, questions=QuestionOptions(subjects=["coal"]))
 
 
 def test_numpys_values_are_pythons():

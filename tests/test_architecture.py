@@ -125,18 +125,23 @@ def test_importing_is_light(statement):
 
 def test_public_names():
     assert sorted(edgecal.__all__) == [
+        "CaptureSettings",
         "CompareResult",
         "DoctorResult",
         "EdgecalError",
         "EvalResult",
         "FitResult",
         "InputError",
+        "Method",
         "ModelError",
         "NotIdentifiedError",
         "OutputError",
+        "OutputOptions",
         "PlanResult",
         "Progress",
+        "QuestionOptions",
         "QuestionsResult",
+        "RunOptions",
         "UnsettledError",
         "UnsettledWarning",
         "__version__",

@@ -11,6 +11,7 @@ from support.tiny_run import run
 
 import edgecal
 import edgecal.cache
+from edgecal import OutputOptions, RunOptions
 from edgecal.gguf import find_shards
 from edgecal.lens import project, read_head
 from edgecal.llama.dequantize import dequantize_rows
@@ -45,13 +46,20 @@ def fit_pair(folder, name):
     """The two files, what they say, and the fit or why there is none."""
     base = write_tiny_arch(folder / "base.gguf", name, seed=1)
     chat = write_tiny_arch(folder / "chat.gguf", name, seed=1, perturbation=0.25, sharpness=2.0)
-    captured = edgecal.capture(base, chat, edgecal.load_prompts(RECORDS), settings=SETTINGS)
+    captured = edgecal.capture(base, chat, edgecal.load_prompts(RECORDS), run=RunOptions(settings=SETTINGS))
     try:
         return (
             base,
             chat,
             captured,
-            edgecal.fit(base, chat, RECORDS, settings=SETTINGS, n_bootstrap=100, unsettled=True),
+            edgecal.fit(
+                base,
+                chat,
+                RECORDS,
+                n_bootstrap=100,
+                run=RunOptions(settings=SETTINGS),
+                output=OutputOptions(unsettled=True),
+            ),
         )
     except edgecal.NotIdentifiedError as error:
         return base, chat, captured, error

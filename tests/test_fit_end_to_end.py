@@ -15,6 +15,7 @@ from support.reference import ReferenceLlama, fit_reference
 from support.tiny_models import tiny_folder, write_tiny_pair
 
 import edgecal
+from edgecal import OutputOptions, RunOptions
 from edgecal.calibration import Method, fit_temperature
 from edgecal.llama.settings import CaptureSettings
 
@@ -59,7 +60,13 @@ def captured_pair(quantization):
         p = np.exp(logits[-1] - logits[-1].max())
         record["answer"] = int(rng.choice(len(p), p=p / p.sum()))
     prompts = edgecal.load_prompts(records)
-    return base, chat, records, reference, edgecal.capture(base, chat, prompts, settings=ONE_THREAD)
+    return (
+        base,
+        chat,
+        records,
+        reference,
+        edgecal.capture(base, chat, prompts, run=RunOptions(settings=ONE_THREAD)),
+    )
 
 
 # llama.cpp keeps keys and values in 16 bits, and rounds activations to 8 bits before it multiplies them with
@@ -128,7 +135,9 @@ def test_command_line_python_and_file_agree(pair_and_data, tmp_path):
     told = json.loads(done.stdout)
     assert done.stdout.count("\n") == 1 and "tokens/s" in done.stderr and "left" in done.stderr
 
-    result = edgecal.fit(base, chat, data, settings=ONE_THREAD, unsettled=True)
+    result = edgecal.fit(
+        base, chat, data, run=RunOptions(settings=ONE_THREAD), output=OutputOptions(unsettled=True)
+    )
     expected = json.loads(json.dumps(result.to_dict()))
     for values in (told, expected):
         for model in values["models"].values():
@@ -210,7 +219,9 @@ def test_label_free_methods_never_see_a_label(records, pair_and_data):
             {**record, "answer": None if shift is None else (record["answer"] + shift) % 4}
             for record in records
         ]
-        result = edgecal.fit(base, chat, changed, settings=ONE_THREAD, unsettled=True).to_dict()
+        result = edgecal.fit(
+            base, chat, changed, run=RunOptions(settings=ONE_THREAD), output=OutputOptions(unsettled=True)
+        ).to_dict()
         for key in ("accuracy", "ece", "n_labelled", "harmful", "label_check", "reasons", "models"):
             del result[key]
         results.append(result)
@@ -228,7 +239,7 @@ def test_prompts_that_do_not_fit_the_chat_model_are_told_before_the_base_model_r
             tmp_path / "base.gguf",
             tmp_path / "chat.gguf",
             random_token_prompts(60, seed=1),
-            settings=ONE_THREAD,
             on_progress=lambda progress: stages.append((progress.stage, progress.model)),
+            run=RunOptions(settings=ONE_THREAD),
         )
     assert ("run", "base") not in stages

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import pytest
 from support.calibrated import BASE, CHAT
+from support.options import grouped
 
 import edgecal
 from edgecal.api import QuestionOptions
@@ -38,11 +39,11 @@ def command(*arguments):
 
 PYTHON = {
     "load_prompts": lambda **options: edgecal.load_prompts(RECORDS, **options),
-    "read_questions": lambda **options: edgecal.read_questions(RECORDS, **options),
-    "fit": lambda **options: edgecal.fit(BASE, CHAT, RECORDS, **options),
-    "plan": lambda **options: edgecal.plan(BASE, CHAT, RECORDS, **options),
-    "evaluate": lambda **options: edgecal.evaluate(CHAT, RECORDS, **options),
-    "compare": lambda **options: edgecal.compare(BASE, CHAT, RECORDS, **options),
+    "read_questions": lambda **options: edgecal.read_questions(RECORDS, **grouped(**options)),
+    "fit": lambda **options: edgecal.fit(BASE, CHAT, RECORDS, **grouped(**options)),
+    "plan": lambda **options: edgecal.plan(BASE, CHAT, RECORDS, **grouped(**options)),
+    "evaluate": lambda **options: edgecal.evaluate(CHAT, RECORDS, **grouped(**options)),
+    "compare": lambda **options: edgecal.compare(BASE, CHAT, RECORDS, **grouped(**options)),
     "Model.choose": choose,
 }
 COMMANDS = {
@@ -144,9 +145,13 @@ def test_own_and_a_file_are_chat_templates(name):
 
 def test_a_typo_is_told_before_questions_are_read():
     assert "'defualt'" in refused(lambda **o: edgecal.load_prompts("none.jsonl", **o), template="defualt")
-    assert "'defualt'" in refused(lambda **o: edgecal.read_questions("none.jsonl", **o), template="defualt")
+    assert "'defualt'" in refused(
+        lambda **o: edgecal.read_questions("none.jsonl", **grouped(**o)), template="defualt"
+    )
     for option in ("template", "chat_template"):
-        told = refused(lambda **o: edgecal.fit(BASE, CHAT, "none.jsonl", **o), **{option: "defualt"})
+        told = refused(
+            lambda **o: edgecal.fit(BASE, CHAT, "none.jsonl", **grouped(**o)), **{option: "defualt"}
+        )
         assert told.startswith(f"the {option.replace('_', ' ')} is 'defualt'")
 
 

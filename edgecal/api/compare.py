@@ -6,11 +6,11 @@ and no llama.cpp, and shows nothing to people.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecal.api.capture import capture, settle_run
+from edgecal.api.capture import capture
 from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, measure_effects
 from edgecal.api.evaluate import LEVEL, check_bootstrap, describe_bootstrap
 from edgecal.api.extra_runs import run_permutations, run_statements
@@ -28,10 +28,10 @@ from edgecal.errors import InputError, ModelError
 from edgecal.result import CompareResult
 
 if TYPE_CHECKING:
-    from edgecal.llama.settings import CaptureSettings
+    from edgecal.calibration import Method
     from edgecal.pair.capture import PairCapture
     from edgecal.pair.run import RunOptions
-    from edgecal.prompts import PromptPair, PromptTemplate
+    from edgecal.prompts import PromptPair
 
 __all__ = ["DEFAULT_PERMUTATIONS", "compare"]
 
@@ -43,30 +43,15 @@ def compare(
     chat: PathLike,
     data: PromptSource,
     *,
-    method: str = "dual-align",
-    ise: str | None = None,
-    tau_scope: str | None = None,
-    combine: str | None = None,
-    lam: float | None = None,
+    method: Method | str = "dual-align",
     n_splits: int = 5,
     fit_share: float = 0.3,
     n_permutations: int = DEFAULT_PERMUTATIONS,
     verbalized: bool = True,
-    template: PathLike | PromptTemplate | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    format: str | None = None,
-    mapping: Mapping[str, object] | None = None,
-    strict: bool = False,
-    subjects: Sequence[str] = (),
-    shots: int = 0,
-    shots_from: PathLike | None = None,
-    chat_template: PathLike | None = None,
+    questions: QuestionOptions | None = None,
     n_bootstrap: int = 1000,
     effect_sample: int = DEFAULT_EFFECT_SAMPLE,
-    settings: CaptureSettings | None = None,
-    timeout_s: float | None = None,
-    cache: bool = True,
+    run: RunOptions | None = None,
     on_progress: OnProgress | None = None,
 ) -> CompareResult:
     """Compares all methods: fitted on a part of the questions, judged on the rest, over several splits.
@@ -75,14 +60,13 @@ def compare(
     ----------
     base, chat: GGUF files; of a split model the first shard.
     data: files or folders (see `edgecal.data`), or records (see `fit`), with answers.
-    method, ise, tau_scope, combine, lam: the method of the headline, and what the ablations vary; see `Method`.
-    n_splits: splits, drawn by seed, seed + 1, ...
+    method: the method of the headline, and what the ablations vary: a `Method`, or its name.
+    n_splits: splits, drawn by the seed, seed + 1, ...
     fit_share: share of the questions to fit on.
     n_permutations: orders of the options that `cape` averages over, the given one included; 0 leaves it out.
     verbalized: also ask the chat model to state its confidence.
-    template, limit, seed, format, mapping, strict, subjects, shots, shots_from, chat_template: how questions are
-        read and put; see `QuestionOptions`.
-    n_bootstrap, effect_sample, settings, timeout_s, cache, on_progress: as in `evaluate`.
+    questions: how questions are read and put; its seed also draws all that is drawn here.
+    n_bootstrap, effect_sample, run, on_progress: as in `evaluate`.
 
     Returns
     -------
@@ -92,7 +76,7 @@ def compare(
 
     Raises
     ------
-    InputError: a file, a row (if `strict`) or an option is wrong, or there are too few questions with answers.
+    InputError: a file, a row (if `questions.strict`) or an option is wrong, or too few questions have answers.
     ModelError: a model could not be run.
     """
     from edgecal.bake.keys import check_not_baked
@@ -101,9 +85,10 @@ def compare(
     from edgecal.evaluation.splits import make_splits
     from edgecal.gguf import find_shards, read_doubts
     from edgecal.pair.check import check_not_itself
+    from edgecal.pair.run import RunOptions
 
     check_bootstrap(n_bootstrap)
-    chosen = Method(method, ise=ise, tau_scope=tau_scope, combine=combine, lam=lam)
+    chosen = Method.of(method)
     if chosen.name == "vanilla":
         raise InputError(
             "method vanilla fits nothing, and is in every comparison as polm; name another method"
@@ -112,36 +97,25 @@ def compare(
         raise InputError(f"the number of splits must be at least 1, got {n_splits}")
     if n_permutations < 0:
         raise InputError(f"the number of permutations must be 0 or more, got {n_permutations}")
-    run_options = settle_run(settings, timeout_s, cache)
+    asked, run_options = questions or QuestionOptions(), run or RunOptions()
+    seed = asked.seed
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
     check_not_itself(base_shards, chat_shards)
     for shards in (base_shards, chat_shards):
         check_not_baked(shards.header, "comparing methods on it")
-    options = QuestionOptions(
-        template=template,
-        limit=limit,
-        seed=seed,
-        format=format,
-        mapping=mapping,
-        strict=strict,
-        subjects=subjects,
-        shots=shots,
-        shots_from=shots_from,
-        chat_template=chat_template,
-    )
-    loaded = load_questions(data, options, chat_header=chat_shards.header, labelled=True)
+    loaded = load_questions(data, asked, chat_header=chat_shards.header, labelled=True)
     make_splits(
         len(loaded.pairs), range(seed, seed + n_splits), fit_share
     )  # too few are refused before the run
     base_path, chat_path = base_shards.path, chat_shards.path
     loaded, (captured, no_layers) = run_those_that_fit(
         loaded,
-        lambda questions: _capture(base_path, chat_path, questions, run_options, on_progress),
+        lambda given: _capture(base_path, chat_path, given, run_options, on_progress),
         [
-            (str(base_path), "base", lambda questions: questions.base),
-            (str(chat_path), "chat", lambda questions: questions.chat),
+            (str(base_path), "base", lambda given: given.base),
+            (str(chat_path), "chat", lambda given: given.chat),
         ],
-        strict=strict,
+        strict=asked.strict,
         options=run_options,
     )
     splits = make_splits(len(loaded.pairs), range(seed, seed + n_splits), fit_share)
@@ -215,7 +189,7 @@ def compare(
             },
             "chat": describe_model(chat_shards, captured.chat),
         },
-        data=loaded.describe(options),
+        data=loaded.describe(asked),
         prompting={**loaded.describe_prompting(), "choice_mass": captured.choice_mass, "effects": effects},
         splits={
             "n": n_splits,
@@ -251,21 +225,19 @@ def _capture(
 ) -> tuple[PairCapture, str | None]:
     """Both models' logits, with layers if they can be compared; and why not, if they cannot."""
 
-    def run(layers: bool) -> PairCapture:
+    def capture_with(layers: bool) -> PairCapture:
         return capture(
             base,
             chat,
             loaded.base,
             chat_prompts=loaded.chat,
             layers=layers,
-            settings=options.settings,
-            timeout_s=options.timeout_s,
-            cache=options.cache_folder is not None,
+            run=options,
             on_progress=on_progress,
         )
 
     try:
-        return run(True), None
+        return capture_with(True), None
     except (InputError, ModelError) as error:
         # What is wrong with more than the layers is wrong without them too, and is raised by the second run.
-        return run(False), str(error)
+        return capture_with(False), str(error)

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecal.api.capture import settle_run
 from edgecal.api.progress import OnProgress, on_observe
 from edgecal.api.questions import PathLike
 from edgecal.errors import EdgecalError, InputError, ModelError
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgecal.gguf import Header, ShardSet
-    from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.examine import Examination
+    from edgecal.pair.run import RunOptions
 
 __all__ = ["doctor"]
 
@@ -28,10 +27,8 @@ _ANY_TEMPERATURE = 2.0  # whether a model can be baked does not depend on it
 def doctor(
     model: PathLike,
     *,
-    run: bool = False,
+    run: RunOptions | bool = False,
     seed: int = 0,
-    settings: CaptureSettings | None = None,
-    timeout_s: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> DoctorResult:
     """Tell what edgecal can do with a model file: from its header alone, or by running it.
@@ -39,10 +36,10 @@ def doctor(
     Parameters
     ----------
     model: a GGUF file, the first shard where the model is split.
-    run: send a few random token ids through it, in a process of its own, and perform the self-check of the lens.
-        A tokenizer is not needed.
+    run: send a few random token ids through it, in a process of its own, and perform the self-check of the lens; how
+        (nothing is kept), or True for the defaults. A tokenizer is not needed.
     seed: draws the token ids.
-    settings, timeout_s, on_progress: as in `fit`.
+    on_progress: as in `fit`.
 
     Raises
     ------
@@ -50,8 +47,9 @@ def doctor(
     """
     from edgecal.gguf import check_model, find_shards
     from edgecal.pair.check import count_blocks, warn_of_memory
+    from edgecal.pair.run import RunOptions
 
-    options = settle_run(settings, timeout_s, False)
+    options = run if isinstance(run, RunOptions) else RunOptions()
     shards = find_shards(Path(model))
     header = shards.header
     facts = _facts(shards)

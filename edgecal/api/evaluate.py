@@ -6,11 +6,10 @@ Knows no mathematics and no llama.cpp, and shows nothing to people.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecal.api.capture import settle_run
 from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, measure_effects
 from edgecal.api.misfits import run_those_that_fit
 from edgecal.api.models import describe_model, describe_runtime, model_name
@@ -20,8 +19,8 @@ from edgecal.errors import InputError
 from edgecal.result import EvalResult
 
 if TYPE_CHECKING:
-    from edgecal.llama.settings import CaptureSettings
-    from edgecal.prompts import PromptPair, PromptTemplate
+    from edgecal.pair.run import RunOptions
+    from edgecal.prompts import PromptPair
 
 __all__ = ["LEVEL", "check_bootstrap", "describe_bootstrap", "evaluate"]
 
@@ -33,21 +32,10 @@ def evaluate(
     data: PromptSource,
     *,
     temperature: float | None = None,
-    template: PathLike | PromptTemplate | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    format: str | None = None,
-    mapping: Mapping[str, object] | None = None,
-    strict: bool = False,
-    subjects: Sequence[str] = (),
-    shots: int = 0,
-    shots_from: PathLike | None = None,
-    chat_template: PathLike | None = None,
+    questions: QuestionOptions | None = None,
     n_bootstrap: int = 1000,
     effect_sample: int = DEFAULT_EFFECT_SAMPLE,
-    settings: CaptureSettings | None = None,
-    timeout_s: float | None = None,
-    cache: bool = True,
+    run: RunOptions | None = None,
     on_progress: OnProgress | None = None,
 ) -> EvalResult:
     """Judges one model on questions with answers.
@@ -58,11 +46,10 @@ def evaluate(
     data: files or folders (see `edgecal.data`), or records (see `fit`).
     temperature: what to divide the logits by for the figures "after"; None takes the file's
         `edgecal.temperature`, and without one there are no such figures.
-    template, limit, seed, format, mapping, strict, subjects, shots, shots_from, chat_template: how questions are
-        read and put; see `QuestionOptions`.
-    n_bootstrap: resamples of the intervals, drawn by `seed`; 0 gives none.
+    questions: how questions are read and put; its seed also draws the resamples.
+    n_bootstrap: resamples of the intervals; 0 gives none.
     effect_sample: questions on which the parts of the prompting are tried alone, 0 for none.
-    settings, timeout_s, cache, on_progress: as in `fit`.
+    run, on_progress: as in `fit`.
 
     Returns
     -------
@@ -70,7 +57,7 @@ def evaluate(
 
     Raises
     ------
-    InputError: a file, a row (if `strict`) or an option is wrong, or no question has an answer.
+    InputError: a file, a row (if `questions.strict`) or an option is wrong, or no question has an answer.
     ModelError: the model could not be run.
     """
     from edgecal.bake.keys import baked_temperature
@@ -81,12 +68,12 @@ def evaluate(
     from edgecal.gguf import check_model, find_shards, read_calibration, read_doubts
     from edgecal.pair.capture import warn_of_repeats
     from edgecal.pair.mass import warn_of_mass
-    from edgecal.pair.run import observe
+    from edgecal.pair.run import RunOptions, observe
 
     check_bootstrap(n_bootstrap)
     if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
         raise InputError(f"the temperature is {temperature}, expected a finite number above 0")
-    run_options = settle_run(settings, timeout_s, cache)
+    asked, run_options = questions or QuestionOptions(), run or RunOptions()
     shards = find_shards(Path(model))
     check_model(shards.header)
     record = read_calibration(shards.header)
@@ -96,22 +83,10 @@ def evaluate(
         source = "baked"  # nothing is left to divide by
     elif temperature is None and record is not None:
         temperature = record.temperature
-    options = QuestionOptions(
-        template=template,
-        limit=limit,
-        seed=seed,
-        format=format,
-        mapping=mapping,
-        strict=strict,
-        subjects=subjects,
-        shots=shots,
-        shots_from=shots_from,
-        chat_template=chat_template,
-    )
-    loaded = load_questions(data, options, chat_header=shards.header, labelled=True)
+    loaded = load_questions(data, asked, chat_header=shards.header, labelled=True)
     path = str(shards.path)
 
-    def run(stage: str, pairs: Sequence[PromptPair]) -> Any:
+    def observe_chat(stage: str, pairs: Sequence[PromptPair]) -> Any:
         return observe(
             path,
             "model",
@@ -123,14 +98,14 @@ def evaluate(
 
     loaded, seen = run_those_that_fit(
         loaded,
-        lambda questions: run("run", questions.pairs),
-        [(path, "model", lambda questions: questions.chat)],
-        strict=strict,
+        lambda given: observe_chat("run", given.pairs),
+        [(path, "model", lambda given: given.chat)],
+        strict=asked.strict,
         options=run_options,
     )
     mass = {"model": seen.choice_mass}
     effects, remarks = measure_effects(
-        loaded, mass, effect_sample, lambda pairs: {"model": run("effects", pairs).choice_mass}
+        loaded, mass, effect_sample, lambda pairs: {"model": observe_chat("effects", pairs).choice_mass}
     )
     if on_progress is not None:
         on_progress(Progress("judge"))
@@ -139,7 +114,7 @@ def evaluate(
     after = None if temperature is None else judge_logits(seen.final_logits, n_choices, labels, temperature)
     judged = {"before": before, "after": after}
     figures, subject_rows = judge_parts(
-        judged, loaded.subjects, n_bootstrap=n_bootstrap, level=LEVEL, seed=seed
+        judged, loaded.subjects, n_bootstrap=n_bootstrap, level=LEVEL, seed=asked.seed
     )
     name = model_name(shards)
     return EvalResult(
@@ -153,7 +128,7 @@ def evaluate(
             baked=baked,
         ),
         model=describe_model(shards, seen),
-        data=loaded.describe(options),
+        data=loaded.describe(asked),
         prompting={
             **loaded.describe_prompting(),
             "choice_mass": {"model": float(seen.choice_mass.mean())},
@@ -164,7 +139,7 @@ def evaluate(
         subjects=subject_rows,
         plots={**picture_judged(None, before, after), "loss": None, "layers": None},
         wrong=list_wrong(loaded.describe_pairs(), before, after),
-        bootstrap=describe_bootstrap(n_bootstrap, seed),
+        bootstrap=describe_bootstrap(n_bootstrap, asked.seed),
         runtime=describe_runtime(seen, run_options.settings),
         warnings=[
             *([] if source == "option" else read_doubts(shards.header)),

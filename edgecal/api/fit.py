@@ -6,15 +6,15 @@ llama.cpp, and shows nothing to people; the command line is a thin face on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecal.api.capture import settle_run
 from edgecal.api.loaded import LoadedQuestions
 from edgecal.api.misfits import run_those_that_fit
 from edgecal.api.models import files_sha256, model_name
+from edgecal.api.output import OutputOptions
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.questions import (
     PathLike,
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from edgecal.api.adaptive import AdaptiveFit
     from edgecal.calibration import AdaptivePlan, ChoiceLogits, Look, Method
     from edgecal.gguf import CalibrationRecord, ShardSet
-    from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.run import RunOptions
-    from edgecal.prompts import PromptTemplate
 
 __all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "fit"]
 
@@ -46,32 +44,12 @@ def fit(
     chat: PathLike,
     prompts: PromptSource | None = None,
     *,
-    method: str = "dual-align",
-    ise: str | None = None,
-    tau_scope: str | None = None,
-    combine: str | None = None,
-    lam: float | None = None,
-    template: PathLike | PromptTemplate | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    format: str | None = None,
-    mapping: Mapping[str, object] | None = None,
-    strict: bool = False,
-    subjects: Sequence[str] = (),
-    shots: int = 0,
-    shots_from: PathLike | None = None,
-    chat_template: PathLike | None = None,
+    method: Method | str = "dual-align",
+    questions: QuestionOptions | None = None,
+    run: RunOptions | None = None,
+    output: OutputOptions | None = None,
     n_bootstrap: int = 1000,
     tolerance: float | None = DEFAULT_TOLERANCE,
-    settings: CaptureSettings | None = None,
-    timeout_s: float | None = None,
-    cache: bool = True,
-    output: PathLike | None = None,
-    in_place: bool = False,
-    force: bool = False,
-    force_baked: bool = False,
-    sampling_key: bool = True,
-    unsettled: bool = False,
     on_progress: OnProgress | None = None,
 ) -> FitResult:
     """Fits one temperature for a chat model against the base model that it came from.
@@ -81,31 +59,19 @@ def fit(
     base, chat: GGUF files; of a split model the first shard.
     prompts: files or folders (see `edgecal.data`), or records as dicts, which are read as the same in JSON Lines
         are, or `Question` and `Prompt` objects; None takes the built-in bank. Their order does not matter.
-    method: "dual-align", "daca", "naive", "process", "ts" (uses the prompts' answers) or "vanilla".
-    ise, tau_scope, combine, lam: the variant of the method; None takes the default. See `Method`.
-    template: a built-in template's name, Jinja text, the path of a Jinja file, or a `PromptTemplate`; None: "default".
-    limit: draw so many prompts, by `seed`; None takes all.
-    seed: of the draw, the bootstrap, worked examples and shuffled options.
-    format, mapping, strict, subjects, shots, shots_from, chat_template: how questions are read and put; see
-        `QuestionOptions`.
+    method: "dual-align", "daca", "naive", "process", "ts" (uses the prompts' answers) or "vanilla"; a `Method` also
+        says which variant.
+    questions: how prompts are read and put. Its seed also draws the order of the run and the resamples.
+    run: how models are run, and whether what they say is kept.
+    output: where the temperature is written; None writes nothing.
     n_bootstrap: resamples of the interval.
-    tolerance: prompts are run in a random order, by `seed`, until half of the interval's width is at most this share
+    tolerance: prompts are run in a random order until half of the interval's width is at most this share
         of the temperature; None runs all. See `edgecal.calibration.AdaptivePlan`.
-    settings: how llama.cpp is run; None takes the defaults.
-    timeout_s: seconds without a sign of life after which llama.cpp counts as hung.
-    cache: keep what the models say about each prompt, and use what an earlier run kept.
-    output: where to write the calibrated model; None writes nothing unless `in_place`.
-    in_place: write the temperature into the chat model's own file.
-    force: overwrite an existing output.
-    force_baked: fit also a chat model whose logits a temperature is divided into already (`edgecal bake`).
-    sampling_key: also set `general.sampling.temp`, which llama.cpp's programs sample with.
-    unsettled: return, and write, also a temperature that is unsettled or harmful; the file is marked so. Else such a
-        run ends as soon as it is clear that no more prompts would settle it, with an `UnsettledError`.
     on_progress: called now and then.
 
     Returns
     -------
-    The result; with `output` or `in_place` the file is complete on disk.
+    The result; with an `output` the file is complete on disk.
 
     Raises
     ------
@@ -131,75 +97,65 @@ def fit(
         write_calibrated,
     )
     from edgecal.pair.check import check_not_itself
+    from edgecal.pair.run import RunOptions
 
     if prompts is not None and not isinstance(prompts, (str, Path, Mapping)):
         prompts = list(prompts)  # an iterator is good for one pass only
-    chosen = Method(method, ise=ise, tau_scope=tau_scope, combine=combine, lam=lam)
+    chosen = Method.of(method)
+    asked, options, output = questions or QuestionOptions(), run or RunOptions(), output or OutputOptions()
     adaptive = None if tolerance is None or chosen.name == "vanilla" else AdaptivePlan(tolerance, level=LEVEL)
-    run_options = settle_run(settings, timeout_s, cache)
     if n_bootstrap < MIN_BOOTSTRAP:
         raise InputError(f"an interval needs at least {MIN_BOOTSTRAP} resamples, got {n_bootstrap}")
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
     check_not_itself(base_shards, chat_shards)
-    if not force_baked:
+    if not output.force_baked:
         check_not_baked(base_shards.header, "taking it as the reference")
         check_not_baked(chat_shards.header, "fitting it again")
-    options = QuestionOptions(
-        template=template,
-        limit=limit,
-        seed=seed,
-        format=format,
-        mapping=mapping,
-        strict=strict,
-        subjects=subjects,
-        shots=shots,
-        shots_from=shots_from,
-        chat_template=chat_template,
-    )
-    loaded = load_questions(prompts, options, chat_header=chat_shards.header)
+    loaded = load_questions(prompts, asked, chat_header=chat_shards.header)
     _check_enough(loaded, chosen)
     plan = None
-    if output is not None or in_place:
-        inputs = [*base_shards.paths, *data_files(prompts), *options.files]
+    if output.writes:
+        inputs = [*base_shards.paths, *data_files(prompts), *asked.files]
         plan = plan_output(
             chat_shards,
-            None if output is None else Path(output),
-            in_place=in_place,
-            force=force,
+            None if output.path is None else Path(output.path),
+            in_place=output.in_place,
+            force=output.force,
             inputs=inputs,
         )
         # A file whose keys cannot be replaced is refused now, not after the run.
         calibration_edits(
-            chat_shards.header, CalibrationRecord(temperature=1.0), sampling_key, force_baked=force_baked
+            chat_shards.header,
+            CalibrationRecord(temperature=1.0),
+            output.sampling_key,
+            force_baked=output.force_baked,
         )
-    gives_up = not unsettled and not chosen.needs_labels
+    gives_up = not output.unsettled and not chosen.needs_labels
     loaded, found = run_those_that_fit(
         loaded,
-        lambda questions: _run_and_fit(
-            questions,
+        lambda given: _run_and_fit(
+            given,
             chosen,
             base_shards,
             chat_shards,
             adaptive,
-            run_options,
+            options,
             gives_up,
             n_bootstrap,
-            seed,
+            asked.seed,
             on_progress,
         ),
         [
-            (str(base_shards.path), "base", lambda questions: questions.base),
-            (str(chat_shards.path), "chat", lambda questions: questions.chat),
+            (str(base_shards.path), "base", lambda given: given.base),
+            (str(chat_shards.path), "chat", lambda given: given.chat),
         ],
-        strict=strict,
-        options=run_options,
+        strict=asked.strict,
+        options=options,
     )
     adaptivity = found.describe(adaptive, len(loaded.pairs))
-    data = loaded.describe(options, with_answers=chosen.needs_labels)
-    result = _conclude(
-        found, data, adaptivity, base_shards, chat_shards, run_options.cache_folder, on_progress
-    )
-    if result.reasons and not unsettled:
+    data = loaded.describe(asked, with_answers=chosen.needs_labels)
+    result = _conclude(found, data, adaptivity, base_shards, chat_shards, options.cache_folder, on_progress)
+    if result.reasons and not output.unsettled:
         raise UnsettledError(
             f"the temperature {result.temperature:.4g} is refused, since it may make the model less honest than it is, "
             "and nothing was written; --unsettled writes it all the same, marked so",
@@ -212,8 +168,8 @@ def fit(
         chat_shards,
         plan,
         _record(result, chosen),
-        sampling_key=sampling_key,
-        force_baked=force_baked,
+        sampling_key=output.sampling_key,
+        force_baked=output.force_baked,
         on_progress=_on_bytes(on_progress, "write"),
     )
     return replace(result, output=str(plan.path), siblings=siblings)

@@ -163,23 +163,13 @@ def load_questions(
     )
 
 
-def read_questions(
-    source: PromptSource,
-    *,
-    template: PathLike | PromptTemplate | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    format: str | None = None,
-    mapping: Mapping[str, object] | None = None,
-    strict: bool = False,
-    subjects: Sequence[str] = (),
-) -> QuestionsResult:
+def read_questions(source: PromptSource, *, questions: QuestionOptions | None = None) -> QuestionsResult:
     """Reads questions as `fit`, `evaluate` and `compare` do, and shows how they were read. No model is needed.
 
     Parameters
     ----------
     source: files or folders (see `edgecal.data`), or records (see `fit`).
-    template, limit, seed, format, mapping, strict, subjects: see `QuestionOptions`.
+    questions: how; what it says of worked examples and of turns of a conversation is not used.
 
     Returns
     -------
@@ -187,25 +177,17 @@ def read_questions(
 
     Raises
     ------
-    InputError: a file, a row (if `strict`), the template or an option is wrong, or there is no question at all.
+    InputError: a file, a row (if `questions.strict`), the template or an option is wrong, or there is no question.
     """
     from edgecal.prompts import Prompting, describe_record, draw_pairs
 
-    options = QuestionOptions(
-        template=template,
-        limit=limit,
-        seed=seed,
-        format=format,
-        mapping=mapping,
-        strict=strict,
-        subjects=subjects,
-    )
+    options = questions or QuestionOptions()
     options.check()
     read = _read(source, options)
     prompting = Prompting(options.prompt_template)
     pairs = prompting.render(read.records)
-    if limit is not None:
-        drawn = set(map(id, draw_pairs(pairs, limit, seed)))
+    if options.limit is not None:
+        drawn = set(map(id, draw_pairs(pairs, options.limit, options.seed)))
         pairs = [pair for pair in pairs if id(pair) in drawn]
     n_read = len(read.records) + len(read.skipped)
     loaded = LoadedQuestions(

@@ -97,6 +97,11 @@ class Method:
             word = option.replace("_", "-")
             raise InputError(f"unknown {word} {given!r}, expected one of {', '.join(values)}")
 
+    @classmethod
+    def of(cls, method: Method | str) -> Method:
+        """A method, or the one of that name with its default variant."""
+        return method if isinstance(method, Method) else cls(method)
+
     @property
     def needs_layers(self) -> bool:
         """Whether the loss uses the logits of intermediate layers."""

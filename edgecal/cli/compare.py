@@ -62,7 +62,7 @@ def compare_command(base: str, chat: str, **values: Any) -> None:
     the verdict and the pictures are about.
     """
     import edgecal
-    from edgecal.cli.options import gather_questions, gather_run
+    from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.showing import show_result, show_warnings
 
@@ -72,20 +72,16 @@ def compare_command(base: str, chat: str, **values: Any) -> None:
             base,
             chat,
             list(values["data"]),
-            method=values["method"],
-            ise=values["ise"],
-            tau_scope=values["tau_scope"],
-            combine=values["combine"],
-            lam=values["lam"],
+            method=gather_method(values),
+            questions=gather_questions(values),
+            run=gather_run(values),
             n_splits=values["splits"],
             fit_share=values["fit_share"],
             n_permutations=values["permutations"],
             verbalized=values["verbalized"],
             n_bootstrap=values["bootstrap"],
             effect_sample=values["effect_sample"],
-            **gather_run(values),
             on_progress=on_progress,
-            **gather_questions(values),
         )
     show_warnings(result.warnings, quiet=values["quiet"])
     show_result(result.to_dict(), form, values["report"])

@@ -42,16 +42,14 @@ def doctor_command(model: str, run: bool, seed: int, as_json: bool, quiet: bool,
     cannot run it or its last block, re-projected, does not give its logits. Methods that work all the same are named.
     """
     import edgecal
-    from edgecal.cli.options import gather_settings
+    from edgecal.cli.options import gather_run
     from edgecal.cli.streams import printable, printing
 
     def examine(on_progress: Any = None) -> edgecal.DoctorResult:
         return edgecal.doctor(
             model,
-            run=run,
+            run=gather_run(values) if run else False,
             seed=seed,
-            settings=gather_settings(values),
-            timeout_s=values["timeout"],
             on_progress=on_progress,
         )
 

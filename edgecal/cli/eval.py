@@ -51,9 +51,9 @@ def eval_command(model: str, **values: Any) -> None:
             temperature=values["temperature"],
             n_bootstrap=values["bootstrap"],
             effect_sample=values["effect_sample"],
-            **gather_run(values),
+            questions=gather_questions(values),
+            run=gather_run(values),
             on_progress=on_progress,
-            **gather_questions(values),
         )
     show_warnings(result.warnings, quiet=values["quiet"])
     show_result(result.to_dict(), form, values["report"])

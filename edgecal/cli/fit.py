@@ -102,7 +102,7 @@ def fit_command(
     harmful (the last two print the result all the same), 5 could not write.
     """
     import edgecal
-    from edgecal.cli.options import gather_questions, gather_run
+    from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.showing import show_warnings
     from edgecal.cli.streams import say
@@ -118,27 +118,26 @@ def fit_command(
     target: Path | None = None
     if not dry_run and not in_place:
         target = Path(output) if output is not None else default_output(find_shards(Path(chat)))
+    output_options = edgecal.OutputOptions(
+        target,
+        in_place=in_place,
+        force=force,
+        sampling_key=not no_sampling_key,
+        force_baked=force_baked,
+        unsettled=unsettled,
+    )
     try:
         with show_progress(quiet=quiet) as on_progress:
             result = edgecal.fit(
                 base,
                 chat,
                 list(data) if data else None,
-                method=values["method"],
-                ise=values["ise"],
-                tau_scope=values["tau_scope"],
-                combine=values["combine"],
-                lam=values["lam"],
+                method=gather_method(values),
+                questions=gather_questions(values),
+                run=gather_run(values),
+                output=output_options,
                 n_bootstrap=values["bootstrap"],
                 tolerance=None if run_all else tolerance,
-                **gather_run(values),
-                **gather_questions(values),
-                output=target,
-                in_place=in_place,
-                force=force,
-                force_baked=force_baked,
-                sampling_key=not no_sampling_key,
-                unsettled=unsettled,
                 on_progress=on_progress,
             )
     except UnsettledError as error:
@@ -169,7 +168,7 @@ def _show_plan(
     base: str, chat: str, data: tuple[str, ...], *, as_json: bool, quiet: bool, values: dict[str, Any]
 ) -> None:
     import edgecal
-    from edgecal.cli.options import gather_questions, gather_run
+    from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.showing import show_warnings
     from edgecal.cli.streams import printing
@@ -180,9 +179,9 @@ def _show_plan(
             base,
             chat,
             list(data) if data else None,
-            method=values["method"],
-            **gather_questions(values),
-            **gather_run(values),
+            method=gather_method(values),
+            questions=gather_questions(values),
+            run=gather_run(values),
             on_progress=on_progress,
         )
     show_warnings(plan.warnings, quiet=quiet)

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from edgecal.llama.settings import CaptureSettings
+    import edgecal
 
 __all__ = [
     "ANY_PATH",
     "bootstrap_option",
     "chat_template_option",
     "effect_option",
+    "gather_method",
     "gather_questions",
     "gather_run",
     "gather_settings",
@@ -42,8 +43,6 @@ _FORMATS = (
     "commonsenseqa", "copa", "gpqa", "hellaswag", "kmmlu", "logiqa", "mathqa", "medmcqa", "openbookqa",
     "piqa", "race", "sciq", "siqa", "truthfulqa", "winogrande",
 )  # fmt: skip
-_READING = ("template", "limit", "seed", "format", "mapping", "strict", "subjects")
-_ASKING = ("shots", "shots_from", "chat_template")
 _MAP_COMMA = re.compile(r",(?=[\w-]+=)")
 
 
@@ -258,16 +257,29 @@ bootstrap_option = click.option(
 )
 
 
-def gather_questions(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `question_options` or `reading_options` gave, as `edgecal.fit` and its siblings take it."""
-    return {name: values[name] for name in (*_READING, *_ASKING) if name in values}
+def gather_questions(values: Mapping[str, Any]) -> edgecal.QuestionOptions:
+    """What `question_options` or `reading_options` gave."""
+    import edgecal
+
+    return edgecal.QuestionOptions(
+        **{item.name: values[item.name] for item in fields(edgecal.QuestionOptions) if item.name in values}
+    )
 
 
-def gather_settings(values: Mapping[str, Any]) -> CaptureSettings:
+def gather_method(values: Mapping[str, Any]) -> edgecal.Method:
+    """What `method_options` gave."""
+    import edgecal
+
+    return edgecal.Method(
+        values["method"], **{name: values[name] for name in ("ise", "tau_scope", "combine", "lam")}
+    )
+
+
+def gather_settings(values: Mapping[str, Any]) -> edgecal.CaptureSettings:
     """What `llama_options` say about llama.cpp, and `run_options` where the command has them."""
-    from edgecal.llama.settings import CaptureSettings
+    import edgecal
 
-    settings = CaptureSettings(flash_attn=values.get("fast", False))
+    settings = edgecal.CaptureSettings(flash_attn=values.get("fast", False))
     if values["threads"] is not None:
         settings = replace(settings, n_threads=values["threads"])
     if (n_ubatch := values["ubatch_size"]) is not None:
@@ -275,10 +287,8 @@ def gather_settings(values: Mapping[str, Any]) -> CaptureSettings:
     return settings
 
 
-def gather_run(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `run_options` gave, as `edgecal.fit` and its siblings take it."""
-    return {
-        "settings": gather_settings(values),
-        "timeout_s": values["timeout"],
-        "cache": not values["no_cache"],
-    }
+def gather_run(values: Mapping[str, Any]) -> edgecal.RunOptions:
+    """What `llama_options` or `run_options` gave."""
+    import edgecal
+
+    return edgecal.RunOptions(gather_settings(values), values["timeout"], not values.get("no_cache", False))

@@ -37,7 +37,7 @@ def questions_command(files: tuple[str, ...], as_json: bool, quiet: bool, **valu
     from edgecal.cli.showing import show_warnings
     from edgecal.cli.streams import printing, say
 
-    result = edgecal.read_questions(list(files), **gather_questions(values))
+    result = edgecal.read_questions(list(files), questions=gather_questions(values))
     show_warnings(result.warnings, quiet=quiet)
     if not quiet:
         for row in result.data["skipped"]:

@@ -30,11 +30,12 @@ def open_missing_streams() -> None:
             setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if sys.stderr is not None and sys.stderr is sys.__stderr__:
+    stderr = sys.stderr
+    if isinstance(stderr, io.TextIOWrapper) and stderr is sys.__stderr__:
         # A buffer would keep what a full disk did not take, and the interpreter fail on it when it exits (code 120).
         sys.stderr = io.TextIOWrapper(
             io.FileIO(2, "w", closefd=False),
-            encoding=sys.stderr.encoding,
+            encoding=stderr.encoding,
             errors="backslashreplace",
             write_through=True,
         )

@@ -5,7 +5,6 @@ Does not know losses or temperatures.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -99,18 +98,19 @@ class PairRunner:
         *,
         layers: bool,
         options: RunOptions,
-        model_bytes: int,
+        model_bytes: int | None = None,
         pair_warnings: Sequence[str] = (),
         on_progress: Callable[[str, ObserveProgress], None] | None = None,
     ) -> None:
-        """`model_bytes` are those of both models' files; the other parameters are as in `capture_pair`."""
+        """`model_bytes`: of both models' files, where parts are to come; None: there is one part, and each model is
+        gone before the other is loaded. The other parameters are as in `capture_pair`."""
         self._paths = {"base": base_path, "chat": chat_path}
         self._layers = layers
         self._options = options
         self._pair_warnings = tuple(pair_warnings)
         self._on_progress = on_progress
         # Weights are mapped and most of them repacked beside that; caches and arrays come on top.
-        keeps = _LOADED_SHARE * model_bytes < available_bytes()
+        keeps = model_bytes is not None and _LOADED_SHARE * model_bytes < available_bytes()
         self._workers = {role: Worker() for role in self._paths} if keeps else {}
         self._seen: dict[str, Observation] = {}
 
@@ -216,7 +216,6 @@ def capture_pair(
         chat_path,
         layers=layers,
         options=options,
-        model_bytes=sys.maxsize,
         pair_warnings=pair_warnings,
         on_progress=on_progress,
     ) as runner:

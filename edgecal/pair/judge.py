@@ -52,11 +52,11 @@ class LensJudge:
         ------
         ModelError: the head cannot be read, or llama.cpp failed.
         """
-        from edgecal.gguf import find_shards
         from edgecal.llama.dequantize import dequantize_rows
+        from edgecal.pair.loaded import read_shards
 
         ids = check_token_ids(model.n_vocab, choice_ids)
-        judge = cls(name, read_head(find_shards(model.path), ids, dequantize_rows))
+        judge = cls(name, read_head(read_shards(str(model.path)), ids, dequantize_rows))
         judge.watch_epsilon(model, settings, stream)
         return judge
 

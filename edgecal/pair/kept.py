@@ -6,13 +6,12 @@ Knows what influences an answer. A cache that cannot be used costs one warning, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgecal.cache import CaptureCache, DigestMemo, identify_files
-from edgecal.gguf import CONTENT_REVISION, content_sha256, find_shards
-from edgecal.pair.loaded import wants_repacking
+from edgecal.gguf import CONTENT_REVISION, content_sha256
+from edgecal.pair.loaded import read_shards, wants_repacking
 from edgecal.pair.observation import ObserveProgress, ObserveRequest
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class AnswerCache:
         self._memo_warning: str | None = None
         if request.cache_folder is None:
             return
-        shards = find_shards(Path(request.path))
+        shards = read_shards(request.path)
         self._paths = shards.paths
         self._identity = identify_files(shards.paths)
 

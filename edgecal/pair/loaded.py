@@ -16,9 +16,25 @@ from edgecal.cache import identify_files
 from edgecal.pair.observation import ObserveProgress
 
 if TYPE_CHECKING:
+    from edgecal.gguf import ShardSet
     from edgecal.llama.model import Model
 
-__all__ = ["LOADED", "find_stream", "wants_repacking"]
+__all__ = ["LOADED", "find_stream", "read_shards", "wants_repacking"]
+
+_read: dict[str, tuple[object, ShardSet]] = {}  # of the last path asked for
+
+
+def read_shards(path: str) -> ShardSet:
+    """The headers of a model's files, which are read again only when a file has changed."""
+    from edgecal.gguf import find_shards
+
+    read = _read.get(path)
+    if read is None or read[0] is None or read[0] != identify_files(read[1].paths):
+        shards = find_shards(Path(path))
+        read = identify_files(shards.paths), shards
+        _read.clear()
+        _read[path] = read
+    return read[1]
 
 
 def wants_repacking(path: str) -> bool:
@@ -27,11 +43,10 @@ def wants_repacking(path: str) -> bool:
     Not for Q4_K on processors with AVX-512 VNNI, where the kernels for weights as they lie in the file took two thirds
     of the time (docs/log.md). A pure function of the file and the processor, both of which are recorded.
     """
-    from edgecal.gguf import find_shards
     from edgecal.llama.library import system_info
 
     n_bytes: Counter[str] = Counter()
-    for header in find_shards(Path(path)).headers:
+    for header in read_shards(path).headers:
         for tensor in header.tensors.values():
             n_bytes[tensor.type_name] += tensor.n_bytes or 0
     return not (n_bytes["Q4_K"] > n_bytes["Q4_0"] and "AVX512_VNNI = 1" in system_info())
@@ -39,9 +54,7 @@ def wants_repacking(path: str) -> bool:
 
 def find_stream(path: str) -> ResidualStream:
     """Where llama.cpp's graph of a model file has the residual stream. ModelError: the file does not say."""
-    from edgecal.gguf import find_shards
-
-    header = find_shards(Path(path)).header
+    header = read_shards(path).header
     return stream_of(header.architecture or "", header.get, path)
 
 

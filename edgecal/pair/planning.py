@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgecal.architectures import PLAIN_STREAM
-from edgecal.pair.loaded import find_stream
+from edgecal.pair.loaded import find_stream, read_shards
 from edgecal.pair.observation import ObserveProgress, ObserveRequest
 
 if TYPE_CHECKING:
@@ -70,7 +69,6 @@ def plan_model(request: ObserveRequest, report: Callable[[ObserveProgress], None
     ------
     InputError, ModelError: as `observe_model`.
     """
-    from edgecal.gguf import find_shards
     from edgecal.llama.capture import plan_for
     from edgecal.llama.library import buffer_bytes, clear_log
     from edgecal.llama.memory import available_bytes
@@ -102,7 +100,7 @@ def plan_model(request: ObserveRequest, report: Callable[[ObserveProgress], None
                 n_sequences=max((part.n_seq_max for part in plan.contexts), default=0),
                 tokens_per_s=rate,
                 seconds=plan.n_rows / rate + (load_s if tokens else 0.0),
-                file_bytes=find_shards(Path(request.path)).n_bytes,
+                file_bytes=read_shards(request.path).n_bytes,
                 buffer_bytes=repacked,
                 cache_bytes=_cache_bytes(model, plan),
                 available_bytes=free,

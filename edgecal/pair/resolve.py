@@ -51,12 +51,12 @@ def find_misfits(request: ObserveRequest, report: Callable[[ObserveProgress], No
 @contextlib.contextmanager
 def read_vocabulary(request: ObserveRequest) -> Iterator[tuple[Tokenizer, int]]:
     """The tokenizer and the length of the context, without the weights."""
-    from edgecal.gguf import read_header
     from edgecal.llama.model import Model
     from edgecal.llama.vocabulary import Tokenizer
+    from edgecal.pair.loaded import read_shards
 
     with Model(request.path, vocab_only=True) as model:
-        n_ctx_train = read_header(request.path).get(f"{model.architecture}.context_length")
+        n_ctx_train = read_shards(request.path).header.get(f"{model.architecture}.context_length")
         if not isinstance(n_ctx_train, int):
             n_ctx_train = sys.maxsize  # llama.cpp will say what is wrong with the file
         yield Tokenizer(model.vocab, model.n_vocab, request.name), n_ctx_train

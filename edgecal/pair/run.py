@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgecal.cache import default_cache_folder
+from edgecal.errors import InputError
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.examine import Examination, ExamineRequest
 from edgecal.pair.generate import GenerateRequest, Generation, GiveUp
@@ -41,13 +43,22 @@ class RunOptions:
     Attributes
     ----------
     settings: how llama.cpp is run.
-    timeout_s: seconds without a sign of life after which a run counts as hung.
-    cache_folder: where answers are kept for the next run; None keeps nothing.
+    timeout_s: seconds without a sign of life after which a run counts as hung; above 0, else an InputError.
+    cache: keep what models say about each prompt for the next run, and use what an earlier run kept.
     """
 
     settings: CaptureSettings = field(default_factory=CaptureSettings)
     timeout_s: float = DEFAULT_TIMEOUT_S
-    cache_folder: Path | None = None
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0:  # also not a number
+            raise InputError(f"the timeout must be above 0 seconds, got {self.timeout_s}")
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where answers are kept; None keeps nothing."""
+        return default_cache_folder() if self.cache else None
 
 
 def name_model(role: str, path: str) -> str:

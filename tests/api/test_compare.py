@@ -6,11 +6,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+from support.options import grouped
 from support.prompts import random_token_prompts
 from support.questions import make_questions
 from support.tiny_models import tiny_folder, write_tiny_llama, write_tiny_pair
 
 import edgecal
+from edgecal import OutputOptions, RunOptions
 from edgecal.llama.settings import CaptureSettings
 from edgecal.metrics import compute_accuracy, softmax_probs
 from edgecal.prompts import permute_question, reorder
@@ -35,7 +37,7 @@ def compare(data=RECORDS, base=None, chat=None, **options):
         "fit_share": 0.5,
         "verbalized": False,
     }
-    return edgecal.compare(base or own_base, chat or own_chat, data, **(settings | options))
+    return edgecal.compare(base or own_base, chat or own_chat, data, **grouped(**(settings | options)))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,9 @@ def test_cape_is_the_mean_over_permuted_prompts(ran):
         for order in orders[question]
     }
     prompts = edgecal.load_prompts([reorder(*each) for each in shown_as.values()])
-    captured = edgecal.capture(chat, chat, prompts, layers=False, settings=replace(ONE_THREAD, share=False))
+    captured = edgecal.capture(
+        chat, chat, prompts, layers=False, run=RunOptions(settings=replace(ONE_THREAD, share=False))
+    )
     shown = softmax_probs(captured.logits.chat_final, captured.logits.n_choices)
     probs = {question.question: np.zeros(len(question.choices)) for question in questions}
     for prompt, row_shown in zip(prompts, shown, strict=True):
@@ -103,7 +107,9 @@ def test_rows_judge_the_captured_logits(ran):
     result, _ = ran
     from edgecal.evaluation.splits import make_splits
 
-    logits = edgecal.capture(*pair(), edgecal.load_prompts(RECORDS), settings=ONE_THREAD).logits
+    logits = edgecal.capture(
+        *pair(), edgecal.load_prompts(RECORDS), run=RunOptions(settings=ONE_THREAD)
+    ).logits
     part = logits.take(make_splits(160, [0, 1], 0.5)[1].judge)
     assert row(result, "plm")["figures"]["accuracy"]["values"][1] == compute_accuracy(
         part.base_final, part.labels
@@ -205,9 +211,21 @@ def test_baked_models_are_refused(tmp_path):
     with pytest.raises(edgecal.InputError, match="fitting it again"):
         edgecal.fit(base, baked, RECORDS)
     forced = edgecal.fit(
-        base, baked, RECORDS, method="daca", force_baked=True, unsettled=True, settings=ONE_THREAD
+        base,
+        baked,
+        RECORDS,
+        method="daca",
+        run=RunOptions(settings=ONE_THREAD),
+        output=OutputOptions(force_baked=True, unsettled=True),
     )
     assert (
         forced.temperature
-        < edgecal.fit(base, chat, RECORDS, method="daca", unsettled=True, settings=ONE_THREAD).temperature
+        < edgecal.fit(
+            base,
+            chat,
+            RECORDS,
+            method="daca",
+            run=RunOptions(settings=ONE_THREAD),
+            output=OutputOptions(unsettled=True),
+        ).temperature
     )

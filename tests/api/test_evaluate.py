@@ -5,11 +5,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+from support.options import grouped
 from support.prompts import write_json_lines
 from support.questions import SUBJECTS, make_questions
 from support.tiny_models import tiny_folder, write_tiny_llama, write_tiny_pair
 
 import edgecal
+from edgecal import RunOptions
 from edgecal.llama.settings import CaptureSettings
 from edgecal.metrics import compute_accuracy, compute_ece, compute_nll, softmax_probs
 
@@ -30,7 +32,7 @@ def model():
 
 
 def evaluate(model, data=RECORDS, **options):
-    return edgecal.evaluate(model, data, **({"settings": ONE_THREAD, "n_bootstrap": 50} | options))
+    return edgecal.evaluate(model, data, **grouped(**({"settings": ONE_THREAD, "n_bootstrap": 50} | options)))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def result(model):
 
 def test_figures_are_those_of_the_captured_logits(model, result):
     prompts = edgecal.load_prompts(RECORDS)
-    logits = edgecal.capture(model, model, prompts, layers=False, settings=ONE_THREAD).logits
+    logits = edgecal.capture(model, model, prompts, layers=False, run=RunOptions(settings=ONE_THREAD)).logits
     for state, tau in (("before", 1.0), ("after", 2.0)):
         probs = softmax_probs(logits.chat_final, logits.n_choices, tau)
         figures = result.figures[state]

@@ -6,11 +6,12 @@ import math
 from functools import cache
 
 import pytest
+from support.options import grouped
 from support.prompts import random_token_prompts
 from support.tiny_models import tiny_folder, write_tiny_pair
 
 import edgecal
-from edgecal import InputError, NotIdentifiedError, UnsettledError
+from edgecal import InputError, NotIdentifiedError, OutputOptions, UnsettledError
 from edgecal.api.adaptive import fit_adaptively, fit_all
 from edgecal.api.questions import QuestionOptions, load_questions
 from edgecal.calibration import AdaptivePlan, Method, draw_order, fit_temperature
@@ -48,7 +49,7 @@ def use_one_cache(one_cache, _own_cache, monkeypatch):
 def fit(records=RECORDS, **options):
     common = {"settings": ONE_THREAD, "n_bootstrap": 100, "method": "daca", "tolerance": TOLERANCE}
     common["unsettled"] = True  # random models put hardly any of their probability on the choices
-    return edgecal.fit(*pair(), records, **(common | options))
+    return edgecal.fit(*pair(), records, **grouped(**(common | options)))
 
 
 def as_bytes(result):
@@ -89,7 +90,11 @@ def both_ways():
 
     def runner():
         return PairRunner(
-            str(base), str(chat), layers=method.needs_layers, options=RunOptions(ONE_THREAD), model_bytes=0
+            str(base),
+            str(chat),
+            layers=method.needs_layers,
+            options=RunOptions(ONE_THREAD, cache=False),
+            model_bytes=0,
         )
 
     common = {"n_bootstrap": 100, "seed": 0, "on_fit": lambda: None}
@@ -170,7 +175,7 @@ def test_neither_the_order_of_the_questions_nor_a_full_cache_changes_a_byte(resu
 def test_a_half_filled_cache_changes_no_byte(result, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGECAL_CACHE_DIR", str(tmp_path))
     prompts = edgecal.load_prompts(RECORDS[::2])
-    edgecal.capture(*pair(), prompts, layers=False, settings=ONE_THREAD)
+    edgecal.capture(*pair(), prompts, layers=False, run=RunOptions(settings=ONE_THREAD))
     assert as_bytes(fit()) == as_bytes(result)
 
 
@@ -270,9 +275,15 @@ def test_a_pair_that_always_agrees_is_asked_no_more_than_it_takes_to_see_that(tm
         seen = []
         with pytest.raises(NotIdentifiedError) as caught:
             edgecal.fit(
-                *alike, records, method=method, settings=ONE_THREAD, n_bootstrap=100, unsettled=True,
-                tolerance=tolerance, output=tmp_path / "out.gguf", on_progress=seen.append, cache=False,
-            )  # fmt: skip
+                *alike,
+                records,
+                method=method,
+                run=RunOptions(ONE_THREAD, cache=False),
+                output=OutputOptions(tmp_path / "out.gguf", unsettled=True),
+                n_bootstrap=100,
+                tolerance=tolerance,
+                on_progress=seen.append,
+            )
         assert (
             not list(tmp_path.iterdir())
             and caught.value.warnings

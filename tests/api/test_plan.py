@@ -4,11 +4,12 @@ import json
 from functools import cache
 
 import pytest
+from support.options import grouped
 from support.prompts import random_token_prompts
 from support.tiny_models import tiny_folder, write_tiny_pair
 
 import edgecal
-from edgecal import InputError, ModelError
+from edgecal import InputError, ModelError, RunOptions
 from edgecal.llama.settings import CaptureSettings
 
 ONE_THREAD = CaptureSettings(n_threads=1)
@@ -51,7 +52,9 @@ def found():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGECAL_CACHE_DIR", str(tiny_folder() / "no cache yet"))
         seen = []
-        plan = edgecal.plan(*pair(), RECORDS, settings=ONE_THREAD, cache=False, on_progress=seen.append)
+        plan = edgecal.plan(
+            *pair(), RECORDS, on_progress=seen.append, run=RunOptions(settings=ONE_THREAD, cache=False)
+        )
         return plan, seen
 
 
@@ -82,11 +85,11 @@ def test_both_models_take_what_each_takes_and_json_holds_it(found):
 
 def test_a_run_then_computes_what_was_planned():
     prompts = edgecal.load_prompts(RECORDS)
-    edgecal.capture(*pair(), prompts[:10], settings=ONE_THREAD)
-    plan = edgecal.plan(*pair(), prompts, settings=ONE_THREAD)
+    edgecal.capture(*pair(), prompts[:10], run=RunOptions(settings=ONE_THREAD))
+    plan = edgecal.plan(*pair(), prompts, run=RunOptions(settings=ONE_THREAD))
     missing = [{"tokens": list(prompt.tokens)} for prompt in prompts[10:]]
     seen = []
-    edgecal.capture(*pair(), prompts, settings=ONE_THREAD, on_progress=seen.append)
+    edgecal.capture(*pair(), prompts, on_progress=seen.append, run=RunOptions(settings=ONE_THREAD))
     for role, model in plan.models.items():
         assert (model["n_prompts"], model["n_kept"]) == (len(RECORDS), 10)
         assert model["n_tokens"] == sum(len(record["tokens"]) for record in missing)
@@ -94,18 +97,20 @@ def test_a_run_then_computes_what_was_planned():
         runs = [progress for progress in seen if (progress.stage, progress.model) == ("run", role)]
         assert runs[0].done == 10 and runs[-1].done == len(RECORDS)
         assert runs[-1].n_tokens_done == runs[-1].n_tokens_total == model["n_computed"]
-    for model in edgecal.plan(*pair(), prompts, settings=ONE_THREAD).models.values():
+    for model in edgecal.plan(*pair(), prompts, run=RunOptions(settings=ONE_THREAD)).models.values():
         assert model["n_kept"] == len(RECORDS) and model["seconds"] == 0.0
         assert model["n_tokens"] == model["n_distinct"] == model["n_computed"] == model["n_decodes"] == 0
 
 
 def test_what_daca_kept_is_not_enough_for_layers():
     prompts = edgecal.load_prompts(RECORDS)
-    edgecal.capture(*pair(), prompts, layers=False, settings=ONE_THREAD)
+    edgecal.capture(*pair(), prompts, layers=False, run=RunOptions(settings=ONE_THREAD))
     kept = {
         method: [
             model["n_kept"]
-            for model in edgecal.plan(*pair(), prompts, method=method, settings=ONE_THREAD).models.values()
+            for model in edgecal.plan(
+                *pair(), prompts, method=method, run=RunOptions(settings=ONE_THREAD)
+            ).models.values()
         ]
         for method in METHODS
     }
@@ -115,7 +120,7 @@ def test_what_daca_kept_is_not_enough_for_layers():
 def test_nothing_is_written_but_the_models_digests(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGECAL_CACHE_DIR", str(tmp_path))
     before = files_below(pair()[0].parent)
-    edgecal.plan(*pair(), RECORDS[:3], settings=ONE_THREAD, cache=False)
+    edgecal.plan(*pair(), RECORDS[:3], run=RunOptions(settings=ONE_THREAD, cache=False))
     assert files_below(tmp_path) == {} and files_below(pair()[0].parent) == before
 
 
@@ -132,7 +137,7 @@ def test_bad_input_is_one_line(options, error, told):
     base, chat = pair()
     given = {"base": base, "chat": chat, "prompts": RECORDS[:3], "settings": ONE_THREAD, "cache": False}
     with pytest.raises(error, match=told) as caught:
-        edgecal.plan(**(given | options))
+        edgecal.plan(**grouped(**(given | options)))
     assert "\n" not in str(caught.value)
 
 
@@ -141,5 +146,5 @@ def test_a_model_that_cannot_be_loaded_is_a_models_error(tmp_path):
     content = bytearray(pair()[1].read_bytes())
     bad.write_bytes(content.replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_xx.weight"))
     with pytest.raises(ModelError) as caught:
-        edgecal.plan(pair()[0], bad, RECORDS[:3], settings=ONE_THREAD, cache=False)
+        edgecal.plan(pair()[0], bad, RECORDS[:3], run=RunOptions(settings=ONE_THREAD, cache=False))
     assert "\n" not in str(caught.value) and str(bad) in str(caught.value)

@@ -4,6 +4,7 @@ import json
 from functools import cache
 
 import pytest
+from support.options import grouped
 from support.prompts import random_token_prompts
 from support.tiny_models import tiny_folder, write_tiny_pair
 
@@ -54,7 +55,7 @@ def run(command, data, **options):
             "verbalized": False,
         },
     }[command]
-    return getattr(edgecal, command)(*models, data, settings=ONE_THREAD, **more, **options)
+    return getattr(edgecal, command)(*models, data, **grouped(settings=ONE_THREAD, **more, **options))
 
 
 def write(path, *records):

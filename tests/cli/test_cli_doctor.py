@@ -11,6 +11,7 @@ from support.tiny_models import write_gguf, write_tiny_llama
 from support.tiny_vocab import bpe_vocab
 
 import edgecal
+from edgecal import RunOptions
 from edgecal.calibration import METHODS
 from edgecal.gguf import read_header, write_edited
 
@@ -198,4 +199,4 @@ def test_the_python_face(model):
     result = edgecal.doctor(model)
     assert isinstance(result, edgecal.DoctorResult) and result.to_dict() == examined(model)[1]
     with pytest.raises(edgecal.InputError, match="timeout"):
-        edgecal.doctor(model, run=True, timeout_s=0)
+        edgecal.doctor(model, run=RunOptions(timeout_s=0))

@@ -10,6 +10,7 @@ from support.data_formats import FLAT
 from support.datasets import CONTAINERS
 
 import edgecal
+from edgecal import QuestionOptions
 from edgecal.cli import main
 from edgecal.data import FORMATS, read_data
 from edgecal.prompts import describe_record
@@ -129,7 +130,7 @@ def test_columns_by_name(tmp_path, run):
     assert [
         json.loads(line) for line in run(path, "--json", *MAP, "--subject", "rope")[1].splitlines()
     ] == wanted[1:2]
-    again = edgecal.read_questions(path, mapping=columns | {"answer-base": 1})
+    again = edgecal.read_questions(path, questions=QuestionOptions(mapping=columns | {"answer-base": 1}))
     assert again.questions == wanted and again.sources[0] == f"{path}, line 2"
     path.write_text(CSV.partition("\n")[2])
     numbered = "question=1,options=2+3+4,answer=5,passage=6,subject=7"

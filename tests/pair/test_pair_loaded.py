@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from support.tiny_models import tiny_folder, write_tiny_llama
 
+from edgecal import gguf
 from edgecal.llama import library
 from edgecal.llama.capture import capture
 from edgecal.llama.library import buffer_bytes, clear_log
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.loaded import wants_repacking
+from edgecal.pair.loaded import read_shards, wants_repacking
+from edgecal.pair.observation import ObserveRequest
+from edgecal.pair.observe import observe_model
+from edgecal.prompts import Prompt
+
+ONE_THREAD = CaptureSettings(n_threads=1)
 
 
 def tiny(weights):
@@ -29,6 +37,27 @@ def test_only_q4_k_with_vnni_is_not_repacked(weights, expected, monkeypatch):
     assert wants_repacking(str(tiny(weights))) is expected
     monkeypatch.setattr(library, "system_info", lambda: "CPU : AVX2 = 1")
     assert wants_repacking(str(tiny(weights)))
+
+
+def observe(path, prompts):
+    return observe_model(ObserveRequest(str(path), "the model", prompts, True, ONE_THREAD), lambda _: None)
+
+
+def test_a_header_is_read_once_and_again_when_the_file_has_changed(tmp_path, monkeypatch):
+    path = tmp_path / "model.gguf"
+    shutil.copy(tiny("F16"), path)
+    n_read = []
+    find = gguf.find_shards
+    monkeypatch.setattr(gguf, "find_shards", lambda given: n_read.append(given) or find(given))
+    prompts = (Prompt(tokens=(3, 4, 5), choice_tokens=(6, 7), source="one"),)
+    assert len(observe(path, prompts).final_logits) == 1 and len(n_read) == 1
+    observe(path, prompts)
+    assert len(n_read) == 1
+    replaced = tmp_path / "other.gguf"
+    shutil.copy(tiny("Q8_0"), replaced)
+    replaced.replace(path)
+    assert read_shards(str(path)).header.tensors["blk.0.ffn_up.weight"].type_name == "Q8_0"
+    assert len(n_read) == 2
 
 
 def run(prompts, settings, repack):

@@ -5,6 +5,7 @@ import pytest
 from support.real_runs import ONE_THREAD, edgecal, edgecal_json, plain_llama
 
 import edgecal as api
+from edgecal import OutputOptions
 from edgecal.prompts import PromptTemplate, Question
 
 # name: architecture, blocks, tokens of the vocabulary, and whether the head is the embedding
@@ -87,7 +88,12 @@ def test_the_temperature_of_a_sharpened_copy_is_found(real_model, real_sharpened
     unlabelled = [{key: record[key] for key in ("question", "choices")} for record in asked]
     for method in ("naive", "daca"):
         result = api.fit(
-            real_model, real_sharpened, unlabelled, method=method, tolerance=None, unsettled=True
+            real_model,
+            real_sharpened,
+            unlabelled,
+            method=method,
+            tolerance=None,
+            output=OutputOptions(unsettled=True),
         )
         assert result.temperature == pytest.approx(2, rel=1e-4) and result.agreement_rate == 1
         assert (result.bracket["low"], result.bracket["high"]) == pytest.approx((2, 2), rel=1e-3)

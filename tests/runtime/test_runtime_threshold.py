@@ -8,6 +8,7 @@ from scipy.stats import beta
 from support.calibrated import CHAT, MODELS, TEMPERATURE
 
 import edgecal
+from edgecal import RunOptions
 from edgecal.errors import InputError, NotIdentifiedError
 from edgecal.llama.settings import CaptureSettings
 from edgecal.runtime import threshold_for, threshold_from_eval
@@ -127,7 +128,7 @@ def test_from_an_evaluation(plain):
         temperature=TEMPERATURE,
         n_bootstrap=0,
         effect_sample=0,
-        settings=CaptureSettings(n_threads=1),
+        run=RunOptions(settings=CaptureSettings(n_threads=1)),
     ).to_dict()
     answers = [plain.choose(record["question"], record["choices"]) for record in records]
     found = threshold_from_eval(0.65, evaluated, level=0.7)

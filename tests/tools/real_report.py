@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from tools.real_models import MODELS, fetch, models_folder, post_trained, shared_folder  # noqa: E402
 
 import edgecal  # noqa: E402
+from edgecal import OutputOptions, QuestionOptions  # noqa: E402
 from edgecal.errors import EdgecalError, NotIdentifiedError  # noqa: E402
 
 N_SEEDS = 3
@@ -117,7 +118,7 @@ def asked(names: list[str], paths: dict[str, Path], data: Path) -> Iterator[list
             started = time.monotonic()
             try:
                 said = edgecal.evaluate(
-                    paths[name], data / file, limit=N_QUESTIONS, effect_sample=0
+                    paths[name], data / file, effect_sample=0, questions=QuestionOptions(limit=N_QUESTIONS)
                 ).to_dict()
             except EdgecalError as error:
                 yield [paths[name].name, title, one_line(error), *[""] * 5]
@@ -141,7 +142,11 @@ def fitted(pair: tuple[Path, Path], data: Path) -> Iterator[list[str]]:
     """The default method on each task, written all the same, beside supervised scaling on the same prompts."""
     for title, subjects in TASKS.items():
         say(f"fit: {title}")
-        options = {"subjects": subjects, "tolerance": None, "unsettled": True}
+        options: dict[str, Any] = {
+            "questions": QuestionOptions(subjects=subjects),
+            "tolerance": None,
+            "output": OutputOptions(unsettled=True),
+        }
         try:
             result = edgecal.fit(*pair, data, **options)
             oracle = edgecal.fit(*pair, data, **{**options, "method": "ts"}).temperature

@@ -57,8 +57,7 @@ def read_source(path: str | Path, what: str, expected: str) -> str:
     if not isinstance(path, (str, os.PathLike)):  # open() would take a number for an open file
         raise InputError(f"the {what} is {path!r:.200}; give {expected}")
     try:
-        # Not Path(path): the empty text would be the working folder.
-        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
+        with Path(path).open(encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)
     except UnicodeDecodeError:
         raise InputError(f"{path}: the {what} is not UTF-8 text; save it as UTF-8") from None

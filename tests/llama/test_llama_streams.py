@@ -195,7 +195,7 @@ def test_who_takes_no_more_stops_both(monkeypatch: pytest.MonkeyPatch) -> None:
         prompts = prompts_of(8, 12)
         chunks = capture(model, prompts, TWO, hidden=True)
         next(chunks)
-        chunks.close()  # type: ignore[attr-defined]
+        chunks.close()
         assert NAME not in {thread.name for thread in threading.enumerate()}
         assert sum(watch.n_decodes.values()) < n_decodes(model, prompts) / 2
 

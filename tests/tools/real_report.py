@@ -24,7 +24,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from tools.real_models import MODELS, fetch, models_folder, post_trained, shared_folder  # noqa: E402
 
 import edgecal  # noqa: E402
-from edgecal import OutputOptions, QuestionOptions  # noqa: E402
 from edgecal.errors import EdgecalError, NotIdentifiedError  # noqa: E402
 
 N_SEEDS = 3
@@ -118,7 +117,10 @@ def asked(names: list[str], paths: dict[str, Path], data: Path) -> Iterator[list
             started = time.monotonic()
             try:
                 said = edgecal.evaluate(
-                    paths[name], data / file, effect_sample=0, questions=QuestionOptions(limit=N_QUESTIONS)
+                    paths[name],
+                    data / file,
+                    effect_sample=0,
+                    questions=edgecal.QuestionOptions(limit=N_QUESTIONS),
                 ).to_dict()
             except EdgecalError as error:
                 yield [paths[name].name, title, one_line(error), *[""] * 5]
@@ -143,9 +145,9 @@ def fitted(pair: tuple[Path, Path], data: Path) -> Iterator[list[str]]:
     for title, subjects in TASKS.items():
         say(f"fit: {title}")
         options: dict[str, Any] = {
-            "questions": QuestionOptions(subjects=subjects),
+            "questions": edgecal.QuestionOptions(subjects=subjects),
             "tolerance": None,
-            "output": OutputOptions(unsettled=True),
+            "output": edgecal.OutputOptions(unsettled=True),
         }
         try:
             result = edgecal.fit(*pair, data, **options)

@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import edgecal  # noqa: E402
-from edgecal import RunOptions  # noqa: E402
 from edgecal.architectures import FAMILIES, REFUSALS  # noqa: E402
 from edgecal.gguf import Header, Value, ValueType, read_header, write_edited  # noqa: E402
 from edgecal.llama.settings import CaptureSettings  # noqa: E402
@@ -157,11 +156,11 @@ def examine_all(folder: Path, jobs: int) -> Iterator[Row]:
 
 def examine(path: Path, origin: str) -> Row:
     header = read_header(path)
-    plain = edgecal.doctor(path, run=RunOptions(settings=SETTINGS, timeout_s=TIMEOUT_S))
+    plain = edgecal.doctor(path, run=edgecal.RunOptions(settings=SETTINGS, timeout_s=TIMEOUT_S))
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder) / path.name
         write_edited(header, changed, changes=_changes(header, plain), remove=frozenset())
-        found = edgecal.doctor(changed, run=RunOptions(settings=SETTINGS, timeout_s=TIMEOUT_S))
+        found = edgecal.doctor(changed, run=edgecal.RunOptions(settings=SETTINGS, timeout_s=TIMEOUT_S))
     return Row(path.stem, header.architecture or "", origin, plain, found)
 
 

@@ -77,6 +77,7 @@ def test_any_file_name_and_a_stderr_that_is_full(tmp_path):
         done = subprocess.run(
             [*EDGECAL, *options[:1], "--json", "-o", output, *options[1:]],
             stdout=subprocess.PIPE, stderr=full, timeout=120, cwd=folder,
+                env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"},
         )  # fmt: skip
     assert done.returncode == 0
     told = json.loads(done.stdout)

@@ -42,19 +42,31 @@ def prompts_of(seed: int, n_stems: int = 3, n_each: int = 9) -> list[NDArray[np.
 
 
 class Watch:
-    """Counts decodes by thread, and holds each for a moment so that both threads get some."""
+    """Counts decodes by thread; the main thread's first ones wait for as many of the second stream, so that both get
+    some however the machine schedules them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, pause_s: float = 0.004) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, n_together: int = 0) -> None:
         self.n_decodes: Counter[str] = Counter()
         self.n_threads: Counter[tuple[str, int | None]] = Counter()
+        self.last_n_threads: int | None = 0  # of the main thread
+        self.n_together = n_together
+        decoded = threading.Condition()
         decode = Context.decode
 
         def held(context: Context, *arguments: Any) -> None:
             name = threading.current_thread().name
-            self.n_decodes[name] += 1
+            if name == "MainThread":
+                with decoded:
+                    wanted = min(self.n_decodes[name], self.n_together)
+                    assert decoded.wait_for(lambda: self.n_decodes[NAME] >= wanted, timeout=60)
+                self.last_n_threads = context.n_threads_at_most
             self.n_threads[name, context.n_threads_at_most] += 1
-            decode(context, *arguments)
-            time.sleep(pause_s)
+            try:
+                decode(context, *arguments)
+            finally:
+                with decoded:
+                    self.n_decodes[name] += 1
+                    decoded.notify_all()
 
         monkeypatch.setattr(Context, "decode", held)
 
@@ -103,9 +115,12 @@ def test_bits_and_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert sum(len(indices) for indices, *_ in alone) == len(prompts) and len(alone) > 3
         assert watch.n_decodes == {"MainThread": n_decodes(model, prompts)}  # nothing is run twice
         watch.n_decodes.clear()
+        watch.n_together = 3
         assert run(model, prompts, monkeypatch, lambda _: True) == alone
-        assert min(watch.n_decodes["MainThread"], watch.n_decodes[NAME]) > 3
+        assert min(watch.n_decodes["MainThread"], watch.n_decodes[NAME]) > 0
         assert {n for thread, n in watch.n_threads if thread == NAME} == {1}
+        assert watch.n_threads["MainThread", 1] > 0
+        watch.n_together = 0
         for seed in range(4):
             coming_and_going = random.Random(seed)
             assert run(model, prompts, monkeypatch, lambda _, r=coming_and_going: r.random() < 0.5) == alone
@@ -114,17 +129,19 @@ def test_bits_and_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_hidden_states(monkeypatch: pytest.MonkeyPatch) -> None:
     with Model(tiny_arch("llama")) as model:
         alone = run(model, prompts_of(2), monkeypatch, lambda _: False, hidden=False)
-        watch = Watch(monkeypatch)
+        watch = Watch(monkeypatch, n_together=1)
         assert run(model, prompts_of(2), monkeypatch, lambda _: True, hidden=False) == alone
         assert watch.n_decodes[NAME]
 
 
 def test_all_threads_are_the_first_streams_while_the_second_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch(monkeypatch)
+    watch = Watch(monkeypatch, n_together=1)
+    # The main thread asks once and makes the second stream, which then takes two spans.
     answers = iter([True] * 3)
     with Model(tiny_arch("llama")) as model:
-        run(model, prompts_of(3), monkeypatch, lambda _: next(answers, False))
-    assert watch.n_threads["MainThread", None] > watch.n_decodes[NAME] > 0
+        run(model, prompts_of(3, 8), monkeypatch, lambda _: next(answers, False))
+    assert watch.n_decodes[NAME] > 0
+    assert watch.last_n_threads is None
 
 
 @pytest.mark.parametrize(
@@ -137,7 +154,7 @@ def test_all_threads_are_the_first_streams_while_the_second_waits(monkeypatch: p
     ],
 )
 def test_where_one_context_has_to_do(settings: CaptureSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch(monkeypatch, 0.0)
+    watch = Watch(monkeypatch)
     with Model(tiny_arch("llama")) as model:
         run(model, prompts_of(4), monkeypatch, lambda _: True, settings)
     assert set(watch.n_decodes) == {"MainThread"}
@@ -154,6 +171,7 @@ def test_no_second_context_without_memory_for_it(monkeypatch: pytest.MonkeyPatch
             with monkeypatch.context() as patch:
                 patch.setattr(capture_module, "settle_cache_bytes", lambda available=available: available)
                 watch.n_decodes.clear()
+                watch.n_together = int(is_helped)
                 run(model, prompts, patch, lambda _: True, plan=plan)
             assert (watch.n_decodes[NAME] > 0) == is_helped
 
@@ -174,16 +192,19 @@ def test_a_second_context_that_cannot_be_made_is_done_without(monkeypatch: pytes
 
 @pytest.mark.parametrize("thread", [NAME, "MainThread"])
 def test_an_error_of_either_is_raised(thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch(monkeypatch)
+    n_decodes: Counter[str] = Counter()
     decode = Context.decode
 
     def fail(context: Context, *arguments: Any) -> None:
-        if threading.current_thread().name == thread and watch.n_decodes[thread] == 2:
+        name = threading.current_thread().name
+        n_decodes[name] += 1
+        if name == thread and n_decodes[name] == 2:
             raise ModelError("out of order")
         decode(context, *arguments)
 
     with Model(tiny_arch("llama")) as model:
         monkeypatch.setattr(Context, "decode", fail)
+        Watch(monkeypatch, n_together=2)
         with pytest.raises(ModelError, match="out of order"):
             run(model, prompts_of(7), monkeypatch, lambda _: True)
 

@@ -44,7 +44,9 @@ sys.exit(os.waitstatus_to_exitcode(status))
 COPY = """
 import sys, time
 from pathlib import Path
-from edgecal.gguf import Value, read_header, write_edited
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.values import Value
 source, output = map(Path, sys.argv[1:])
 began = time.perf_counter()
 write_edited(read_header(source), output, changes={"general.name": Value.string("x")})

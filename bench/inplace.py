@@ -24,8 +24,9 @@ from gguf_files import write_model
 SIZE = 800 << 20
 EDIT = """
 import json, sys, time
-from edgecal.gguf import Value, read_header
-from edgecal.gguf.inplace import edit_in_place
+from edgecal.gguf.header import read_header
+from edgecal.gguf.values import Value
+from edgecal.gguf.inplace.engine import edit_in_place
 path, changes, remove = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 values = {name: Value.float32(x) if isinstance(x, float) else Value.string(x) for name, x in changes.items()}
 header = read_header(path)

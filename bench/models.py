@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from edgecal.gguf import Value, read_header
+from edgecal.gguf.header import read_header
+from edgecal.gguf.values import Value
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/tools"))  # what builds llama.cpp's programs also finds its source

@@ -41,7 +41,7 @@ from timing import (
     take_in_turn,
 )
 
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 from models import SHAPES, Shape, find_vocabulary, make_model
 
 WANTED = {"float32": 5.0, "bfloat16": 2.0}

@@ -12,7 +12,7 @@ from support.tiny_run import run
 import edgecal
 import edgecal.cache
 from edgecal import OutputOptions, RunOptions
-from edgecal.gguf import find_shards
+from edgecal.gguf.shards import find_shards
 from edgecal.lens import project, read_head
 from edgecal.llama.dequantize import dequantize_rows
 from edgecal.llama.settings import CaptureSettings

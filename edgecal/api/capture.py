@@ -44,7 +44,7 @@ def capture(
     InputError: the files are no pair for this, or a prompt does not fit a model.
     ModelError: a model could not be run, or the lens does not fit it.
     """
-    from edgecal.gguf import find_shards
+    from edgecal.gguf.shards import find_shards
     from edgecal.pair.capture import capture_pair
     from edgecal.pair.check import check_pair
     from edgecal.pair.run import RunOptions

@@ -79,13 +79,13 @@ def compare(
     InputError: a file, a row (if `questions.strict`) or an option is wrong, or too few questions have answers.
     ModelError: a model could not be run.
     """
-    from edgecal.bake.keys import check_not_baked
     from edgecal.calibration import Method
     from edgecal.evaluation.comparison import compare_methods
     from edgecal.evaluation.splits import make_splits
-    from edgecal.gguf import find_shards, read_doubts
+    from edgecal.gguf.shards import find_shards
     from edgecal.pair.check import check_not_itself
     from edgecal.pair.run import RunOptions
+    from edgecal.stamping.record import check_not_baked, read_doubts
 
     check_bootstrap(n_bootstrap)
     chosen = Method.of(method)

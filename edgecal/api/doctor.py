@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgecal.gguf import Header, ShardSet
+    from edgecal.gguf.header import Header
+    from edgecal.gguf.shards import ShardSet
     from edgecal.pair.examine import Examination
     from edgecal.pair.run import RunOptions
 
@@ -45,7 +46,8 @@ def doctor(
     ------
     InputError: there is no such file, or it is no GGUF file. Whatever is wrong with a model is in the result.
     """
-    from edgecal.gguf import check_model, find_shards
+    from edgecal.gguf.model_checks import check_model
+    from edgecal.gguf.shards import find_shards
     from edgecal.pair.check import count_blocks, warn_of_memory
     from edgecal.pair.run import RunOptions
 
@@ -221,8 +223,8 @@ def _ending(header: Header, n_embd: int) -> dict[str, Any] | None:
 
 
 def _bakeable(shards: ShardSet) -> tuple[bool, str | None]:
-    from edgecal.bake.recipe import find_recipe
-    from edgecal.gguf import is_baked
+    from edgecal.baking.recipe import find_recipe
+    from edgecal.stamping.record import is_baked
 
     if is_baked(shards.header):
         return False, f"{shards.path}: a temperature is baked into it already; edgecal unbake takes it out"
@@ -234,7 +236,7 @@ def _bakeable(shards: ShardSet) -> tuple[bool, str | None]:
 
 
 def _notes(header: Header, tokenizer: Any) -> list[str]:
-    from edgecal.gguf import read_calibration
+    from edgecal.stamping.record import read_calibration
 
     notes = []
     if tokenizer in ("none", "no_vocab"):

@@ -60,15 +60,16 @@ def evaluate(
     InputError: a file, a row (if `questions.strict`) or an option is wrong, or no question has an answer.
     ModelError: the model could not be run.
     """
-    from edgecal.bake.keys import baked_temperature
     from edgecal.evaluation.baselines import judge_logits
     from edgecal.evaluation.judge import judge_parts, list_wrong
     from edgecal.evaluation.pictures import picture_judged
     from edgecal.evaluation.verdict import write_evaluation
-    from edgecal.gguf import check_model, find_shards, read_calibration, read_doubts
+    from edgecal.gguf.model_checks import check_model
+    from edgecal.gguf.shards import find_shards
     from edgecal.pair.capture import warn_of_repeats
     from edgecal.pair.mass import warn_of_mass
     from edgecal.pair.run import RunOptions, observe
+    from edgecal.stamping.record import baked_temperature, read_calibration, read_doubts
 
     check_bootstrap(n_bootstrap)
     if temperature is not None and not (math.isfinite(temperature) and temperature > 0):

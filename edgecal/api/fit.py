@@ -29,8 +29,9 @@ from edgecal.result import FitResult
 if TYPE_CHECKING:
     from edgecal.api.adaptive import AdaptiveFit
     from edgecal.calibration import AdaptivePlan, ChoiceLogits, Look, Method
-    from edgecal.gguf import CalibrationRecord, ShardSet
+    from edgecal.gguf.shards import ShardSet
     from edgecal.pair.run import RunOptions
+    from edgecal.stamping.record import CalibrationRecord
 
 __all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "fit"]
 
@@ -87,17 +88,13 @@ def fit(
     ----------
     Dual-Align: arXiv 2601.04277. DACA: arXiv 2505.16690. Temperature scaling: Guo et al. 2017.
     """
-    from edgecal.bake.keys import check_not_baked
     from edgecal.calibration import AdaptivePlan, Method
-    from edgecal.gguf import (
-        CalibrationRecord,
-        calibration_edits,
-        find_shards,
-        plan_output,
-        write_calibrated,
-    )
+    from edgecal.gguf.output import plan_output
+    from edgecal.gguf.shards import find_shards
     from edgecal.pair.check import check_not_itself
     from edgecal.pair.run import RunOptions
+    from edgecal.stamping.edits import calibration_edits, write_calibrated
+    from edgecal.stamping.record import CalibrationRecord, check_not_baked
 
     if prompts is not None and not isinstance(prompts, (str, Path, Mapping)):
         prompts = list(prompts)  # an iterator is good for one pass only
@@ -243,7 +240,7 @@ def _check_enough(loaded: LoadedQuestions, method: Method) -> None:
 
 def _record(result: FitResult, method: Method) -> CalibrationRecord:
     """What the file is told."""
-    from edgecal.gguf import CalibrationRecord
+    from edgecal.stamping.record import CalibrationRecord
 
     bracket = result.bracket
     return CalibrationRecord(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgecal.gguf import ShardSet
+    from edgecal.gguf.shards import ShardSet
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.observation import Observation
 
@@ -25,7 +25,7 @@ def files_sha256(
 ) -> str:
     """SHA-256 (hex) over a model's files, from the cache where that knows the files as they are."""
     from edgecal.cache import DigestMemo
-    from edgecal.gguf import sha256_of
+    from edgecal.gguf.hashes import sha256_of
 
     def compute() -> dict[str, str]:
         return {"sha256": sha256_of(shards, on_bytes)}

@@ -40,7 +40,7 @@ def plan(
     InputError, ModelError: as `fit`.
     """
     from edgecal.calibration import Method
-    from edgecal.gguf import find_shards
+    from edgecal.gguf.shards import find_shards
     from edgecal.pair.check import check_not_itself, check_pair
     from edgecal.pair.run import RunOptions, plan_model
 

@@ -17,7 +17,7 @@ from edgecal.result import QuestionsResult
 
 if TYPE_CHECKING:
     from edgecal.data import Data
-    from edgecal.gguf import Header
+    from edgecal.gguf.header import Header
     from edgecal.prompts import Prompt, PromptTemplate, Question
 
 __all__ = [

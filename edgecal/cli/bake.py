@@ -55,11 +55,12 @@ def bake_command(
     """
     from pathlib import Path
 
-    from edgecal.bake.write import bake_model
+    from edgecal.baking.bake import bake_model
     from edgecal.cli.options import gather_settings
     from edgecal.cli.showing import show_warnings
     from edgecal.cli.streams import printing
-    from edgecal.gguf import read_doubts, read_header
+    from edgecal.gguf.header import read_header
+    from edgecal.stamping.record import read_doubts
 
     _check_target(output, in_place)
     result = bake_model(
@@ -119,7 +120,7 @@ def unbake_command(
     as_json: bool,
 ) -> None:
     """Restore the file that FILE was baked from, byte for byte, from what is kept in FILE."""
-    from edgecal.bake.write import unbake_model
+    from edgecal.baking.bake import unbake_model
     from edgecal.cli.streams import printing
 
     _check_target(output, in_place)

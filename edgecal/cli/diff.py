@@ -32,9 +32,9 @@ def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, q
 
     from edgecal.cli.progress import show_bytes
     from edgecal.cli.streams import printable, printing, say
-    from edgecal.gguf import find_shards
     from edgecal.gguf.diff import diff_models
-    from edgecal.gguf.journal import recover
+    from edgecal.gguf.inplace.journal import recover
+    from edgecal.gguf.shards import find_shards
 
     if as_json and quiet:
         raise click.UsageError("--json and --quiet exclude each other")

@@ -19,7 +19,10 @@ from edgecal.cli.options import ANY_PATH
 from edgecal.errors import InputError, UnsettledError
 
 if TYPE_CHECKING:
-    from edgecal.gguf import CalibrationRecord, OutputPlan, ShardSet, Value
+    from edgecal.gguf.output import OutputPlan
+    from edgecal.gguf.shards import ShardSet
+    from edgecal.gguf.values import Value
+    from edgecal.stamping.record import CalibrationRecord
 
 __all__ = ["set_command", "stamp_command", "strip_command", "unset_command"]
 
@@ -85,7 +88,7 @@ def stamp_command(
     `edgecal strip`. A result that `edgecal fit` refused is refused here too (exit code 4).
     """
     from edgecal.cli.streams import say
-    from edgecal.gguf import calibration_edits
+    from edgecal.stamping.edits import calibration_edits
 
     target = _Target.of(options)
     if temperature is None and source is None:
@@ -123,7 +126,7 @@ def strip_command(file: str, **options: Any) -> None:
 
     Needs --output or --in-place. The result has the very bytes that the file had before it was stamped.
     """
-    from edgecal.gguf.strip import strip_edits
+    from edgecal.stamping.edits import strip_edits
 
     target = _Target.of(options)
     shards = _open(file, target)
@@ -149,9 +152,9 @@ def set_command(
     Needs --output or --in-place. TYPE is a GGUF type: uint8 to uint64, int8 to int64, float32, float64, bool,
     string, or an array of one with its items as JSON: 'array[float32]' '[1, 2.5]'.
     """
-    from edgecal.gguf.cautions import edit_cautions
-    from edgecal.gguf.inplace import FILLER_KEY
-    from edgecal.gguf.typed import parse_typed
+    from edgecal.gguf.header import FILLER_KEY
+    from edgecal.gguf.values import parse_typed
+    from edgecal.stamping.edits import edit_cautions
 
     target = _Target.of(options)
     if (value is None) == (value_from is None):
@@ -173,7 +176,7 @@ def set_command(
 @_editing_options
 def unset_command(file: str, keys: tuple[str, ...], **options: Any) -> None:
     """Remove KEYs from FILE. Needs --output or --in-place."""
-    from edgecal.gguf.cautions import edit_cautions
+    from edgecal.stamping.edits import edit_cautions
 
     target = _Target.of(options)
     shards = _open(file, target, editing=keys)
@@ -234,9 +237,10 @@ class _Target:
     ) -> dict[str, Any]:
         """Writes an edit; what was done, JSON-ready. Warnings are said before."""
         from edgecal.cli.showing import show_warnings
-        from edgecal.gguf import plan_output, write_output
         from edgecal.gguf.diff import diff_edits
-        from edgecal.gguf.edit import edited_size
+        from edgecal.gguf.output import plan_output
+        from edgecal.gguf.placing import write_output
+        from edgecal.gguf.rewrite import edited_size
 
         plan: OutputPlan = plan_output(
             shards,
@@ -297,8 +301,9 @@ def _open(file: str, target: _Target, editing: Collection[str] = ()) -> ShardSet
     else they could never be put right.
     """
     from edgecal.cli.streams import say
-    from edgecal.gguf import ShardSet, find_shards, read_header
-    from edgecal.gguf.journal import recover
+    from edgecal.gguf.header import read_header
+    from edgecal.gguf.inplace.journal import recover
+    from edgecal.gguf.shards import ShardSet, find_shards
 
     repaired = recover(Path(file))
     if repaired is not None and not target.quiet:
@@ -310,8 +315,8 @@ def _open(file: str, target: _Target, editing: Collection[str] = ()) -> ShardSet
 
 def _fit_of_another(shards: ShardSet, source: str, text: str) -> list[str]:
     """A warning if the result in `text` is a fit of a model of another name."""
-    from edgecal.gguf.provenance import name_of_chat
     from edgecal.gguf.values import quoted
+    from edgecal.stamping.fit_record import name_of_chat
 
     fitted, here = name_of_chat(text, source), shards.header.get("general.name")
     if not fitted or not isinstance(here, str) or not here or fitted == here:
@@ -325,8 +330,8 @@ def _record(
     """What is to be stamped, and what is odd about it; `text` is what `source` holds."""
     from dataclasses import replace
 
-    from edgecal.gguf import CalibrationRecord
-    from edgecal.gguf.provenance import record_of_result
+    from edgecal.stamping.fit_record import record_of_result
+    from edgecal.stamping.record import CalibrationRecord
 
     if source is None or text is None:
         assert temperature is not None
@@ -343,7 +348,7 @@ def _record(
 
 def _read_text(path: str, *, keep: bool = False) -> str:
     """A small text file, - for standard input; with `keep` bytes that are not UTF-8 survive."""
-    from edgecal.gguf.provenance import MAX_RESULT_BYTES
+    from edgecal.stamping.fit_record import MAX_RESULT_BYTES
 
     try:
         if path == "-" and sys.stdin is None:

@@ -106,7 +106,8 @@ def fit_command(
     from edgecal.cli.progress import show_progress
     from edgecal.cli.showing import show_warnings
     from edgecal.cli.streams import say
-    from edgecal.gguf import default_output, find_shards
+    from edgecal.gguf.output import default_output
+    from edgecal.gguf.shards import find_shards
 
     if only_plan:
         _show_plan(base, chat, data, as_json=as_json, quiet=quiet, values=values)

@@ -26,7 +26,9 @@ def show_command(file: str, as_json: bool) -> None:
     from pathlib import Path
 
     from edgecal.cli.streams import printing, say
-    from edgecal.gguf import read_doubts, read_header, recover
+    from edgecal.gguf.header import read_header
+    from edgecal.gguf.inplace.journal import recover
+    from edgecal.stamping.record import read_doubts
 
     recover(Path(file))
     header = read_header(Path(file))

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgecal.errors import OutputError
+from edgecal.gguf.bounded_reader import FileIdentity
 from edgecal.gguf.lease import claimed
-from edgecal.gguf.reader import FileIdentity
 
 if sys.platform != "win32":
     import fcntl

@@ -1,28 +1,26 @@
-"""Where a result may be written, decided before the long run, and writing it there.
+"""Where a result may be written, decided before the long run: the rules for names, links, caches and space.
 
-Knows the rules for names, links, caches and space. Does not know what is written: keys and values are handed
-to `edit`, later shards to `split`.
+`placing` writes it there.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf.copying import Progress
 from edgecal.gguf.draft import hidden_path, place
-from edgecal.gguf.edit import edited_draft
-from edgecal.gguf.inplace import check_editable, edit_in_place
-from edgecal.gguf.split import PlacedSibling, ShardSet, placed_siblings, shard_name, split_name
-from edgecal.gguf.stores import content_store
-from edgecal.gguf.values import Value
-from edgecal.gguf.verify import data_digest
+from edgecal.gguf.protected import check_editable, content_store
+from edgecal.gguf.shards import ShardSet, shard_name, split_name
 
-__all__ = ["OutputPlan", "WrittenOutput", "default_output", "plan_output", "write_output"]
+__all__ = [
+    "OutputPlan",
+    "default_output",
+    "plan_output",
+]
 
 GROWTH_BYTES = 1 << 16  # more than edgecal's keys add, padding included
 
@@ -36,14 +34,6 @@ class OutputPlan:
     siblings: tuple[Path, ...]
     in_place: bool
     force: bool
-
-
-@dataclass(frozen=True)
-class WrittenOutput:
-    """What was written: the first file, and how each later shard of a split model came to its new name."""
-
-    path: Path
-    siblings: tuple[PlacedSibling, ...]
 
 
 def plan_output(
@@ -82,43 +72,6 @@ def plan_output(
     if room:
         _check_room(plan)
     return plan
-
-
-def write_output(
-    plan: OutputPlan,
-    *,
-    changes: Mapping[str, Value],
-    remove: Collection[str] = (),
-    verify: bool = False,
-    progress: Progress | None = None,
-) -> WrittenOutput:
-    """Carry the plan out: the edited first file, and the later shards under their new names.
-
-    With `verify` the tensor data are compared with what they were. A file edited in place has its data under
-    their own name again by then: what differs is said, and cannot be undone.
-    The first file is complete and checked before a sibling is made, and siblings are there before it gets
-    its name; whatever fails, the previous state is back. Errors as for `write_edited`.
-    """
-    header = plan.shards.header
-    if plan.in_place:
-        before = data_digest(plan.path, header.data_start) if verify else b""
-        after = edit_in_place(header, changes, remove, progress=progress)
-        if verify and data_digest(plan.path, after.data_start) != before:
-            raise OutputError(
-                f"{plan.path}: the tensor data are not what they were; restore it from a backup"
-            )
-        return WrittenOutput(plan.path, ())
-    with edited_draft(
-        header, plan.path, changes=changes, remove=remove, verify=verify, progress=progress
-    ) as draft:
-        pairs = list(zip(plan.shards.paths[1:], plan.siblings, strict=True)) if plan.siblings else []
-        if not plan.force:
-            for _, path in pairs:
-                if os.path.lexists(path):
-                    raise OutputError(f"{path}: appeared while the result was written; nothing was replaced")
-        with placed_siblings(pairs) as siblings:
-            draft.publish(overwrite=plan.force)
-    return WrittenOutput(plan.path, siblings)
 
 
 def default_output(chat: ShardSet) -> Path:

@@ -5,12 +5,10 @@ Knows the key that keeps them while a header has another size. Does not write fi
 
 from __future__ import annotations
 
-from edgecal.gguf.header import Header
+from edgecal.gguf.header import PADDING_KEY, Header
 from edgecal.gguf.values import ARRAY_HEAD_BYTES, Value, ValueType
 
-__all__ = ["PADDING_KEY", "kept_padding", "padding_edits"]
-
-PADDING_KEY = "edgecal.previous.padding"
+__all__ = ["kept_padding", "padding_edits"]
 
 
 def padding_edits(source: Header) -> dict[str, Value]:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf.copying import PLAIN_BYTES, Progress, copy_span, write_all
+from edgecal.gguf.bounded_reader import BoundedReader, FileIdentity
 from edgecal.gguf.draft import Draft, drafting, output_errors
 from edgecal.gguf.header import ALIGNMENT_KEY, MAGIC, MAX_KEYS, Header, read_header
-from edgecal.gguf.reader import BoundedReader, FileIdentity
+from edgecal.gguf.spans import PLAIN_BYTES, Progress, copy_span, write_all
 from edgecal.gguf.tensors import TensorInfo
 from edgecal.gguf.values import Value, encode_text, quoted
 

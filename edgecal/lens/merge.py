@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.architectures import Merge
-from edgecal.gguf import GgmlType
+from edgecal.gguf.tensors import GgmlType
 from edgecal.lens.rounding import round_input
 
 __all__ = ["MERGE_TENSORS", "Merger"]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.errors import ModelError
-from edgecal.gguf import GGML_TYPES, GgmlType, TensorInfo, why_not_run
+from edgecal.gguf.tensors import GGML_TYPES, GgmlType, TensorInfo, why_not_run
 
 __all__ = ["Dequantize", "n_rows_of", "read_minima", "read_rows", "read_vector"]
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgecal.cache import CaptureCache, DigestMemo, identify_files
-from edgecal.gguf import CONTENT_REVISION, content_sha256
+from edgecal.gguf.hashes import CONTENT_REVISION, content_sha256
 from edgecal.pair.loaded import read_shards, wants_repacking
 from edgecal.pair.observation import ObserveProgress, ObserveRequest
 

@@ -16,7 +16,7 @@ from edgecal.cache import identify_files
 from edgecal.pair.observation import ObserveProgress
 
 if TYPE_CHECKING:
-    from edgecal.gguf import ShardSet
+    from edgecal.gguf.shards import ShardSet
     from edgecal.llama.model import Model
 
 __all__ = ["LOADED", "find_stream", "read_shards", "wants_repacking"]
@@ -26,7 +26,7 @@ _read: dict[str, tuple[object, ShardSet]] = {}  # of the last path asked for
 
 def read_shards(path: str) -> ShardSet:
     """The headers of a model's files, which are read again only when a file has changed."""
-    from edgecal.gguf import find_shards
+    from edgecal.gguf.shards import find_shards
 
     read = _read.get(path)
     if read is None or read[0] is None or read[0] != identify_files(read[1].paths):

@@ -3,7 +3,7 @@
 A thin layer on `llama_cpp.Llama` that divides logits by what the file says. Does not fit, judge or write models.
 Importing this package loads neither numpy, llama.cpp nor the rest of edgecal but its errors.
 
-Modules: `calibration` (what a file says), `answer` (what comes back), `options`, `logits` and `model` (llama.cpp),
+Modules: `answer` (what comes back), `options`, `logits` and `model` (llama.cpp),
 `load`, `ask` (one question in a process of its own), `threshold` (when to abstain), `export` and `quoting` (other
 programs).
 """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecal.runtime.answer import Answer
-from edgecal.runtime.calibration import FileCalibration
+from edgecal.stamping.record import FileCalibration
 
 __all__ = ["AskRequest", "Asked", "ask"]
 

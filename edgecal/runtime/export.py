@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from edgecal.errors import InputError
-from edgecal.gguf import ShardSet, check_model, find_shards
-from edgecal.runtime.calibration import FileCalibration, read_file_calibration
+from edgecal.gguf.model_checks import check_model
+from edgecal.gguf.shards import ShardSet, find_shards
 from edgecal.runtime.quoting import quote_modelfile, quote_shell, short_float32
+from edgecal.stamping.record import FileCalibration, read_file_calibration
 
 __all__ = ["TARGETS", "Artefact", "export"]
 

@@ -45,11 +45,12 @@ def load(path: str | Path, **llama_options: Any) -> Model:
     """
     import warnings
 
-    from edgecal.gguf import check_model, find_shards, read_doubts
+    from edgecal.gguf.model_checks import check_model
+    from edgecal.gguf.shards import find_shards
     from edgecal.llama.library import clear_log, first_error_line, last_error_lines, load_library
-    from edgecal.runtime.calibration import read_file_calibration
     from edgecal.runtime.forks import check_can_load
     from edgecal.runtime.options import check_options, default_options
+    from edgecal.stamping.record import read_doubts, read_file_calibration
 
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"the path is {path!r:.60}, expected that of a GGUF file")

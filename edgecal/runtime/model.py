@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edgecal.gguf import Header
+    from edgecal.gguf.header import Header
     from edgecal.prompts import Prompt, PromptTemplate
-    from edgecal.runtime.calibration import FileCalibration
+    from edgecal.stamping.record import FileCalibration
 
 __all__ = ["Model"]
 

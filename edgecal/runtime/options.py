@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgecal.errors import InputError
-from edgecal.gguf import GGML_TYPES, Header
+from edgecal.gguf.header import Header
+from edgecal.gguf.tensors import GGML_TYPES
 
 __all__ = ["check_options", "default_options"]
 

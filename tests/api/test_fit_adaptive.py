@@ -15,7 +15,7 @@ from edgecal import InputError, NotIdentifiedError, OutputOptions, UnsettledErro
 from edgecal.api.adaptive import fit_adaptively, fit_all
 from edgecal.api.questions import QuestionOptions, load_questions
 from edgecal.calibration import AdaptivePlan, Method, draw_order, fit_temperature
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.capture import PairRunner
 from edgecal.pair.run import RunOptions

@@ -9,12 +9,14 @@ from support.ggml_types import WEIGHT_TYPES
 from support.tiny_archs import ARCHS, tiny_arch, write_tiny_arch
 from support.tiny_models import write_tiny_llama
 
-from edgecal.bake.check import ALLOWED, CompareRequest, compare_models
-from edgecal.bake.recipe import find_recipe, is_known
-from edgecal.bake.undo import read_originals
-from edgecal.bake.write import bake_model, unbake_model
+from edgecal.baking.bake import bake_model, unbake_model
+from edgecal.baking.logit_check import ALLOWED, CompareRequest, compare_models
+from edgecal.baking.originals import read_originals
+from edgecal.baking.recipe import find_recipe, is_known
 from edgecal.errors import InputError
-from edgecal.gguf import find_shards, read_header, write_edited
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.shards import find_shards
 from edgecal.gguf.tensor_edit import rewritten_draft
 from edgecal.llama.settings import CaptureSettings
 

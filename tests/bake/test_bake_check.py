@@ -8,11 +8,13 @@ from support.tiny_archs import tiny_arch
 from support.tiny_models import llama_tensors, write_gguf, write_tiny_llama
 
 from edgecal.architectures import table
-from edgecal.bake import recipe, write
-from edgecal.bake.check import ALLOWED, BakeCheck, Seen, check_baked, compare_seen, furthest_tokens
-from edgecal.bake.write import bake_model
+from edgecal.baking import bake as write
+from edgecal.baking import recipe
+from edgecal.baking.bake import bake_model
+from edgecal.baking.logit_check import ALLOWED, BakeCheck, Seen, check_baked, compare_seen, furthest_tokens
 from edgecal.errors import InputError, ModelError
-from edgecal.gguf import read_header, write_edited
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
 from edgecal.lens import Head
 from edgecal.lens.reproduce import apply_head
 

@@ -8,10 +8,11 @@ from support.bake_files import NORM
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.architectures import FAMILIES, REFUSALS
-from edgecal.bake import recipe
-from edgecal.bake.recipe import find_recipe, is_known, why_check
+from edgecal.baking import recipe
+from edgecal.baking.recipe import find_recipe, is_known, why_check
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType, find_shards
+from edgecal.gguf.shards import find_shards
+from edgecal.gguf.values import Value, ValueType
 
 NORM_INFO = bare_tensor("output_norm.weight", [4])
 HEAD_INFO = bare_tensor("output.weight", [4, 3], offset=64)

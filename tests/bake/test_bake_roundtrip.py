@@ -10,23 +10,22 @@ from support.bake_files import CALIBRATED, NORM, SHAPES, STAMPED, bakeable
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.tiny_models import write_tiny_llama
 
-from edgecal.bake import write
-from edgecal.bake.keys import baked_temperature, check_not_baked
-from edgecal.bake.write import bake_model, unbake_model
+from edgecal.baking import bake as write
+from edgecal.baking.bake import bake_model, unbake_model
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import (
-    CalibrationRecord,
-    Value,
-    ValueType,
-    calibration_edits,
-    find_shards,
-    read_calibration,
-    read_header,
-    read_sampling,
-    write_edited,
-)
-from edgecal.gguf.layout import FILLER_KEY
+from edgecal.gguf.header import FILLER_KEY, read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.shards import find_shards
 from edgecal.gguf.tensor_edit import read_tensor
+from edgecal.gguf.values import Value, ValueType
+from edgecal.stamping.edits import calibration_edits
+from edgecal.stamping.record import (
+    CalibrationRecord,
+    baked_temperature,
+    check_not_baked,
+    read_calibration,
+    read_sampling,
+)
 
 N_TOUCHED = 2  # keys that baking changes in the shape "calibrated": the temperature and its interval
 

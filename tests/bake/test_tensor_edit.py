@@ -7,8 +7,9 @@ from support.bake_files import NORM, SHAPES, bakeable
 from support.gguf_files import bare_tensor, raw_gguf, write_bytes
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import Value, read_header
+from edgecal.gguf.header import read_header
 from edgecal.gguf.tensor_edit import header_bytes, read_tensor, rewritten_draft
+from edgecal.gguf.values import Value
 
 NEW = NORM[::-1]
 

@@ -111,7 +111,9 @@ def test_what_is_refused(arguments, code, told):
 
 def test_an_abort_of_llama_cpp_is_one_line(tmp_path):
     """The vocabulary claims a type that llama.cpp aborts on; the process that runs it is not the command's."""
-    from edgecal.gguf import Value, read_header, write_edited
+    from edgecal.gguf.header import read_header
+    from edgecal.gguf.rewrite import write_edited
+    from edgecal.gguf.values import Value
 
     broken = tmp_path / "broken.gguf"
     write_edited(

@@ -14,7 +14,7 @@ from support.prompts import random_token_prompts, write_json_lines
 from support.tiny_models import tiny_folder, write_tiny_llama, write_tiny_pair
 from support.tiny_vocab import spm_vocab
 
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 
 QUESTION = {"question": "Which one?", "choices": ["this", "that"]}
 

@@ -12,7 +12,7 @@ from support.tiny_models import write_tiny_llama
 
 from edgecal.cli.bake import bake_command, unbake_command
 from edgecal.errors import InputError
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 
 
 def run(command, *arguments):
@@ -119,7 +119,8 @@ def test_refusals_write_nothing(model, tmp_path, capsys):
 
 
 def test_keep_edits(tmp_path, capsys):
-    from edgecal.gguf import Value, write_edited
+    from edgecal.gguf.rewrite import write_edited
+    from edgecal.gguf.values import Value
 
     path = write_bytes(tmp_path / "m.gguf", SHAPES["calibrated"])
     run(bake_command, path, "--in-place", "--no-check")

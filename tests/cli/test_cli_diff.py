@@ -10,7 +10,7 @@ import sys
 import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
-from edgecal.gguf import Value
+from edgecal.gguf.values import Value
 
 ARCH = key("general.architecture", Value.string("llama"))
 

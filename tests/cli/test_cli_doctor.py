@@ -13,7 +13,8 @@ from support.tiny_vocab import bpe_vocab
 import edgecal
 from edgecal import RunOptions
 from edgecal.calibration import METHODS
-from edgecal.gguf import read_header, write_edited
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
 
 OUTPUTS_ONLY = ["daca", "naive", "ts", "vanilla"]
 

@@ -10,7 +10,8 @@ import pytest
 from support.edits import EDITS, KEYS, MODEL, names, real, refused
 from support.gguf_files import key, raw_gguf, write_bytes
 
-from edgecal.gguf import Value, read_header
+from edgecal.gguf.header import read_header
+from edgecal.gguf.values import Value
 
 
 @pytest.mark.parametrize("command", EDITS)

@@ -4,7 +4,8 @@ import pytest
 from support.edits import MODEL, SAMPLING, names, refused
 from support.gguf_files import write_bytes
 
-from edgecal.gguf import Value, ValueType, read_header
+from edgecal.gguf.header import read_header
+from edgecal.gguf.values import Value, ValueType
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.prompts import random_token_prompts, write_json_lines
 from support.tiny_models import tiny_folder, write_tiny_pair
 
-from edgecal.gguf import Value, ValueType, read_header
+from edgecal.gguf.header import read_header
+from edgecal.gguf.values import Value, ValueType
 
 
 @pytest.mark.parametrize("place", [["-o", "out.gguf"], ["--in-place"]])

@@ -9,7 +9,8 @@ from support.calibrated import BASE, CHAT, MODELS, bake, stamp
 
 import edgecal
 from edgecal import UnsettledWarning
-from edgecal.gguf import read_calibration, read_header
+from edgecal.gguf.header import read_header
+from edgecal.stamping.record import read_calibration
 
 DEV = MODELS / "questions/dev.jsonl"
 REASON = "the bracket is too wide"

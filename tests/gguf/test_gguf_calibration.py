@@ -9,16 +9,11 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 import edgecal
 from edgecal.errors import InputError
-from edgecal.gguf import (
-    CalibrationRecord,
-    Value,
-    ValueType,
-    calibration_edits,
-    read_calibration,
-    read_header,
-    read_sampling,
-    write_edited,
-)
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.values import Value, ValueType
+from edgecal.stamping.edits import calibration_edits
+from edgecal.stamping.record import CalibrationRecord, read_calibration, read_sampling
 
 RECORD = CalibrationRecord(
     temperature=2.31,

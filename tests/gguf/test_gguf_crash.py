@@ -14,8 +14,11 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import Value, draft, read_header, write_edited
+from edgecal.gguf import draft
 from edgecal.gguf.draft import drafting, hidden_path
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.values import Value
 
 N_DATA = 8 << 20
 MODEL = raw_gguf([key("k", Value.uint32(0))], [bare_tensor("w", [N_DATA // 4])], bytes(N_DATA))
@@ -34,7 +37,9 @@ def test_a_full_disk(tmp_path):
         import resource, sys
         from pathlib import Path
         from edgecal.errors import OutputError
-        from edgecal.gguf import Value, read_header, write_edited
+        from edgecal.gguf.header import read_header
+        from edgecal.gguf.rewrite import write_edited
+        from edgecal.gguf.values import Value
         resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, 3 << 20))
         try:
             write_edited(read_header(sys.argv[1]), Path(sys.argv[2]), changes={"k": Value.uint32(1)})
@@ -170,7 +175,9 @@ def test_stale_drafts_are_removed_and_live_ones_are_not(tmp_path):
 WRITER = textwrap.dedent("""
     import itertools, sys
     from pathlib import Path
-    from edgecal.gguf import Value, read_header, write_edited
+    from edgecal.gguf.header import read_header
+    from edgecal.gguf.rewrite import write_edited
+    from edgecal.gguf.values import Value
     path = Path(sys.argv[1])
     print("ready", flush=True)
     for value in itertools.count(read_header(path).get("k") + 1):

@@ -10,8 +10,12 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType, edit_in_place, find_shards, read_header, write_edited
 from edgecal.gguf.diff import Difference, diff_edits, diff_models, short_value
+from edgecal.gguf.header import read_header
+from edgecal.gguf.inplace.engine import edit_in_place
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.shards import find_shards
+from edgecal.gguf.values import Value, ValueType
 
 KEYS = {
     "general.architecture": Value.string("llama"),
@@ -193,7 +197,7 @@ def test_hashing_takes_little_memory(tmp_path):
     code = textwrap.dedent("""
         import resource, sys
         import hashlib
-        from edgecal.gguf import find_shards
+        from edgecal.gguf.shards import find_shards
         from edgecal.gguf.diff import diff_models
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), used + (64 << 20)))

@@ -11,21 +11,16 @@ from support.bake_files import SHAPES
 from support.gguf_files import bare_key, bare_tensor, key, raw_gguf, write_bytes
 from support.tiny_models import write_tiny_llama
 
-from edgecal.bake.write import bake_model, unbake_model
+from edgecal.baking.bake import bake_model, unbake_model
 from edgecal.errors import InputError
-from edgecal.gguf import (
-    CalibrationRecord,
-    Value,
-    ValueType,
-    calibration_edits,
-    edit_in_place,
-    find_shards,
-    read_header,
-    sha256_of,
-    strip_edits,
-    write_edited,
-)
-from edgecal.gguf.digest import content_sha256, digests_of
+from edgecal.gguf.hashes import content_sha256, digests_of, sha256_of
+from edgecal.gguf.header import read_header
+from edgecal.gguf.inplace.engine import edit_in_place
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.shards import find_shards
+from edgecal.gguf.values import Value, ValueType
+from edgecal.stamping.edits import calibration_edits, strip_edits
+from edgecal.stamping.record import CalibrationRecord
 
 KEYS = [
     key("general.architecture", Value.string("llama")),

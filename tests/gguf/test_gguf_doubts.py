@@ -6,17 +6,11 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError
-from edgecal.gguf import (
-    CalibrationRecord,
-    Value,
-    ValueType,
-    calibration_edits,
-    read_calibration,
-    read_doubts,
-    read_header,
-    strip_edits,
-    write_edited,
-)
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.values import Value, ValueType
+from edgecal.stamping.edits import calibration_edits, strip_edits
+from edgecal.stamping.record import CalibrationRecord, read_calibration, read_doubts
 
 REASONS = ("the bracket is too wide", "labels say that it does harm")
 

@@ -13,7 +13,9 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import Value, ValueType, edited_size, read_header, write_edited
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import edited_size, write_edited
+from edgecal.gguf.values import Value, ValueType
 
 NESTED = Value.array(
     ValueType.ARRAY, [Value.array(ValueType.STRING, ["", "é"]), Value.array(ValueType.UINT8, [])]
@@ -205,7 +207,7 @@ class TestCopying:
     ALIGNED = 4100  # behind "head" the same place in a page
 
     def copy(self, tmp_path, start=ALIGNED):
-        from edgecal.gguf.copying import copy_span
+        from edgecal.gguf.spans import copy_span
 
         source = write_bytes(tmp_path / "source", self.DATA)
         with source.open("rb") as file, (tmp_path / "target").open("wb", buffering=0) as target:
@@ -252,7 +254,7 @@ class TestCopying:
         assert len(calls) == 3
 
     def test_a_source_that_ends_early_is_an_error(self, tmp_path):
-        from edgecal.gguf.copying import copy_span
+        from edgecal.gguf.spans import copy_span
 
         source = write_bytes(tmp_path / "source", b"short")
         with (
@@ -274,8 +276,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     code = textwrap.dedent("""
         import os, resource, sys
         from pathlib import Path
-        import edgecal.gguf.edit as edit
-        from edgecal.gguf import Value, read_header, write_edited
+        import edgecal.gguf.rewrite as edit
+        from edgecal.gguf.header import read_header
+        from edgecal.gguf.rewrite import write_edited
+        from edgecal.gguf.values import Value
         def sparse(source, start, n_bytes, target, progress=None):  # the last 256 MB are really copied
             skipped = n_bytes - (256 << 20)
             os.lseek(target, skipped, os.SEEK_CUR)

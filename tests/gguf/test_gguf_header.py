@@ -13,7 +13,9 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.tiny_models import write_tiny_llama
 
 from edgecal.errors import InputError
-from edgecal.gguf import GGML_TYPES, TensorInfo, Value, ValueType, read_header, why_not_run
+from edgecal.gguf.header import read_header
+from edgecal.gguf.tensors import GGML_TYPES, TensorInfo, why_not_run
+from edgecal.gguf.values import Value, ValueType
 
 # A whole file as literal bytes: one key of four types each, one F32 tensor of two numbers.
 GOLDEN = bytes.fromhex(

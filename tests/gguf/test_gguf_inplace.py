@@ -18,10 +18,13 @@ from support.file_systems import MADE, can_insert, mounted
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import Value, ValueType, padding_edits, read_header, write_edited
-from edgecal.gguf.inplace import edit_in_place
-from edgecal.gguf.journal import recover
-from edgecal.gguf.layout import FILLER_KEY, MAX_FILLER_BYTES
+from edgecal.gguf.header import FILLER_KEY, read_header
+from edgecal.gguf.inplace.engine import edit_in_place
+from edgecal.gguf.inplace.journal import recover
+from edgecal.gguf.inplace.layout import MAX_FILLER_BYTES
+from edgecal.gguf.padding import padding_edits
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.values import Value, ValueType
 
 DATA = random.Random(1).randbytes(300_000)
 NEW = {"edgecal.temperature": Value.float32(1.5), "edgecal.method": Value.string("dual-align")}

@@ -19,20 +19,16 @@ from support.file_systems import MADE, can_insert, mounted
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.kill import kill_after_every_call, kill_at_random_moments, killed_after
 
-from edgecal.gguf import (
-    CalibrationRecord,
-    Value,
-    ValueType,
-    find_shards,
-    plan_output,
-    read_header,
-    write_calibrated,
-    write_edited,
-    write_output,
-)
-from edgecal.gguf.inplace import FILLER_KEY, edit_in_place
-from edgecal.gguf.journal import recover
-from edgecal.gguf.strip import strip_edits
+from edgecal.gguf.header import FILLER_KEY, read_header
+from edgecal.gguf.inplace.engine import edit_in_place
+from edgecal.gguf.inplace.journal import recover
+from edgecal.gguf.output import plan_output
+from edgecal.gguf.placing import write_output
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.shards import find_shards
+from edgecal.gguf.values import Value, ValueType
+from edgecal.stamping.edits import strip_edits, write_calibrated
+from edgecal.stamping.record import CalibrationRecord
 
 DATA = random.Random(2).randbytes(1 << 18)
 PLAIN = raw_gguf(

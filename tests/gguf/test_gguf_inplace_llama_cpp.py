@@ -5,9 +5,9 @@ from support.file_systems import can_insert
 from support.tiny_models import n_vocab_of, write_tiny_llama
 from support.tiny_run import random_prompts, run
 
-from edgecal.gguf import Value, read_header
-from edgecal.gguf.inplace import edit_in_place
-from edgecal.gguf.layout import FILLER_KEY
+from edgecal.gguf.header import FILLER_KEY, read_header
+from edgecal.gguf.inplace.engine import edit_in_place
+from edgecal.gguf.values import Value
 
 
 def test_llama_cpp_computes_the_same(tmp_path):

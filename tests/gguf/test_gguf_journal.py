@@ -14,12 +14,15 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.kill import killed_after
 
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType, find_shards, lease, read_header
-from edgecal.gguf import journal as journals
-from edgecal.gguf.inplace import FILLER_KEY, edit_in_place
-from edgecal.gguf.insert import shift_tail
-from edgecal.gguf.journal import journaled, recover
-from edgecal.gguf.patch import Patch, State, settle, state_of
+from edgecal.gguf import lease
+from edgecal.gguf.header import FILLER_KEY, read_header
+from edgecal.gguf.inplace import journal as journals
+from edgecal.gguf.inplace.engine import edit_in_place
+from edgecal.gguf.inplace.journal import journaled, recover
+from edgecal.gguf.inplace.kernel import shift_tail
+from edgecal.gguf.inplace.patch import Patch, State, settle, state_of
+from edgecal.gguf.shards import find_shards
+from edgecal.gguf.values import Value, ValueType
 
 DATA = random.Random(3).randbytes(400_000)
 PLAIN = raw_gguf(

@@ -12,8 +12,11 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import Value, lease, read_header, write_edited
+from edgecal.gguf import lease
+from edgecal.gguf.header import read_header
 from edgecal.gguf.lease import claimed, wait_for_lock
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.values import Value
 
 MODEL = raw_gguf([key("k", Value.uint32(7))], [bare_tensor("w", [20_000])], bytes(80_000))
 # A value where it is; a file that must be copied, since this test has it open.

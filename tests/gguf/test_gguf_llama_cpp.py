@@ -9,7 +9,11 @@ import pytest
 from support.tiny_models import n_vocab_of, write_tiny_llama
 from support.tiny_run import quiet_llama, random_prompts, run
 
-from edgecal.gguf import CalibrationRecord, find_shards, plan_output, read_header, write_calibrated
+from edgecal.gguf.header import read_header
+from edgecal.gguf.output import plan_output
+from edgecal.gguf.shards import find_shards
+from edgecal.stamping.edits import write_calibrated
+from edgecal.stamping.record import CalibrationRecord
 
 RECORD = CalibrationRecord(
     temperature=2.3125,

@@ -12,9 +12,10 @@ import pytest
 from support.gguf_files import bare_key, bare_tensor, key, raw_gguf, string, write_bytes
 
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType, check_model, read_header
-from edgecal.gguf.reader import MAX_ARRAY_DEPTH, MAX_STRINGS
-from edgecal.gguf.scan import MAX_KEYS, MAX_TENSORS
+from edgecal.gguf.bounded_reader import MAX_STRINGS
+from edgecal.gguf.header import MAX_KEYS, MAX_TENSORS, read_header
+from edgecal.gguf.model_checks import check_model
+from edgecal.gguf.values import MAX_ARRAY_DEPTH, Value, ValueType
 
 ARCH = key("general.architecture", Value.string("llama"))
 ONE_TENSOR = [bare_tensor("w", [2])]
@@ -307,7 +308,7 @@ def test_a_hostile_header_stays_within_bounds(tmp_path):
     code = textwrap.dedent("""
         import resource, sys
         from edgecal.errors import InputError
-        from edgecal.gguf import read_header
+        from edgecal.gguf.header import read_header
         bytes_ = int(sys.argv[1])
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + bytes_, used + bytes_))

@@ -13,9 +13,9 @@ import pytest
 from support.file_systems import MADE, mounted
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
-from edgecal.gguf import Value, ValueType, read_header
-from edgecal.gguf.mapping import WINDOW_BYTES
-from edgecal.gguf.reader import BoundedReader
+from edgecal.gguf.bounded_reader import WINDOW_BYTES, BoundedReader
+from edgecal.gguf.header import read_header
+from edgecal.gguf.values import Value, ValueType
 
 TEXTS = [f"a token with the number {i}" for i in range(100_000)]
 LONG = raw_gguf(
@@ -130,7 +130,7 @@ CUTTER = """
 READER = """
     import sys, time
     from edgecal.errors import InputError
-    from edgecal.gguf import read_header
+    from edgecal.gguf.header import read_header
     whole = cut = 0
     end_s = time.monotonic() + float(sys.argv[2])
     while time.monotonic() < end_s or not (whole and cut):

@@ -8,18 +8,14 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import (
-    CalibrationRecord,
-    Value,
-    content_store,
-    default_output,
-    find_shards,
-    plan_output,
-    read_calibration,
-    read_header,
-    write_calibrated,
-    write_output,
-)
+from edgecal.gguf.header import read_header
+from edgecal.gguf.output import default_output, plan_output
+from edgecal.gguf.placing import write_output
+from edgecal.gguf.protected import content_store
+from edgecal.gguf.shards import find_shards
+from edgecal.gguf.values import Value
+from edgecal.stamping.edits import write_calibrated
+from edgecal.stamping.record import CalibrationRecord, read_calibration
 
 MODEL = raw_gguf([key("general.architecture", Value.string("llama"))], [bare_tensor("w", [4])], bytes(16))
 SHA = "5e" * 32

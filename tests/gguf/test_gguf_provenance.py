@@ -6,7 +6,7 @@ import json
 import pytest
 
 from edgecal.errors import InputError
-from edgecal.gguf.provenance import name_of_chat, record_of_result
+from edgecal.stamping.fit_record import name_of_chat, record_of_result
 
 RESULT = {
     "temperature": 2.31,

@@ -8,8 +8,11 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.tiny_models import write_tiny_llama
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import Value, ValueType, find_shards, plan_output, read_header, write_output
-from edgecal.gguf.split import placed_siblings, shard_name, split_name
+from edgecal.gguf.header import read_header
+from edgecal.gguf.output import plan_output
+from edgecal.gguf.placing import placed_siblings, write_output
+from edgecal.gguf.shards import find_shards, shard_name, split_name
+from edgecal.gguf.values import Value, ValueType
 
 ONE = {"edgecal.temperature": Value.float32(2)}
 

@@ -8,21 +8,16 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError
-from edgecal.gguf import (
-    CalibrationRecord,
-    Value,
-    ValueType,
-    calibration_edits,
-    edit_in_place,
-    find_shards,
-    padding_edits,
-    plan_output,
-    read_header,
-    strip_edits,
-    write_calibrated,
-    write_edited,
-    write_output,
-)
+from edgecal.gguf.header import read_header
+from edgecal.gguf.inplace.engine import edit_in_place
+from edgecal.gguf.output import plan_output
+from edgecal.gguf.padding import padding_edits
+from edgecal.gguf.placing import write_output
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.shards import find_shards
+from edgecal.gguf.values import Value, ValueType
+from edgecal.stamping.edits import calibration_edits, strip_edits, write_calibrated
+from edgecal.stamping.record import CalibrationRecord
 
 SAMPLING = "general.sampling.temp"
 NESTED = Value.array(

@@ -6,8 +6,7 @@ import math
 import pytest
 
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType
-from edgecal.gguf.typed import TYPE_NAMES, describe_type, parse_typed
+from edgecal.gguf.values import TYPE_NAMES, Value, ValueType, describe_type, parse_typed
 
 LIMITS = {
     "uint8": (0, 2**8 - 1),

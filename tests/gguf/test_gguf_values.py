@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType
-from edgecal.gguf.values import decode_text, encode_text, quoted
+from edgecal.gguf.values import Value, ValueType, decode_text, encode_text, quoted
 
 SCALARS = [
     (ValueType.UINT8, 255, b"\xff"),

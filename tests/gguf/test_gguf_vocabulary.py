@@ -6,7 +6,9 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError
-from edgecal.gguf import Value, ValueType, compare_vocabularies, read_header
+from edgecal.gguf.header import read_header
+from edgecal.gguf.model_checks import compare_vocabularies
+from edgecal.gguf.values import Value, ValueType
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
 WORDS = ["<unk>", "a", "b", "c", "<x>"]

@@ -12,7 +12,9 @@ from support.tiny_vocab import bpe_vocab, letters
 
 from edgecal.architectures import ResidualStream, stream_of, why_no_layers
 from edgecal.errors import InputError, ModelError
-from edgecal.gguf import check_model, find_shards, read_header
+from edgecal.gguf.header import read_header
+from edgecal.gguf.model_checks import check_model
+from edgecal.gguf.shards import find_shards
 from edgecal.lens import check_lens, check_token_ids, project, read_head, reproduce
 from edgecal.llama.dequantize import dequantize_rows
 

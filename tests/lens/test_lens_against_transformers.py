@@ -15,7 +15,7 @@ from support.tiny_run import random_prompts
 from support.transformers_models import load_twin, read_layers
 from support.twins import TWINS, twin_path
 
-from edgecal.gguf import find_shards
+from edgecal.gguf.shards import find_shards
 from edgecal.lens import project, read_head
 from edgecal.llama.capture import capture
 from edgecal.llama.dequantize import dequantize_rows

@@ -7,7 +7,7 @@ from support.tiny_archs import N_VOCAB, tiny_arch
 from support.tiny_models import normal, write_gguf, write_tiny_llama
 
 from edgecal.errors import ModelError
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 from edgecal.lens import read_head
 from edgecal.lens.rows import read_rows
 from edgecal.llama.dequantize import dequantize_rows

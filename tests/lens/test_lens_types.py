@@ -15,7 +15,9 @@ from support.tiny_run import random_prompts, run
 
 from edgecal.architectures import PLAIN_STREAM
 from edgecal.errors import InputError, ModelError
-from edgecal.gguf import Value, find_shards, read_header
+from edgecal.gguf.header import read_header
+from edgecal.gguf.shards import find_shards
+from edgecal.gguf.values import Value
 from edgecal.lens import check_lens, check_token_ids, project, read_head, reproduce
 from edgecal.lens.reproduce import apply_head, head_input
 from edgecal.lens.rows import read_rows

@@ -11,7 +11,7 @@ from support.chat_templates import CHAT_TEMPLATES
 from support.llama_source import llama_models_folder
 
 from edgecal import InputError
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 from edgecal.llama.model import Model
 from edgecal.llama.vocabulary import Tokenizer
 from edgecal.prompts import (

@@ -14,7 +14,7 @@ from support.tiny_run import TinyRun, run
 
 from edgecal.architectures import PLAIN_STREAM, ResidualStream, family_of, stream_of
 from edgecal.errors import ModelError
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 from edgecal.llama.context import Context, TokenBatch
 from edgecal.llama.hook import HiddenCapture, PlannedMicroBatch
 from edgecal.llama.library import ggml_addresses

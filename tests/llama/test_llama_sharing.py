@@ -24,7 +24,7 @@ from support.tiny_models import llama_tensors, tiny_folder, write_gguf
 from support.tiny_run import run
 
 from edgecal.architectures import PLAIN_STREAM, ResidualStream, stream_of
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 from edgecal.llama import rows, running
 from edgecal.llama.capture import capture, plan_for
 from edgecal.llama.context import Context

@@ -5,7 +5,7 @@ import pytest
 from support.tiny_archs import ARCHS, tiny_arch
 
 from edgecal.architectures import ResidualStream
-from edgecal.gguf import find_shards
+from edgecal.gguf.shards import find_shards
 from edgecal.lens import check_lens, check_token_ids, read_head, reproduce
 from edgecal.llama import steered
 from edgecal.llama.dequantize import dequantize_rows

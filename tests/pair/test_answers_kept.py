@@ -12,11 +12,15 @@ from support.tiny_models import tiny_folder, write_tiny_pair
 
 import edgecal
 from edgecal.cache import list_stores
-from edgecal.gguf import CalibrationRecord, find_shards, plan_output, read_header, write_calibrated
+from edgecal.gguf.header import read_header
+from edgecal.gguf.output import plan_output
+from edgecal.gguf.shards import find_shards
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.answers import answer_key
 from edgecal.pair.loaded import _Loaded
 from edgecal.pair.observation import ObserveRequest
+from edgecal.stamping.edits import write_calibrated
+from edgecal.stamping.record import CalibrationRecord
 
 ONE_THREAD = CaptureSettings(n_threads=1)
 RECORDS = random_token_prompts(12, seed=3, length=12)

@@ -4,7 +4,7 @@ import pytest
 from support.tiny_models import tiny_folder, write_tiny_llama, write_tiny_pair
 
 from edgecal import InputError
-from edgecal.gguf import find_shards
+from edgecal.gguf.shards import find_shards
 from edgecal.pair.check import check_pair
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.tiny_models import tiny_folder, write_tiny_llama
 
-from edgecal import gguf
+from edgecal.gguf import shards
 from edgecal.llama import library
 from edgecal.llama.capture import capture
 from edgecal.llama.library import buffer_bytes, clear_log
@@ -47,8 +47,8 @@ def test_a_header_is_read_once_and_again_when_the_file_has_changed(tmp_path, mon
     path = tmp_path / "model.gguf"
     shutil.copy(tiny("F16"), path)
     n_read = []
-    find = gguf.find_shards
-    monkeypatch.setattr(gguf, "find_shards", lambda given: n_read.append(given) or find(given))
+    find = shards.find_shards
+    monkeypatch.setattr(shards, "find_shards", lambda given: n_read.append(given) or find(given))
     prompts = (Prompt(tokens=(3, 4, 5), choice_tokens=(6, 7), source="one"),)
     assert len(observe(path, prompts).final_logits) == 1 and len(n_read) == 1
     observe(path, prompts)

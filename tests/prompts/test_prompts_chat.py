@@ -267,7 +267,7 @@ def test_from_a_header(tmp_path):
     from support.tiny_models import write_tiny_llama
     from support.tiny_vocab import spm_vocab
 
-    from edgecal.gguf import read_header
+    from edgecal.gguf.header import read_header
 
     for name, template in (("with", CHAT_TEMPLATES["llama 2"]), ("without", None)):
         write_tiny_llama(

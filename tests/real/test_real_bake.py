@@ -5,7 +5,7 @@
 import pytest
 from support.real_runs import edgecal, edgecal_json
 
-from edgecal.bake.check import ALLOWED
+from edgecal.baking.logit_check import ALLOWED
 
 TEMPERATURES = (0.8, 1.5, 2.5, 3.8, 6.95)
 
@@ -27,7 +27,8 @@ def test_baked_and_back(real_name, real_model, temperature, tmp_path):
 def test_a_norm_that_is_off_by_half_a_percent_is_refused(
     real_name, real_model, factor, tmp_path, monkeypatch
 ):
-    from edgecal.bake import recipe, write
+    from edgecal.baking import bake as write
+    from edgecal.baking import recipe
     from edgecal.errors import ModelError
 
     monkeypatch.setattr(write, "divided", lambda data, tau, where: recipe.divided(data, tau * factor, where))

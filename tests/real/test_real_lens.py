@@ -10,7 +10,7 @@ from support.real_runs import edgecal_json
 import edgecal as api
 from edgecal.calibration import METHODS
 from edgecal.errors import ModelError
-from edgecal.gguf import find_shards
+from edgecal.gguf.shards import find_shards
 from edgecal.lens import ALLOWED_RMS
 from edgecal.lens.rows import read_rows
 from edgecal.llama.dequantize import dequantize_rows

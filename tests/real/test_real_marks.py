@@ -1,6 +1,6 @@
 """Control tokens of real vocabularies: in a question they are text."""
 
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 from edgecal.llama.model import Model
 from edgecal.llama.vocabulary import Tokenizer
 from edgecal.prompts import Prompting, Question, resolve_chat_template

@@ -16,15 +16,17 @@ from support.tiny_vocab import CHAT_TEMPLATE, CHAT_TOKENS
 
 import edgecal
 from edgecal.errors import InputError, ModelError
-from edgecal.gguf import Value, read_header, write_edited
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.values import Value
 from edgecal.llama import model as llama_model
 from edgecal.llama.capture import capture
 from edgecal.llama.settings import CaptureSettings
 from edgecal.metrics import softmax_probs
 from edgecal.runtime import load
 from edgecal.runtime.ask import AskRequest, ask
-from edgecal.runtime.calibration import read_file_calibration
 from edgecal.runtime.logits import start
+from edgecal.stamping.record import read_file_calibration
 
 ONE_THREAD = {"n_threads": 1, "n_threads_batch": 1}
 RECORDS = [json.loads(line) for line in (MODELS / "questions/dev.jsonl").read_text("utf-8").splitlines()[:12]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
-from edgecal.gguf import Value, ValueType
+from edgecal.gguf.values import Value, ValueType
 
 __all__ = ["CALIBRATED", "NORM", "SHAPES", "STAMPED", "bakeable", "write_split"]
 

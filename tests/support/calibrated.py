@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgecal.bake.write import bake_model
-from edgecal.gguf import CalibrationRecord, calibration_edits, read_header, write_edited
+from edgecal.baking.bake import bake_model
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.stamping.edits import calibration_edits
+from edgecal.stamping.record import CalibrationRecord
 
 MODELS = Path(__file__).parents[2] / "models"
 CHAT = MODELS / "edgecal-tiny-chat-Q8_0.gguf"

@@ -6,7 +6,7 @@ import sys
 
 from support.gguf_files import bare_tensor, key, raw_gguf
 
-from edgecal.gguf import Value
+from edgecal.gguf.values import Value
 
 SAMPLING = "general.sampling.temp"
 KEYS = [

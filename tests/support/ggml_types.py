@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecal.gguf import GGML_TYPES
+from edgecal.gguf.tensors import GGML_TYPES
 
 __all__ = [
     "TYPE_IDS",

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgecal.gguf import Value
+from edgecal.gguf.values import Value
 
 __all__ = ["bare_key", "bare_tensor", "key", "raw_gguf", "string", "write_bytes"]
 

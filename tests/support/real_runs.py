@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 from support import calibrated
 
-from edgecal.gguf import read_header
+from edgecal.gguf.header import read_header
 
 # No number depends on it, and threads that wait for each other on a busy machine take long.
 ONE_THREAD = {"n_threads": 1, "n_threads_batch": 1}

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from support.ggml_types import TYPE_IDS, quantize_rows
 from support.tiny_vocab import CHAT_TEMPLATE, CHAT_TOKENS, TinyVocab, bpe_vocab, spm_vocab
 
-from edgecal.gguf import GGML_TYPES
+from edgecal.gguf.tensors import GGML_TYPES
 
 FloatArray = NDArray[np.float32]
 

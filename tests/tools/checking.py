@@ -20,7 +20,9 @@ import programs
 from support.calibrated import CHAT, MODELS, TEMPERATURE, bake, stamp
 
 import edgecal
-from edgecal.gguf import Value, read_header, write_edited
+from edgecal.gguf.header import read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.values import Value
 from edgecal.prompts import PromptTemplate, Question
 from edgecal.runtime import Model, load
 from edgecal.runtime.logits import log_softmax, start

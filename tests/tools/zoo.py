@@ -27,7 +27,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import edgecal  # noqa: E402
 from edgecal.architectures import FAMILIES, REFUSALS  # noqa: E402
-from edgecal.gguf import Header, Value, ValueType, read_header, write_edited  # noqa: E402
+from edgecal.gguf.header import Header, read_header  # noqa: E402
+from edgecal.gguf.rewrite import write_edited  # noqa: E402
+from edgecal.gguf.values import Value, ValueType  # noqa: E402
 from edgecal.llama.settings import CaptureSettings  # noqa: E402
 
 WANTED_RMS = 0.0001

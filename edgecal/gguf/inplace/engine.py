@@ -20,26 +20,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf.copying import Progress
+from edgecal.gguf.bounded_reader import FileIdentity
 from edgecal.gguf.draft import output_errors, path_identity, remove_stale
-from edgecal.gguf.edit import write_edited
-from edgecal.gguf.header import Header
-from edgecal.gguf.insert import UNSUPPORTED
-from edgecal.gguf.journal import journaled, recover
-from edgecal.gguf.layout import FILLER_KEY, header_after, lay_out, patch_for, read_exactly
+from edgecal.gguf.header import FILLER_KEY, Header
+from edgecal.gguf.inplace.journal import journaled, recover
+from edgecal.gguf.inplace.kernel import UNSUPPORTED
+from edgecal.gguf.inplace.layout import header_after, lay_out, patch_for, read_exactly
+from edgecal.gguf.inplace.patch import Patch, Span, carry_out, take_back, write_spans
 from edgecal.gguf.lease import claimed, leased
-from edgecal.gguf.patch import Patch, Span, carry_out, take_back, write_spans
-from edgecal.gguf.reader import FileIdentity
-from edgecal.gguf.stores import content_store
+from edgecal.gguf.protected import check_editable
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.spans import Progress
 from edgecal.gguf.values import Value
 
-__all__ = ["FILLER_KEY", "check_editable", "edit_in_place"]
+__all__ = ["FILLER_KEY", "edit_in_place"]
 
 SECTOR_BYTES = 512
 _CLOCK_STEPS_NS = (1, 1_000_000_000, 2_000_000_000)  # of ext4, of ext3, of FAT
@@ -75,31 +74,6 @@ def edit_in_place(
         return edited
     without_filler = {*remove, FILLER_KEY}
     return write_edited(source, source.path, changes=changes, remove=without_filler, progress=progress)
-
-
-def check_editable(path: Path) -> None:
-    """Whether a file may be edited in place at all.
-
-    InputError: a symbolic link, a file with other hard links, or one in a model cache. OutputError: read-only.
-    """
-    store = content_store(path)
-    if store is not None:
-        raise InputError(f"{path}: lies in {store}, whose files must not change; give --output outside it")
-    if path.is_symlink():
-        raise InputError(
-            f"{path}: a symbolic link to {path.readlink()}; editing in place changes only plain files: "
-            "give the file itself, or --output"
-        )
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened: {error.strerror}") from error
-    if status.st_nlink > 1:
-        raise InputError(
-            f"{path}: has {status.st_nlink} names (hard links), editing it in place would part them; give --output"
-        )
-    if not stat.S_IMODE(status.st_mode) & 0o222 or not os.access(path, os.W_OK):
-        raise OutputError(f"{path}: is read-only; make it writable, or give --output")
 
 
 def _edited_where_it_is(

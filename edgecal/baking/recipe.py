@@ -21,7 +21,7 @@ import numpy as np
 from edgecal.architectures import family_of, refusal_of, transform_of
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
-from edgecal.gguf.split import ShardSet
+from edgecal.gguf.shards import ShardSet
 from edgecal.gguf.tensors import GGML_TYPES, TensorInfo, why_not_run
 from edgecal.gguf.values import Value, ValueType
 

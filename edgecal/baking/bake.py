@@ -14,30 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecal.bake.keys import check_not_baked
-from edgecal.bake.recipe import Recipe, divided, find_recipe, why_check
-from edgecal.bake.shards import read_tensors, write_shards
-from edgecal.bake.undo import Originals, keys_of_baked, read_originals, sha256_of_blocks
+from edgecal.baking.originals import Originals, keys_of_baked, read_originals, sha256_of_blocks
+from edgecal.baking.recipe import Recipe, divided, find_recipe, why_check
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import (
-    CalibrationRecord,
-    OutputPlan,
-    ShardSet,
-    calibration_edits,
-    find_shards,
-    plan_output,
-    read_calibration,
-    read_header,
-    read_sampling,
-)
-from edgecal.gguf.copying import Progress
 from edgecal.gguf.draft import Draft
-from edgecal.gguf.layout import FILLER_KEY
+from edgecal.gguf.header import FILLER_KEY, read_header
+from edgecal.gguf.output import OutputPlan, plan_output
+from edgecal.gguf.placing import read_tensors, write_shards
+from edgecal.gguf.shards import ShardSet, find_shards
+from edgecal.gguf.spans import Progress
 from edgecal.gguf.tensor_edit import KeyList, header_bytes, planned_header
 from edgecal.gguf.values import quoted
+from edgecal.stamping.edits import calibration_edits
+from edgecal.stamping.record import CalibrationRecord, check_not_baked, read_calibration, read_sampling
 
 if TYPE_CHECKING:
-    from edgecal.bake.check import BakeCheck
+    from edgecal.baking.logit_check import BakeCheck
     from edgecal.llama.settings import CaptureSettings
 
 __all__ = ["BakeResult", "UnbakeResult", "bake_model", "unbake_model"]
@@ -54,8 +46,8 @@ class BakeResult:
     changed: the tensors and keys that carry it.
     head_type: how the head is stored.
     error: rms difference of baked logits times the temperature from the original's, beyond what the head's roundings
-        make of it (`edgecal.bake.check`), in units of their spread; allowed: the bound that it kept. None if that was
-        not checked, as is plain: the same difference with the roundings in it.
+        make of it (`edgecal.baking.logit_check`), in units of their spread; allowed: the bound that it kept. None if
+        that was not checked, as is plain: the same difference with the roundings in it.
     sampling_temperature: the author's, which the file has again; None: it has none.
     siblings: how each later shard came to its name.
     """
@@ -260,7 +252,7 @@ def _checked(
     settings: CaptureSettings | None,
     timeout_s: float | None,
 ) -> BakeCheck:
-    from edgecal.bake.check import check_baked
+    from edgecal.baking.logit_check import check_baked
     from edgecal.worker.process import DEFAULT_TIMEOUT_S
 
     check = check_baked(

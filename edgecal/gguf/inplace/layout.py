@@ -14,16 +14,15 @@ import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from edgecal.gguf.edit import PADDING_KEY, plan_edit
-from edgecal.gguf.header import KEEP_BYTES, PREAMBLE_BYTES, Header, KeyEntry
-from edgecal.gguf.insert import block_bytes
-from edgecal.gguf.patch import Patch, Span, anchor_of
-from edgecal.gguf.reader import FileIdentity
+from edgecal.gguf.bounded_reader import FileIdentity
+from edgecal.gguf.header import FILLER_KEY, KEEP_BYTES, PADDING_KEY, PREAMBLE_BYTES, Header, KeyEntry
+from edgecal.gguf.inplace.kernel import block_bytes
+from edgecal.gguf.inplace.patch import Patch, Span, anchor_of
+from edgecal.gguf.rewrite import plan_edit
 from edgecal.gguf.values import Value, ValueType, encode_text
 
-__all__ = ["FILLER_KEY", "MAX_FILLER_BYTES", "Layout", "header_after", "lay_out", "patch_for", "read_exactly"]
+__all__ = ["MAX_FILLER_BYTES", "Layout", "header_after", "lay_out", "patch_for", "read_exactly"]
 
-FILLER_KEY = "edgecal.filler"
 MAX_FILLER_BYTES = 1 << 17  # beyond it the file is made smaller instead
 
 _ARRAY_HEAD = struct.Struct("<IQ")

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecal.errors import InputError
-from edgecal.gguf.calibration import PREFIX
-from edgecal.gguf.copying import Progress
-from edgecal.gguf.header import ALIGNMENT_KEY, Header, KeyEntry
-from edgecal.gguf.reader import FileIdentity
-from edgecal.gguf.split import ShardSet
+from edgecal.gguf.bounded_reader import FileIdentity
+from edgecal.gguf.header import ALIGNMENT_KEY, PREFIX, Header, KeyEntry
+from edgecal.gguf.shards import ShardSet
+from edgecal.gguf.spans import Progress
 from edgecal.gguf.tensors import TensorInfo
 from edgecal.gguf.values import quoted
 

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgecal.gguf.insert import first_hole, shift_tail
+from edgecal.gguf.inplace.kernel import first_hole, shift_tail
 
 __all__ = [
     "Patch",

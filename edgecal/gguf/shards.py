@@ -1,34 +1,28 @@
-"""Split models: which files belong together, and giving a new first shard its siblings.
+"""Split models: which files belong together, by llama.cpp's naming rule.
 
-Knows llama.cpp's naming rule, by which it finds the siblings: `<prefix>-00001-of-0000N.gguf`, counted from 1
-in names and from 0 in `split.no`. Does not know where a result may be written (`output`).
+llama.cpp finds the later shards by the first one's name: `<prefix>-00001-of-0000N.gguf`, counted from 1 in names and
+from 0 in `split.no`. Placing later shards beside a new first one is another thing (`placing`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edgecal.errors import InputError
-from edgecal.gguf.copying import copy_span
-from edgecal.gguf.draft import drafting, hidden_path, output_errors, remove_stale
 from edgecal.gguf.header import Header, read_header
 from edgecal.gguf.tensors import TensorInfo
 from edgecal.gguf.values import PythonValue, quoted
 
-__all__ = ["PlacedSibling", "ShardSet", "find_shards", "placed_siblings", "shard_name", "split_name"]
+__all__ = ["ShardSet", "find_shards", "shard_name", "split_name"]
 
 COUNT_KEY, NUMBER_KEY, TENSORS_KEY = "split.count", "split.no", "split.tensors.count"
 MAX_SHARDS = 1 << 12
 
 _NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.gguf", re.DOTALL)
-
-How = Literal["hard link", "symbolic link", "copy", "already there"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +100,7 @@ def find_shards(path: Path | str) -> ShardSet:
     InputError if a file is unreadable as GGUF, if `path` is a later shard (names the first), is not named by
     llama.cpp's rule, if siblings are missing (names them) or contradict the first, or if a tensor is in two.
     """
-    from edgecal.gguf.journal import recover
+    from edgecal.gguf.inplace.journal import recover
 
     path = Path(path)
     recover(path)
@@ -172,83 +166,3 @@ def _check_tensors(paths: Sequence[Path], headers: Sequence[Header]) -> None:
             f"{paths[0]}: {TENSORS_KEY} is {expected}, the {len(paths)} files hold {len(holder)} tensors; "
             "the files do not belong together"
         )
-
-
-@dataclass(frozen=True)
-class PlacedSibling:
-    """A later shard under its new name, and how it came there."""
-
-    source: Path
-    path: Path
-    how: How
-
-
-@contextlib.contextmanager
-def placed_siblings(pairs: Sequence[tuple[Path, Path]]) -> Iterator[tuple[PlacedSibling, ...]]:
-    """Give each (existing shard, new name) its file: a hard link, else a symbolic link, else a copy.
-
-    All are first made under hidden names, then renamed. If that fails, or the body raises, those that were
-    made are removed and files that they replaced are put back. A name that already is the very same file is
-    left as it is. OutputError as the file system has it.
-    """
-    undo = contextlib.ExitStack()
-    cleanup = contextlib.ExitStack()
-    with cleanup, undo:
-        staged: list[tuple[Path | None, PlacedSibling]] = []
-        for source, path in pairs:
-            with output_errors(path):
-                if _is_same_file(path, source):
-                    staged.append((None, PlacedSibling(source, path, "already there")))
-                    continue
-                remove_stale(path)
-                hidden = hidden_path(path)
-                cleanup.callback(hidden.unlink, missing_ok=True)
-                staged.append((hidden, PlacedSibling(source, path, _make(source, hidden))))
-        for made, sibling in staged:
-            if made is not None:
-                with output_errors(sibling.path):
-                    _put(made, sibling.path, undo, cleanup)
-        yield tuple(sibling for _, sibling in staged)
-        undo.pop_all()
-
-
-def _is_same_file(path: Path, source: Path) -> bool:
-    return not path.is_symlink() and path.exists() and path.samefile(source)
-
-
-def _make(source: Path, path: Path) -> How:
-    """Make `path` another name of `source`, or a copy where the file system knows no links."""
-    real = source.resolve()
-    try:
-        os.link(real, path)
-    except OSError:
-        pass  # another file system, or links are not allowed here
-    else:
-        return "hard link"
-    same_folder = source.parent.resolve() == path.parent.resolve()
-    try:
-        path.symlink_to(source.name if same_folder else source.absolute())
-    except OSError:
-        _copy(real, path)
-        return "copy"
-    return "symbolic link"
-
-
-def _copy(source: Path, path: Path) -> None:
-    with source.open("rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
-        with output_errors(path, status.st_size), drafting(path, like=status, source=source) as draft:
-            copy_span(file.fileno(), 0, status.st_size, draft.descriptor)
-            draft.publish(overwrite=False)
-
-
-def _put(made: Path, path: Path, undo: contextlib.ExitStack, cleanup: contextlib.ExitStack) -> None:
-    """Rename, remembering how to take it back."""
-    if os.path.lexists(path):
-        backup = hidden_path(path)
-        cleanup.callback(backup.unlink, missing_ok=True)
-        path.replace(backup)
-        undo.callback(backup.replace, path)
-    else:
-        undo.callback(path.unlink, missing_ok=True)
-    made.replace(path)

@@ -20,20 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf.copying import PLAIN_BYTES, Progress, copy_span, write_all
+from edgecal.gguf.bounded_reader import FileIdentity
 from edgecal.gguf.draft import Draft, drafting, output_errors
 from edgecal.gguf.header import (
     ALIGNMENT_KEY,
     MAGIC,
     MAX_KEY_BYTES,
     MAX_KEYS,
+    PADDING_KEY,
     Header,
     read_header,
 )
-from edgecal.gguf.padding import PADDING_KEY, kept_padding
-from edgecal.gguf.reader import FileIdentity
+from edgecal.gguf.padding import kept_padding
+from edgecal.gguf.spans import PLAIN_BYTES, Progress, check_same_data, copy_span, write_all
 from edgecal.gguf.values import Value, ValueType, encode_text, quoted
-from edgecal.gguf.verify import check_same_data
 
 __all__ = ["PADDING_KEY", "edited_draft", "edited_size", "plan_edit", "write_edited"]
 

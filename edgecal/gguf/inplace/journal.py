@@ -25,8 +25,8 @@ from typing import Any
 from edgecal.errors import EdgecalError, InputError
 from edgecal.gguf.draft import flush_directory
 from edgecal.gguf.header import read_header
+from edgecal.gguf.inplace.patch import Patch, State, read_span, settle, state_of, write_spans
 from edgecal.gguf.lease import wait_for_lock
-from edgecal.gguf.patch import Patch, State, read_span, settle, state_of, write_spans
 
 __all__ = ["Journal", "journaled", "recover"]
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.errors import ModelError
-from edgecal.gguf.split import shard_name
+from edgecal.gguf.shards import shard_name
 from edgecal.llama.settings import CaptureSettings
 from edgecal.worker.process import DEFAULT_TIMEOUT_S, run_in_worker
 
@@ -202,7 +202,7 @@ def check_baked(
         request = CompareRequest(str(before), str(after), tau, divides_input, settings)
         try:
             check: BakeCheck = run_in_worker(
-                "edgecal.bake.check:compare_models", request, what=what, timeout_s=timeout_s
+                "edgecal.baking.logit_check:compare_models", request, what=what, timeout_s=timeout_s
             )
         except ModelError as error:  # the names that llama.cpp was given are gone when this is read
             text = str(error).replace(str(before), what).replace(str(after), f"{what}, baked")
@@ -220,7 +220,7 @@ def compare_models(request: CompareRequest, report: Callable[[Any], None]) -> Ba
 
 
 def _read_head(path: str, ids: NDArray[np.int64]) -> tuple[Head | None, str]:
-    from edgecal.gguf import find_shards
+    from edgecal.gguf.shards import find_shards
     from edgecal.lens import check_token_ids, read_head
     from edgecal.llama.dequantize import dequantize_rows
 
@@ -276,7 +276,7 @@ def _see_by_lens(
 ) -> Seen:
     """Of each prompt's last token, with the head's input made from the last block's output by the file's own norm."""
     from edgecal.architectures import stream_of
-    from edgecal.gguf import find_shards
+    from edgecal.gguf.shards import find_shards
     from edgecal.lens import read_head
     from edgecal.lens.reproduce import head_input
     from edgecal.llama.capture import capture

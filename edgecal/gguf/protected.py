@@ -1,15 +1,17 @@
-"""Recognising content-addressed model caches, whose files must never be changed or added to by hand.
-
-Knows the folder layouts of Ollama, the Hugging Face cache and container images; opens no file.
+"""Files that must not be changed: those in content-addressed model caches (Ollama, Hugging Face, container images), and
+those that editing in place would part from a link or another name.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
-__all__ = ["content_store"]
+from edgecal.errors import InputError, OutputError
+
+__all__ = ["check_editable", "content_store"]
 
 _OLLAMA = re.compile(r"sha256[-:][0-9a-f]{64}")
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -59,3 +61,28 @@ def _holds_blobs(folder: Path) -> bool:
     except OSError:
         return False
     return any(_OLLAMA.fullmatch(name) or _DIGEST.fullmatch(name) for name in names)
+
+
+def check_editable(path: Path) -> None:
+    """Whether a file may be edited in place at all.
+
+    InputError: a symbolic link, a file with other hard links, or one in a model cache. OutputError: read-only.
+    """
+    store = content_store(path)
+    if store is not None:
+        raise InputError(f"{path}: lies in {store}, whose files must not change; give --output outside it")
+    if path.is_symlink():
+        raise InputError(
+            f"{path}: a symbolic link to {path.readlink()}; editing in place changes only plain files: "
+            "give the file itself, or --output"
+        )
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened: {error.strerror}") from error
+    if status.st_nlink > 1:
+        raise InputError(
+            f"{path}: has {status.st_nlink} names (hard links), editing it in place would part them; give --output"
+        )
+    if not stat.S_IMODE(status.st_mode) & 0o222 or not os.access(path, os.W_OK):
+        raise OutputError(f"{path}: is read-only; make it writable, or give --output")

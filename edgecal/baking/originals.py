@@ -19,17 +19,17 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgecal import __version__
-from edgecal.bake.keys import (
+from edgecal.errors import InputError
+from edgecal.gguf.header import Header
+from edgecal.gguf.tensor_edit import KeyList, header_bytes
+from edgecal.gguf.values import Value, ValueType, quoted
+from edgecal.stamping.record import (
+    BAKED_PREFIX,
     BAKED_TEMPERATURE_KEY,
     BAKED_VERSION_KEY,
     CHANGED_KEY,
     baked_temperature,
 )
-from edgecal.errors import InputError
-from edgecal.gguf.calibration import BAKED_PREFIX
-from edgecal.gguf.header import Header
-from edgecal.gguf.tensor_edit import KeyList, header_bytes
-from edgecal.gguf.values import Value, ValueType, quoted
 
 __all__ = ["Originals", "keys_of_baked", "read_originals", "sha256_of_blocks"]
 

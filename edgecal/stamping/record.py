@@ -24,29 +24,32 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from edgecal import __version__
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
-from edgecal.gguf.padding import PADDING_KEY, padding_edits
 from edgecal.gguf.values import Value, ValueType
 
 __all__ = [
     "BAKED_PREFIX",
-    "PREFIX",
+    "BAKED_TEMPERATURE_KEY",
+    "BAKED_VERSION_KEY",
+    "CHANGED_KEY",
     "SAMPLING_KEY",
     "TEMPERATURE_KEY",
     "CalibrationRecord",
+    "FileCalibration",
     "SamplingTemperature",
-    "calibration_edits",
+    "baked_temperature",
+    "check_not_baked",
     "is_baked",
     "read_calibration",
     "read_doubts",
+    "read_file_calibration",
     "read_sampling",
 ]
 
-PREFIX = "edgecal."
 TEMPERATURE_KEY = "edgecal.temperature"
 SAMPLING_KEY = "general.sampling.temp"
 PREVIOUS_KEY = "edgecal.previous.sampling.temp"
@@ -57,7 +60,7 @@ REASONS_KEY = "edgecal.reasons"
 BAKED_PREFIX = "edgecal.baked."
 
 # Each key's name in the file, its type, and the field of the record. The file's order is this one.
-_KEYS: tuple[tuple[str, ValueType, str], ...] = (
+RECORD_KEYS: tuple[tuple[str, ValueType, str], ...] = (
     ("edgecal.version", ValueType.STRING, "version"),
     (TEMPERATURE_KEY, ValueType.FLOAT32, "temperature"),
     (INTERVAL_KEY, ValueType.ARRAY, "interval"),
@@ -139,9 +142,9 @@ def read_calibration(header: Header) -> CalibrationRecord | None:
     """
     if TEMPERATURE_KEY not in header:
         return None
-    found = {name: _read(header, key, type_) for key, type_, name in _KEYS}
+    found = {name: _read(header, key, type_) for key, type_, name in RECORD_KEYS}
     record = CalibrationRecord(**(found | {"reasons": found["reasons"] or ()}))
-    _check(record, f"{header.path}: ")
+    check_record(record, f"{header.path}: ")
     return record
 
 
@@ -178,9 +181,9 @@ def _read(header: Header, key: str, type_: ValueType) -> Any:
     return header.get(key)
 
 
-def _check(record: CalibrationRecord, where: str) -> None:
+def check_record(record: CalibrationRecord, where: str) -> None:
     tau = record.temperature
-    if not (math.isfinite(tau) and _float32(tau) > 0 and math.isfinite(_float32(tau))):
+    if not (math.isfinite(tau) and nearest_float32(tau) > 0 and math.isfinite(nearest_float32(tau))):
         raise InputError(f"{where}{TEMPERATURE_KEY} is {tau}, expected a positive finite number")
     if record.interval is not None:
         low, high = record.interval
@@ -189,14 +192,29 @@ def _check(record: CalibrationRecord, where: str) -> None:
                 f"{where}{INTERVAL_KEY} is [{low}, {high}], expected two finite numbers in order"
             )
     for end in record.bracket or ():
-        if end is not None and not (math.isfinite(_float32(end)) and _float32(end) > 0):
+        if end is not None and not (math.isfinite(nearest_float32(end)) and nearest_float32(end) > 0):
             raise InputError(f"{where}{BRACKET_KEY} holds {end}, expected positive finite numbers (or NaN)")
     rate = record.agreement_rate
     if rate is not None and not 0 <= rate <= 1:
         raise InputError(f"{where}edgecal.agreement_rate is {rate}, expected a number from 0 to 1")
 
 
-def _float32(number: float) -> float:
+def record_values(record: CalibrationRecord) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for key, type_, name in RECORD_KEYS:
+        value = getattr(record, name)
+        if value is None or value == ():
+            continue
+        if key == REASONS_KEY:
+            values[key] = Value.array(ValueType.STRING, value)
+        elif type_ is ValueType.ARRAY:
+            values[key] = Value.array(ValueType.FLOAT32, [math.nan if x is None else x for x in value])
+        else:
+            values[key] = Value.of(type_, value)
+    return values
+
+
+def nearest_float32(number: float) -> float:
     """The nearest float32; infinity beyond its range."""
     try:
         return float(struct.unpack("<f", struct.pack("<f", number))[0])
@@ -226,87 +244,107 @@ def sampling_is_ours(header: Header) -> bool:
     return header.value(SAMPLING_KEY) == header.value(TEMPERATURE_KEY)
 
 
-def calibration_edits(
-    header: Header, record: CalibrationRecord, sampling_key: bool = True, *, force_baked: bool = False
-) -> tuple[dict[str, Value], frozenset[str]]:
-    """The edits that stamp `record` into a file: (keys to set, keys to remove), for `write_edited`.
+BAKED_TEMPERATURE_KEY = "edgecal.baked.temperature"
+BAKED_VERSION_KEY = "edgecal.baked.version"
+CHANGED_KEY = "edgecal.baked.changed"
 
-    With `sampling_key` the sampling temperature becomes ours and the author's is kept; without it only
-    `edgecal.*` is written, and where the sampling temperature was ours the author's is put back, or the key
-    removed if the author had none. A record replaces an earlier one as a whole. What `strip_edits` needs to
-    give the original bytes back is kept by the first. InputError: the record or what the file holds makes no
-    sense, the author's value is not a number, or the file is baked and `force_baked` false.
+
+def baked_temperature(header: Header) -> float | None:
+    """The temperature that a file's logits are already divided by; None if the file is not baked.
+
+    InputError: the file has keys of a baked one without a sound temperature.
     """
-    _check(record, "")
-    if is_baked(header) and not force_baked:
+    if not is_baked(header):
+        return None
+    found = header.entries.get(BAKED_TEMPERATURE_KEY)
+    value = header.get(BAKED_TEMPERATURE_KEY) if found and found.type is ValueType.FLOAT32 else None
+    if not isinstance(value, float) or not 0 < value < float("inf"):
         raise InputError(
-            f"{header.path}: the temperature is in its weights already (edgecal bake), a second one would calibrate "
-            "twice; take it out with edgecal unbake first, or give --force-baked"
+            f"{header.path}: has {BAKED_PREFIX}* keys, but {BAKED_TEMPERATURE_KEY} is "
+            f"{'missing' if found is None else 'not a positive FLOAT32'}; was the file edited after baking?"
         )
-    read_calibration(header)
-    changes = _record_values(record)
-    temperature = changes[TEMPERATURE_KEY]
-    kept = _kept_values(header)
-    authors, replaced = authors_value(header)
-    if sampling_key:
-        changes[SAMPLING_KEY] = temperature
-        kept = _previous_values(header, authors) if replaced else kept
-    elif sampling_is_ours(header):
-        kept = {}
-        if authors is not None:
-            changes[SAMPLING_KEY] = authors
-    # An author's value with the bits of our temperature would look like ours: say that it is not.
-    left = changes.get(SAMPLING_KEY, authors)
-    if not sampling_key and left == temperature:
-        kept = _previous_values(header, left)
-    changes |= kept
-    if TEMPERATURE_KEY not in header and PADDING_KEY not in header:
-        changes |= padding_edits(header)
-    ours = {key for key, _, _ in _KEYS} | {PREVIOUS_KEY, ORIGINAL_KEY}
-    remove = {key for key in ours if key in header and key not in changes}
-    if not sampling_key and authors is None and sampling_is_ours(header):
-        remove.add(SAMPLING_KEY)
-    return changes, frozenset(remove)
+    return value
 
 
-def _record_values(record: CalibrationRecord) -> dict[str, Value]:
-    values: dict[str, Value] = {}
-    for key, type_, name in _KEYS:
-        value = getattr(record, name)
-        if value is None or value == ():
-            continue
-        if key == REASONS_KEY:
-            values[key] = Value.array(ValueType.STRING, value)
-        elif type_ is ValueType.ARRAY:
-            values[key] = Value.array(ValueType.FLOAT32, [math.nan if x is None else x for x in value])
-        else:
-            values[key] = Value.of(type_, value)
-    return values
-
-
-def _kept_values(header: Header) -> dict[str, Value]:
-    return {key: header.value(key) for key in (PREVIOUS_KEY, ORIGINAL_KEY) if key in header}
-
-
-def authors_value(header: Header) -> tuple[Value | None, bool]:
-    """The author's sampling temperature as it was written (None: there was none), and whether it is the
-    file's current one, which setting ours would replace."""
-    if SAMPLING_KEY not in header or sampling_is_ours(header):
-        kept = _kept_values(header)
-        return kept.get(ORIGINAL_KEY, kept.get(PREVIOUS_KEY)), False
-    return header.value(SAMPLING_KEY), True
-
-
-def _previous_values(header: Header, authors: Value | None) -> dict[str, Value]:
-    """The keys that keep an author's value."""
-    if authors is None:
-        return {}
-    if not authors.type.is_number:
+def check_not_baked(header: Header, what: str) -> None:
+    """InputError if the file is baked; `what` says what cannot be done with it ("fitting it again")."""
+    tau = baked_temperature(header)
+    if tau is not None:
         raise InputError(
-            f"{header.path}: {SAMPLING_KEY} is {authors.type.name}, not a number, and cannot be kept as the "
-            "previous temperature; use --no-sampling-key, which leaves it alone"
+            f"{header.path}: its logits are already divided by {tau:.6g} (edgecal bake), so {what} would calibrate "
+            "it twice; take that back first with edgecal unbake"
         )
-    if authors.type is ValueType.FLOAT32:
-        return {PREVIOUS_KEY: authors}
-    number = _float32(float(authors.python()))
-    return {PREVIOUS_KEY: Value.float32(number), ORIGINAL_KEY: authors}
+
+
+Kind = Literal["stamped", "baked", "none"]
+
+
+@dataclass(frozen=True)
+class FileCalibration:
+    """How a file is calibrated.
+
+    Attributes
+    ----------
+    kind: "stamped": a temperature is in the metadata, and whoever wants confidence divides the logits by it.
+        "baked": the weights give divided logits already. "none": nobody has calibrated this file.
+    temperature: what was fitted (stamped), or what the weights' logits are divided by (baked); above 0, None where
+        kind is "none".
+    divisor: what is left to divide the file's logits by: the temperature if stamped, else 1, unless a baked file
+        was calibrated again by force.
+    record: how the temperature was fitted; None where the file does not say.
+    sampling: the temperature that programs sample with by default, and whose it is.
+    """
+
+    kind: Kind
+    temperature: float | None
+    divisor: float
+    record: CalibrationRecord | None
+    sampling: SamplingTemperature
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the temperature, one line each: edgecal refused it, and somebody insisted (`edgecal fit
+        --unsettled`). Empty where nothing does, or where the file does not say."""
+        return () if self.record is None else self.record.doubts
+
+    @property
+    def sentence(self) -> str:
+        """One sentence for people."""
+        return self._told + ("; it is not to be relied on: " + "; ".join(self.doubts) if self.doubts else "")
+
+    @property
+    def _told(self) -> str:
+        if self.kind == "stamped":
+            return f"logits are divided by the file's temperature, {self.divisor:.4g}"
+        if self.kind == "baked":
+            then = (
+                "so logits are taken as they are"
+                if self.divisor == 1
+                else f"and logits are divided by a further {self.divisor:.4g}, which was stamped later"
+            )
+            return f"the temperature, {self.temperature:.4g}, is baked into the weights, {then}"
+        return (
+            "the file holds no calibration, so logits are taken as they are (temperature 1) and the confidence is "
+            "the model's own; edgecal fit finds a temperature"
+        )
+
+
+def read_file_calibration(header: Header) -> FileCalibration:
+    """How the file with this header (of a split model the first shard's) is calibrated.
+
+    A baked file that names the baked temperature as what is left to divide by, which edgecal does not write, is not
+    divided twice.
+
+    Raises
+    ------
+    InputError: a calibration key is of the wrong type or makes no sense.
+    """
+    record = read_calibration(header)
+    sampling = read_sampling(header)
+    baked = baked_temperature(header)
+    left = 1.0 if record is None or record.temperature == baked else record.temperature
+    if baked is not None:
+        return FileCalibration("baked", baked, left, record, sampling)
+    if record is not None:
+        return FileCalibration("stamped", left, left, record, sampling)
+    return FileCalibration("none", None, 1.0, None, sampling)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgecal.errors import InputError
-from edgecal.gguf.calibration import CalibrationRecord
+from edgecal.stamping.record import CalibrationRecord
 
 __all__ = ["MAX_RESULT_BYTES", "name_of_chat", "record_of_result"]
 

@@ -1,0 +1,270 @@
+"""Carrying out what `output` planned: a model's files are written or linked, and get their names together.
+
+Whatever fails, the previous state is back: the first file, which llama.cpp is given, is the last to get its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgecal.errors import InputError, OutputError
+from edgecal.gguf.draft import Draft, drafting, hidden_path, output_errors, remove_stale
+from edgecal.gguf.inplace.engine import edit_in_place
+from edgecal.gguf.output import OutputPlan
+from edgecal.gguf.rewrite import edited_draft
+from edgecal.gguf.shards import ShardSet
+from edgecal.gguf.spans import Progress, copy_span, data_digest
+from edgecal.gguf.tensor_edit import KeyList, read_tensor, rewritten_draft
+from edgecal.gguf.values import Value
+
+__all__ = [
+    "PlacedSibling",
+    "WrittenOutput",
+    "placed_siblings",
+    "read_tensors",
+    "write_output",
+    "write_shards",
+]
+
+
+How = Literal["hard link", "symbolic link", "copy", "already there"]
+
+
+@dataclass(frozen=True)
+class PlacedSibling:
+    """A later shard under its new name, and how it came there."""
+
+    source: Path
+    path: Path
+    how: How
+
+
+@contextlib.contextmanager
+def placed_siblings(pairs: Sequence[tuple[Path, Path]]) -> Iterator[tuple[PlacedSibling, ...]]:
+    """Give each (existing shard, new name) its file: a hard link, else a symbolic link, else a copy.
+
+    All are first made under hidden names, then renamed. If that fails, or the body raises, those that were
+    made are removed and files that they replaced are put back. A name that already is the very same file is
+    left as it is. OutputError as the file system has it.
+    """
+    undo = contextlib.ExitStack()
+    cleanup = contextlib.ExitStack()
+    with cleanup, undo:
+        staged: list[tuple[Path | None, PlacedSibling]] = []
+        for source, path in pairs:
+            with output_errors(path):
+                if _is_same_file(path, source):
+                    staged.append((None, PlacedSibling(source, path, "already there")))
+                    continue
+                remove_stale(path)
+                hidden = hidden_path(path)
+                cleanup.callback(hidden.unlink, missing_ok=True)
+                staged.append((hidden, PlacedSibling(source, path, _make(source, hidden))))
+        for made, sibling in staged:
+            if made is not None:
+                with output_errors(sibling.path):
+                    _put(made, sibling.path, undo, cleanup)
+        yield tuple(sibling for _, sibling in staged)
+        undo.pop_all()
+
+
+def _is_same_file(path: Path, source: Path) -> bool:
+    return not path.is_symlink() and path.exists() and path.samefile(source)
+
+
+def _make(source: Path, path: Path) -> How:
+    """Make `path` another name of `source`, or a copy where the file system knows no links."""
+    real = source.resolve()
+    try:
+        os.link(real, path)
+    except OSError:
+        pass  # another file system, or links are not allowed here
+    else:
+        return "hard link"
+    same_folder = source.parent.resolve() == path.parent.resolve()
+    try:
+        path.symlink_to(source.name if same_folder else source.absolute())
+    except OSError:
+        _copy(real, path)
+        return "copy"
+    return "symbolic link"
+
+
+def _copy(source: Path, path: Path) -> None:
+    with source.open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        with output_errors(path, status.st_size), drafting(path, like=status, source=source) as draft:
+            copy_span(file.fileno(), 0, status.st_size, draft.descriptor)
+            draft.publish(overwrite=False)
+
+
+def _put(made: Path, path: Path, undo: contextlib.ExitStack, cleanup: contextlib.ExitStack) -> None:
+    """Rename, remembering how to take it back."""
+    if os.path.lexists(path):
+        backup = hidden_path(path)
+        cleanup.callback(backup.unlink, missing_ok=True)
+        path.replace(backup)
+        undo.callback(backup.replace, path)
+    else:
+        undo.callback(path.unlink, missing_ok=True)
+    made.replace(path)
+
+
+@dataclass(frozen=True)
+class WrittenOutput:
+    """What was written: the first file, and how each later shard of a split model came to its new name."""
+
+    path: Path
+    siblings: tuple[PlacedSibling, ...]
+
+
+def write_output(
+    plan: OutputPlan,
+    *,
+    changes: Mapping[str, Value],
+    remove: Collection[str] = (),
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> WrittenOutput:
+    """Carry the plan out: the edited first file, and the later shards under their new names.
+
+    With `verify` the tensor data are compared with what they were. A file edited in place has its data under
+    their own name again by then: what differs is said, and cannot be undone.
+    The first file is complete and checked before a sibling is made, and siblings are there before it gets
+    its name; whatever fails, the previous state is back. Errors as for `write_edited`.
+    """
+    header = plan.shards.header
+    if plan.in_place:
+        before = data_digest(plan.path, header.data_start) if verify else b""
+        after = edit_in_place(header, changes, remove, progress=progress)
+        if verify and data_digest(plan.path, after.data_start) != before:
+            raise OutputError(
+                f"{plan.path}: the tensor data are not what they were; restore it from a backup"
+            )
+        return WrittenOutput(plan.path, ())
+    with edited_draft(
+        header, plan.path, changes=changes, remove=remove, verify=verify, progress=progress
+    ) as draft:
+        pairs = list(zip(plan.shards.paths[1:], plan.siblings, strict=True)) if plan.siblings else []
+        if not plan.force:
+            for _, path in pairs:
+                if os.path.lexists(path):
+                    raise OutputError(f"{path}: appeared while the result was written; nothing was replaced")
+        with placed_siblings(pairs) as siblings:
+            draft.publish(overwrite=plan.force)
+    return WrittenOutput(plan.path, siblings)
+
+
+Inspect = Callable[[Sequence[Path], Draft], None]
+
+
+def read_tensors(shards: ShardSet, names: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of tensors, wherever they are in the model; InputError if one is nowhere."""
+    found = {}
+    for name in names:
+        path, _ = shards.tensor(name)
+        found[name] = read_tensor(shards.headers[shards.paths.index(path)], name)
+    return found
+
+
+def write_shards(
+    plan: OutputPlan,
+    *,
+    keys: KeyList,
+    tensors: Mapping[str, bytes],
+    padding: bytes | None = None,
+    verify: bool = False,
+    progress: Progress | None = None,
+    inspect: Inspect | None = None,
+) -> list[dict[str, str]]:
+    """Carry a plan out: the first file with exactly `keys`, each changed shard with its `tensors`.
+
+    All new files are complete, flushed and read back before the first gets its name, and the model's first file
+    is the last to get its own; whatever fails, the previous state is back. Shards that do not change are linked
+    as for `write_output`. `inspect(paths, first)`, called before anything gets its name, sees all files of the
+    new model in order and the draft of the first, and may raise.
+
+    Returns `{"path": ..., "how": "written" | "hard link" | ...}` for each later shard; empty for a single file.
+
+    Raises
+    ------
+    InputError, OutputError: as `rewritten_draft`; also where several files would have to change in place, which
+    no file system does at once.
+    """
+    shards = plan.shards
+    parts = [
+        {name: data for name, data in tensors.items() if name in header.tensors} for header in shards.headers
+    ]
+    changed = [index for index, part in enumerate(parts) if part and index]
+    if plan.in_place and changed:
+        raise InputError(
+            f"{shards.path}: {len(changed) + 1} of its {shards.count} files would change, which cannot be done at "
+            "once in place: a power cut between them would leave a mixture; give --output"
+        )
+    targets = [plan.path, *(plan.siblings or shards.paths[1:])]
+    with contextlib.ExitStack() as stack:
+        drafts: dict[int, Draft] = {}
+        for index in (*changed, 0):
+            header = shards.headers[index]
+            drafts[index] = stack.enter_context(
+                rewritten_draft(
+                    header,
+                    targets[index],
+                    keys=[(name, None) for name in header.keys] if index else keys,
+                    tensors=parts[index],
+                    padding=None if index else padding,
+                    verify=verify,
+                    progress=progress,
+                )
+            )
+        if inspect is not None:
+            inspect(
+                [drafts[index].path if index in drafts else path for index, path in enumerate(shards.paths)],
+                drafts[0],
+            )
+        linked = [index for index in range(1, shards.count) if index not in drafts] if plan.siblings else []
+        pairs = [(shards.paths[index], targets[index]) for index in linked]
+        if not plan.force:
+            for target in targets if plan.siblings else targets[:1]:
+                if os.path.lexists(target):
+                    raise OutputError(
+                        f"{target}: appeared while the result was written; nothing was replaced"
+                    )
+        with placed_siblings(pairs) as siblings, _named([drafts[index] for index in changed]):
+            _publish(drafts[0], plan)
+        how = {sibling.path: str(sibling.how) for sibling in siblings}
+        return [{"path": str(path), "how": how.get(path, "written")} for path in plan.siblings]
+
+
+def _publish(first: Draft, plan: OutputPlan) -> None:
+    """Give the first file its name. Once it has it the model is complete, and nothing is taken back, even where
+    the folder cannot be flushed: the name may then not survive a power cut."""
+    with output_errors(plan.path):
+        try:
+            first.publish(overwrite=plan.force)
+        except OSError:
+            if os.path.lexists(first.path):
+                raise
+
+
+@contextlib.contextmanager
+def _named(drafts: Sequence[Draft]) -> Iterator[None]:
+    """The drafts have their names; if the body raises, what was there before has them again."""
+    with contextlib.ExitStack() as cleanup, contextlib.ExitStack() as undo:
+        for draft in drafts:
+            with output_errors(draft.target):
+                if os.path.lexists(draft.target):
+                    backup = hidden_path(draft.target)
+                    draft.target.replace(backup)
+                    undo.callback(backup.replace, draft.target)
+                    cleanup.callback(backup.unlink, missing_ok=True)
+                else:
+                    undo.callback(draft.target.unlink, missing_ok=True)
+                draft.publish(overwrite=False)
+        yield
+        undo.pop_all()

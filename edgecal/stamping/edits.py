@@ -1,0 +1,216 @@
+"""What stamping and stripping change in a file, and what any edit of keys may break.
+
+Edits are worked out here (keys to set, keys to remove) and carried out by `edgecal.gguf`. A stamp keeps what
+`strip_edits` needs to give the original bytes back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from edgecal.errors import InputError
+from edgecal.gguf.header import FILLER_KEY, PADDING_KEY, PREFIX, Header
+from edgecal.gguf.output import OutputPlan
+from edgecal.gguf.padding import padding_edits
+from edgecal.gguf.placing import write_output
+from edgecal.gguf.shards import ShardSet
+from edgecal.gguf.spans import Progress
+from edgecal.gguf.values import Value, ValueType, describe_type, quoted
+from edgecal.stamping.record import (
+    BAKED_PREFIX,
+    ORIGINAL_KEY,
+    PREVIOUS_KEY,
+    RECORD_KEYS,
+    SAMPLING_KEY,
+    TEMPERATURE_KEY,
+    CalibrationRecord,
+    check_record,
+    is_baked,
+    nearest_float32,
+    read_calibration,
+    record_values,
+    sampling_is_ours,
+)
+
+__all__ = ["calibration_edits", "edit_cautions", "strip_edits", "write_calibrated"]
+
+
+def calibration_edits(
+    header: Header, record: CalibrationRecord, sampling_key: bool = True, *, force_baked: bool = False
+) -> tuple[dict[str, Value], frozenset[str]]:
+    """The edits that stamp `record` into a file: (keys to set, keys to remove), for `write_edited`.
+
+    With `sampling_key` the sampling temperature becomes ours and the author's is kept; without it only
+    `edgecal.*` is written, and where the sampling temperature was ours the author's is put back, or the key
+    removed if the author had none. A record replaces an earlier one as a whole. What `strip_edits` needs to
+    give the original bytes back is kept by the first. InputError: the record or what the file holds makes no
+    sense, the author's value is not a number, or the file is baked and `force_baked` false.
+    """
+    check_record(record, "")
+    if is_baked(header) and not force_baked:
+        raise InputError(
+            f"{header.path}: the temperature is in its weights already (edgecal bake), a second one would calibrate "
+            "twice; take it out with edgecal unbake first, or give --force-baked"
+        )
+    read_calibration(header)
+    changes = record_values(record)
+    temperature = changes[TEMPERATURE_KEY]
+    kept = _kept_values(header)
+    authors, replaced = authors_value(header)
+    if sampling_key:
+        changes[SAMPLING_KEY] = temperature
+        kept = _previous_values(header, authors) if replaced else kept
+    elif sampling_is_ours(header):
+        kept = {}
+        if authors is not None:
+            changes[SAMPLING_KEY] = authors
+    # An author's value with the bits of our temperature would look like ours: say that it is not.
+    left = changes.get(SAMPLING_KEY, authors)
+    if not sampling_key and left == temperature:
+        kept = _previous_values(header, left)
+    changes |= kept
+    if TEMPERATURE_KEY not in header and PADDING_KEY not in header:
+        changes |= padding_edits(header)
+    ours = {key for key, _, _ in RECORD_KEYS} | {PREVIOUS_KEY, ORIGINAL_KEY}
+    remove = {key for key in ours if key in header and key not in changes}
+    if not sampling_key and authors is None and sampling_is_ours(header):
+        remove.add(SAMPLING_KEY)
+    return changes, frozenset(remove)
+
+
+def _kept_values(header: Header) -> dict[str, Value]:
+    return {key: header.value(key) for key in (PREVIOUS_KEY, ORIGINAL_KEY) if key in header}
+
+
+def authors_value(header: Header) -> tuple[Value | None, bool]:
+    """The author's sampling temperature as it was written (None: there was none), and whether it is the
+    file's current one, which setting ours would replace."""
+    if SAMPLING_KEY not in header or sampling_is_ours(header):
+        kept = _kept_values(header)
+        return kept.get(ORIGINAL_KEY, kept.get(PREVIOUS_KEY)), False
+    return header.value(SAMPLING_KEY), True
+
+
+def _previous_values(header: Header, authors: Value | None) -> dict[str, Value]:
+    """The keys that keep an author's value."""
+    if authors is None:
+        return {}
+    if not authors.type.is_number:
+        raise InputError(
+            f"{header.path}: {SAMPLING_KEY} is {authors.type.name}, not a number, and cannot be kept as the "
+            "previous temperature; use --no-sampling-key, which leaves it alone"
+        )
+    if authors.type is ValueType.FLOAT32:
+        return {PREVIOUS_KEY: authors}
+    number = nearest_float32(float(authors.python()))
+    return {PREVIOUS_KEY: Value.float32(number), ORIGINAL_KEY: authors}
+
+
+def strip_edits(header: Header) -> tuple[dict[str, Value], frozenset[str]]:
+    """The edits that take a calibration out: (keys to set, keys to remove), for `write_edited`.
+
+    Every `edgecal.*` key goes. A sampling temperature that is ours becomes the author's again, or goes where the
+    author had none; one that somebody set later stays. Both are empty for a file without anything of ours.
+
+    The result has the bytes of the file before it was first stamped, padding included, however often it was
+    stamped, with or without the sampling key, by copy or in place.
+
+    InputError: the file is baked (its original weights would be lost), or what it keeps as the author's
+    temperature is not a number.
+    """
+    if is_baked(header):
+        raise InputError(
+            f"{header.path}: the temperature is in its weights (edgecal bake), and the original ones are kept in the "
+            "keys that would go; use edgecal unbake"
+        )
+    remove = {key for key in header.keys if key.startswith(PREFIX)}
+    if remove:
+        remove.add(FILLER_KEY)  # an edit in place would otherwise add one to spare the file from being copied
+    changes: dict[str, Value] = {}
+    if sampling_is_ours(header):
+        authors, _ = authors_value(header)
+        if authors is None:
+            remove.add(SAMPLING_KEY)
+        elif not authors.type.is_number:
+            raise InputError(
+                f"{header.path}: keeps a previous {SAMPLING_KEY} of type {authors.type.name}, expected a number, so "
+                "edgecal did not write it; remove that key with edgecal unset"
+            )
+        else:
+            changes[SAMPLING_KEY] = authors
+    return changes, frozenset(remove)
+
+
+def write_calibrated(
+    chat: ShardSet,
+    plan: OutputPlan,
+    record: CalibrationRecord,
+    *,
+    sampling_key: bool = True,
+    force_baked: bool = False,
+    verify: bool = False,
+    on_progress: Progress | None = None,
+) -> list[dict[str, str]]:
+    """Write `chat` with `record` in it where `plan` says.
+
+    Returns how each later shard of a split model came to its new name: `{"path": ..., "how": "hard link" |
+    "symbolic link" | "copy" | "already there"}`; empty for a single file and in place. InputError and
+    OutputError as `calibration_edits` and `write_output` have them.
+    """
+    changes, remove = calibration_edits(chat.header, record, sampling_key, force_baked=force_baked)
+    written = write_output(plan, changes=changes, remove=remove, verify=verify, progress=on_progress)
+    return [{"path": str(sibling.path), "how": sibling.how} for sibling in written.siblings]
+
+
+_HARMLESS = re.compile(r"tokenizer\.chat_templates?(\..*)?")
+_PREVIOUS_PREFIX = "edgecal.previous."
+_USUAL_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+
+def edit_cautions(header: Header, changes: Mapping[str, Value], remove: Collection[str]) -> list[str]:
+    """One line for each key whose edit may break the model, in the order given; [] for none.
+
+    An edit that leaves a value as it is is none.
+    """
+    edited = [name for name, value in changes.items() if name not in header or header.value(name) != value]
+    edited += [name for name in remove if name in header]
+    found = []
+    for name in edited:
+        reason = _danger(header, name)
+        if reason is not None:
+            found.append(f"{quoted(name)}: {reason}")
+        if name not in changes:
+            continue
+        now = describe_type(changes[name])
+        if name in header:
+            before = describe_type(Value(header.type_of(name), header.value_head(name, 64)))
+            if before != now:
+                found.append(
+                    f"{quoted(name)}: was {before} and is {now}; programs that expect {before} may fail"
+                )
+        elif _USUAL_NAME.fullmatch(name) is None:
+            found.append(
+                f"{quoted(name)}: an unusual name; programs look for words of a-z, 0-9 and _ with dots"
+            )
+    return found
+
+
+def _danger(header: Header, name: str) -> str | None:
+    if name == "general.architecture":
+        return "says how the tensors are read; llama.cpp will not load the model with another one"
+    if name == "general.quantization_version":
+        return "says how the tensors are stored; llama.cpp may refuse the model"
+    if name.startswith("split."):
+        return "llama.cpp finds a split model's other files by it"
+    if name.startswith(BAKED_PREFIX):
+        return "edgecal unbake needs it to restore the original weights"
+    if name.startswith(_PREVIOUS_PREFIX):
+        return "edgecal strip needs it to restore the original file"
+    if name.startswith(PREFIX):
+        return "edgecal's own; edgecal stamp and edgecal strip keep such keys consistent"
+    if name.startswith("tokenizer.") and _HARMLESS.fullmatch(name) is None:
+        return "texts may become other tokens than the model was trained on, or the model may not load"
+    if header.architecture and name.startswith(f"{header.architecture}."):
+        return "a dimension or constant of the network; the model may not load or answer nonsense"
+    return None

@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml $(shell find edgecal native -type f -not -name '*.pyc')
+BUILT := pyproject.toml $(shell find native -type f)
+SOURCES := $(BUILT) $(shell find edgecal -type f -not -path '*/__pycache__/*' -not -name '*.so')
 BASE := models/edgecal-tiny-base-Q8_0.gguf
 CHAT := models/edgecal-tiny-chat-Q8_0.gguf
 COMPARISON := build/comparison
@@ -14,14 +15,20 @@ DEMO_OUTPUT := build/demo/edgecal-tiny-chat.calibrated.gguf
 # The files of tests are shared out among processes, one for each core; more than four would need much memory.
 PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
 
-# llama.cpp is by far the slowest part of the set-up: leave out its multimodal library, which edgecal does not use.
-export CMAKE_ARGS := -DLLAVA_BUILD=OFF $(CMAKE_ARGS)
+# llama.cpp is by far the slowest part of the set-up. Its multimodal library and its library for command-line programs
+# are left out, since edgecal uses neither; what it does use is compiled with the same flags as ever. Where there is no
+# ninja, make compiles, and only one file at a time unless it is told how many.
+export CMAKE_ARGS := -DLLAVA_BUILD=OFF '-DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/native/llama_cpp_options.cmake' $(CMAKE_ARGS)
+ifndef CMAKE_BUILD_PARALLEL_LEVEL
+export CMAKE_BUILD_PARALLEL_LEVEL := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+endif
 
-.PHONY: help demo test test-oldest test-real test-tools zoo real-report lint bench compare pair native-asan clean
+.PHONY: help dev demo test test-oldest test-real test-tools zoo real-report lint bench compare pair native-asan clean
 
 help:
 	@echo "make demo         fit the bundled pair of models and show the result"
-	@echo "make test         run all tests"
+	@echo "make test         run all tests; TESTS=tests/gguf runs some"
+	@echo "make dev          set up so that an edit of edgecal/*.py needs no reinstallation"
 	@echo "make test-oldest  run all tests on the oldest supported dependencies"
 	@echo "make test-real    run the tests on real models, which it fetches (2 GB; REAL=smollm2,gemma: 350 MB)"
 	@echo "make test-tools   what the real llama.cpp programs do with our files (builds them, 10 to 20 minutes)"
@@ -38,6 +45,12 @@ demo: $(VENV)/.installed
 	@mkdir -p $(dir $(DEMO_OUTPUT))
 	$(BIN)/edgecal fit $(BASE) $(CHAT) --data models/questions/unlabelled.jsonl --output $(DEMO_OUTPUT) --force
 	$(BIN)/edgecal show $(DEMO_OUTPUT)
+
+# From then on until `make clean`, what is installed is the source tree itself.
+dev: $(VENV)/.created
+	@test -f $(VENV)/.editable || rm -f $(VENV)/.installed $(VENV)/.installed-dev
+	@touch $(VENV)/.editable
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 
 test: $(VENV)/.installed-dev
 	$(BIN)/$(PYTEST) $(TESTS)
@@ -97,18 +110,23 @@ define install
 	@$(1)/bin/python -c 'import llama_cpp' 2>/dev/null || { \
 	  echo "Installing edgecal and llama.cpp. llama.cpp is compiled the first time, which takes 5 to 10 minutes on"; \
 	  echo "2 cores and prints nothing meanwhile; pip keeps the result for later."; }
-	$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) ".$(2)"
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) \
+	  $(if $(wildcard $(1)/.editable),--editable) ".$(2)"
 endef
 
-%/.installed: %/.created $(SOURCES)
+# What makes an environment old: any file of the package, or after `make dev` only what is compiled or declares dependencies.
+.SECONDEXPANSION:
+sources = $(if $(wildcard $(1)/.editable),$(BUILT),$(SOURCES))
+
+%/.installed: %/.created $$(call sources,$$*)
 	$(call install,$*,)
 	@touch $@
 
-%/.installed-dev: %/.created $(SOURCES)
+%/.installed-dev: %/.created $$(call sources,$$*)
 	$(call install,$*,[dev])
 	@touch $@ $*/.installed
 
-%/.installed-train: %/.created $(SOURCES)
+%/.installed-train: %/.created $$(call sources,$$*)
 	$(call install,$*,[train])
 	@touch $@ $*/.installed
 

@@ -14,7 +14,10 @@ from edgecal import jit
 
 PACKAGE = Path(jit.__file__).parent
 
+# An editable installation finds edgecal by an import hook, which would come before PYTHONPATH.
 USE = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_editable")]
 import numpy as np
 from edgecal.calibration import row_kernels as kernels
 sums = np.zeros((1, 2))

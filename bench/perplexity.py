@@ -186,7 +186,7 @@ def side(model_path: str, lines: str, n_threads: str, settings: str) -> None:
     from edgecal.llama.capture import capture
     from edgecal.llama.model import Model
     from edgecal.llama.settings import CaptureSettings
-    from edgecal.llama.vocabulary import Tokenizer
+    from edgecal.llama.tokenizer import Tokenizer
 
     began = time.perf_counter()
     with Model(model_path) as model:

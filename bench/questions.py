@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecal.llama.model import Model
-from edgecal.llama.vocabulary import Tokenizer
+from edgecal.llama.tokenizer import Tokenizer
 from edgecal.prompts import Prompt, Prompting, PromptTemplate, Question, permute_question, read_bank
 
 N_SHOTS, N_ORDERS = 5, 4

@@ -24,6 +24,7 @@ from edgecal.errors import (
     UnsettledError,
     UnsettledWarning,
 )
+from edgecal.version import __version__
 
 if TYPE_CHECKING:
     from edgecal.api.capture import capture
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from edgecal.pair.run import RunOptions
     from edgecal.result import CompareResult, DoctorResult, EvalResult, FitResult, PlanResult, QuestionsResult
     from edgecal.runtime.load import load
-
-__version__ = "0.6.0"
 
 __all__ = [
     "CaptureSettings",

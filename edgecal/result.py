@@ -130,7 +130,7 @@ class PlanResult:
     ----------
     n_questions: questions for each model.
     data: as in `EvalResult`.
-    models: {"base", "chat"}: path, and the fields of `edgecal.pair.planning.ModelPlan`: tokens, distinct tokens,
+    models: {"base", "chat"}: path, and the fields of `edgecal.pair.worker_plan.ModelPlan`: tokens, distinct tokens,
         what is kept, tokens per second of a short probe, predicted seconds, bytes of memory.
     seconds: of both models together, as predicted. Other work on the machine adds to it.
     settings: how llama.cpp would be run.

@@ -26,7 +26,7 @@ from edgecal.errors import NotIdentifiedError
 if TYPE_CHECKING:
     from edgecal.api.loaded import LoadedQuestions
     from edgecal.calibration import Bracket, TemperatureFit
-    from edgecal.pair.capture import PairCapture, PairRunner
+    from edgecal.pair.pair_capture import PairCapture, PairRunner
 
 __all__ = ["AdaptiveFit", "fit_adaptively", "fit_all"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgecal.api.progress import OnProgress, on_observe
 
 if TYPE_CHECKING:
-    from edgecal.pair.capture import PairCapture
+    from edgecal.pair.pair_capture import PairCapture
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import Prompt
 
@@ -45,8 +45,8 @@ def capture(
     ModelError: a model could not be run, or the lens does not fit it.
     """
     from edgecal.gguf.shards import find_shards
-    from edgecal.pair.capture import capture_pair
-    from edgecal.pair.check import check_pair
+    from edgecal.pair.compatibility import check_pair
+    from edgecal.pair.pair_capture import capture_pair
     from edgecal.pair.run import RunOptions
 
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))

@@ -29,7 +29,7 @@ from edgecal.result import CompareResult
 
 if TYPE_CHECKING:
     from edgecal.calibration import Method
-    from edgecal.pair.capture import PairCapture
+    from edgecal.pair.pair_capture import PairCapture
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import PromptPair
 
@@ -83,7 +83,7 @@ def compare(
     from edgecal.evaluation.comparison import compare_methods
     from edgecal.evaluation.splits import make_splits
     from edgecal.gguf.shards import find_shards
-    from edgecal.pair.check import check_not_itself
+    from edgecal.pair.compatibility import check_not_itself
     from edgecal.pair.run import RunOptions
     from edgecal.stamping.record import check_not_baked, read_doubts
 
@@ -138,14 +138,14 @@ def compare(
     n_effect_tokens = {"n_prompts": 0, "n_tokens": 0}
 
     def run_effects(pairs: Sequence[PromptPair]) -> dict[str, Any]:
-        from edgecal.pair.run import observe
+        from edgecal.pair.run import capture_model
 
         masses = {}
         for role, path, prompts in (
             ("base", base_shards.path, [pair.base for pair in pairs]),
             ("chat", chat_shards.path, [pair.chat for pair in pairs]),
         ):
-            seen = observe(
+            seen = capture_model(
                 str(path),
                 role,
                 prompts,

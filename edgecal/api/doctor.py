@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from edgecal.gguf.header import Header
     from edgecal.gguf.shards import ShardSet
-    from edgecal.pair.examine import Examination
     from edgecal.pair.run import RunOptions
+    from edgecal.pair.worker_examine import Examination
 
 __all__ = ["doctor"]
 
@@ -48,7 +48,7 @@ def doctor(
     """
     from edgecal.gguf.model_checks import check_model
     from edgecal.gguf.shards import find_shards
-    from edgecal.pair.check import count_blocks, warn_of_memory
+    from edgecal.pair.compatibility import count_blocks, warn_of_memory
     from edgecal.pair.run import RunOptions
 
     options = run if isinstance(run, RunOptions) else RunOptions()
@@ -107,8 +107,8 @@ def _examine(
     ------
     EdgecalError: not even the outputs can be had.
     """
-    from edgecal.pair.examine import ExamineRequest
     from edgecal.pair.run import examine
+    from edgecal.pair.worker_examine import ExamineRequest
 
     path = str(shards.path)
     request = ExamineRequest(path, options.settings, seed)
@@ -128,7 +128,7 @@ def _why_no_layers(shards: ShardSet) -> EdgecalError | None:
 
     from edgecal.architectures import stream_of, why_no_layers
     from edgecal.lens import read_head
-    from edgecal.pair.check import count_blocks
+    from edgecal.pair.compatibility import count_blocks
 
     header, path = shards.header, shards.path
     architecture = header.architecture or ""

@@ -66,9 +66,9 @@ def evaluate(
     from edgecal.evaluation.verdict import write_evaluation
     from edgecal.gguf.model_checks import check_model
     from edgecal.gguf.shards import find_shards
-    from edgecal.pair.capture import warn_of_repeats
-    from edgecal.pair.mass import warn_of_mass
-    from edgecal.pair.run import RunOptions, observe
+    from edgecal.pair.choice_mass import warn_of_mass
+    from edgecal.pair.pair_capture import warn_of_repeats
+    from edgecal.pair.run import RunOptions, capture_model
     from edgecal.stamping.record import baked_temperature, read_calibration, read_doubts
 
     check_bootstrap(n_bootstrap)
@@ -88,7 +88,7 @@ def evaluate(
     path = str(shards.path)
 
     def observe_chat(stage: str, pairs: Sequence[PromptPair]) -> Any:
-        return observe(
+        return capture_model(
             path,
             "model",
             [pair.chat for pair in pairs],

@@ -16,7 +16,7 @@ from edgecal.errors import InputError
 if TYPE_CHECKING:
     from edgecal.api.loaded import LoadedQuestions
     from edgecal.evaluation.comparison import Permuted, Stated
-    from edgecal.pair.observation import ObserveProgress
+    from edgecal.pair.model_capture import CaptureProgress
     from edgecal.pair.run import RunOptions
 
 __all__ = ["run_permutations", "run_statements"]
@@ -25,7 +25,7 @@ __all__ = ["run_permutations", "run_statements"]
 _HOPE_AFTER = 64
 _HOPE_SHARE = 0.25
 
-RoleProgress = Callable[[str, "ObserveProgress"], None]
+RoleProgress = Callable[[str, "CaptureProgress"], None]
 
 
 def run_permutations(
@@ -50,7 +50,7 @@ def run_permutations(
     from edgecal.evaluation.baselines import average_permutations
     from edgecal.evaluation.comparison import Permuted
     from edgecal.metrics import softmax_probs
-    from edgecal.pair.run import observe
+    from edgecal.pair.run import capture_model
     from edgecal.prompts import permute_question, reorder
 
     if n_permutations < 2:
@@ -69,7 +69,7 @@ def run_permutations(
             question = reorder(pair.question, order)
             prompts.append(loaded.prompting.render_question(question, pair.shots).chat)
     try:
-        seen = observe(
+        seen = capture_model(
             path,
             "chat",
             prompts,
@@ -112,8 +112,8 @@ def run_statements(
     ModelError: the model could not be run.
     """
     from edgecal.evaluation.comparison import Stated
-    from edgecal.pair.generate import GiveUp
     from edgecal.pair.run import generate
+    from edgecal.pair.worker_generate import GiveUp
     from edgecal.prompts import parse_verbalized, render_verbalized
     from edgecal.prompts.verbalized import (
         VERBALIZED_GIVE_UP_PATTERN,

@@ -91,7 +91,7 @@ def fit(
     from edgecal.calibration import AdaptivePlan, Method
     from edgecal.gguf.output import plan_output
     from edgecal.gguf.shards import find_shards
-    from edgecal.pair.check import check_not_itself
+    from edgecal.pair.compatibility import check_not_itself
     from edgecal.pair.run import RunOptions
     from edgecal.stamping.edits import calibration_edits, write_calibrated
     from edgecal.stamping.record import CalibrationRecord, check_not_baked
@@ -185,8 +185,8 @@ def _run_and_fit(
     on_progress: OnProgress | None,
 ) -> AdaptiveFit:
     from edgecal.api.adaptive import fit_adaptively, fit_all
-    from edgecal.pair.capture import PairRunner
-    from edgecal.pair.check import check_pair
+    from edgecal.pair.compatibility import check_pair
+    from edgecal.pair.pair_capture import PairRunner
 
     def show(progress: Progress) -> None:
         if on_progress is not None:
@@ -278,8 +278,8 @@ def _conclude(
     on_progress: OnProgress | None,
 ) -> FitResult:
     """The result, before anything is written."""
-    from edgecal import __version__
     from edgecal.calibration import check_labels, find_doubts
+    from edgecal.version import __version__
 
     loaded, captured, fitted = found.loaded, found.captured, found.fitted
     method = fitted.method

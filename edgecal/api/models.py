@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecal.gguf.shards import ShardSet
     from edgecal.llama.settings import CaptureSettings
-    from edgecal.pair.observation import Observation
+    from edgecal.pair.model_capture import ModelCapture
 
 __all__ = ["describe_model", "describe_runtime", "files_sha256", "model_name"]
 
@@ -36,7 +36,7 @@ def files_sha256(
         return memo.recall(shards.paths, ["sha256"], compute)["sha256"]
 
 
-def describe_model(shards: ShardSet, seen: Observation) -> dict[str, Any]:
+def describe_model(shards: ShardSet, seen: ModelCapture) -> dict[str, Any]:
     """A model and what running it took, as plain values."""
     return {
         "path": str(shards.path),
@@ -47,9 +47,9 @@ def describe_model(shards: ShardSet, seen: Observation) -> dict[str, Any]:
     }
 
 
-def describe_runtime(seen: Observation, settings: CaptureSettings) -> dict[str, Any]:
+def describe_runtime(seen: ModelCapture, settings: CaptureSettings) -> dict[str, Any]:
     """Versions and settings that can influence a number."""
-    from edgecal import __version__
+    from edgecal.version import __version__
 
     return {
         "edgecal": __version__,

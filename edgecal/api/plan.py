@@ -41,7 +41,7 @@ def plan(
     """
     from edgecal.calibration import Method
     from edgecal.gguf.shards import find_shards
-    from edgecal.pair.check import check_not_itself, check_pair
+    from edgecal.pair.compatibility import check_not_itself, check_pair
     from edgecal.pair.run import RunOptions, plan_model
 
     layers = Method.of(method).needs_layers

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgecal.calibration import Look
-    from edgecal.pair.observation import ObserveProgress
+    from edgecal.pair.model_capture import CaptureProgress
 
 __all__ = ["OnProgress", "Progress", "on_observe"]
 
@@ -44,12 +44,12 @@ OnProgress = Callable[[Progress], None]
 
 def on_observe(
     on_progress: OnProgress | None, stage: str = "run"
-) -> Callable[[str, ObserveProgress], None] | None:
+) -> Callable[[str, CaptureProgress], None] | None:
     """Passes a worker's progress on, its running under the name of a stage."""
     if on_progress is None:
         return None
 
-    def pass_on(role: str, seen: ObserveProgress) -> None:
+    def pass_on(role: str, seen: CaptureProgress) -> None:
         name = stage if seen.stage == "run" else seen.stage
         on_progress(Progress(name, role, seen.done, seen.total, seen.n_tokens_done, seen.n_tokens_total))
 

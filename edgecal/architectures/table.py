@@ -2,7 +2,7 @@
 
 One formula serves all of it, in this order: `x = scale * (head . norm(merge(h)) + bias)`, and with a soft cap c
 `c * tanh(x / c)`. A family is a row; what a row cannot express is a `merge`, a function of its own in
-`edgecal.lens.merge`. llama.cpp's `src/models/<architecture>.cpp` is the reference for each row.
+`edgecal.lens.stream_merge`. llama.cpp's `src/models/<architecture>.cpp` is the reference for each row.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Family:
     soft_cap: whether `<architecture>.final_logit_softcapping` is read, or a cap is fixed whatever the file says.
     cap_default: the cap where the key is missing.
     node: what the graph calls the residual stream after a block.
-    merge: how several streams of a block become one, see `edgecal.lens.merge`.
+    merge: how several streams of a block become one, see `edgecal.lens.stream_merge`.
     may_share: false where llama.cpp's numbers for a prompt depend on what is run beside it or on where its tokens
         are cut into micro-batches, so that every prompt has to be run by itself.
     embeds_input: false where what llama.cpp hands out as a token's embedding is not what the head is multiplied with.

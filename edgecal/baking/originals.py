@@ -18,7 +18,6 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from edgecal import __version__
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.tensor_edit import KeyList, header_bytes
@@ -30,6 +29,7 @@ from edgecal.stamping.record import (
     CHANGED_KEY,
     baked_temperature,
 )
+from edgecal.version import __version__
 
 __all__ = ["Originals", "keys_of_baked", "read_originals", "sha256_of_blocks"]
 

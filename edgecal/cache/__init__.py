@@ -9,6 +9,7 @@ files are, and how many), `captures` (`CaptureCache`), `memo` (`DigestMemo`).
 """
 
 from edgecal.cache.captures import CaptureCache
+from edgecal.cache.digests import DigestMemo, identify_files
 from edgecal.cache.folder import (
     FOLDER_VARIABLE,
     MAX_CACHE_BYTES,
@@ -18,7 +19,6 @@ from edgecal.cache.folder import (
     default_cache_folder,
     list_stores,
 )
-from edgecal.cache.memo import DigestMemo, identify_files
 
 __all__ = [
     "FOLDER_VARIABLE",

@@ -1,22 +1,28 @@
-"""What a model said about prompts, kept by content: the same question is not computed twice.
+"""What a model said about prompts, stored by content, so that the same question is not computed twice.
 
-Knows contexts, keys and arrays. Does not know models or prompts, and holds no text of either but what the context
-names: a key is a digest, a value is numbers.
+A key is a digest and a value is a few named arrays; no text of a model or a prompt is stored but what the context
+names. The bytes of a value, little-endian: number of arrays u16; for each the length of its name u8, the name, its type
+u8, its number of dimensions u8, dimensions u32; then the elements of all, in the same order, in C order. The store has
+checked them against a digest before they are unpacked.
 """
 
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from edgecal.cache.arrays import Array, pack_arrays, unpack_arrays
+import numpy as np
+import numpy.typing as npt
+
 from edgecal.cache.folder import MAX_CACHE_BYTES, Context, remove_least_used, store_path
 from edgecal.cache.store import LOCK_TIMEOUT_S, CheckedStore
 
-__all__ = ["CaptureCache"]
+__all__ = ["Array", "CaptureCache", "pack_arrays", "unpack_arrays"]
 
 
 class CaptureCache:
@@ -107,3 +113,49 @@ class CaptureCache:
                 f"{path.parent}: the cache for this model and these settings is full ({self._max_bytes} bytes) and "
                 "keeps nothing more; edgecal cache clear empties it"
             )
+
+
+Array = npt.NDArray[Any]
+
+_DTYPES = tuple(np.dtype(code) for code in ("<f4", "<f8", "<i4"))
+
+
+def pack_arrays(arrays: Mapping[str, Array]) -> bytes:
+    """Arrays of float32, float64 or int32, of any shape and order, as bytes.
+
+    TypeError: another element type. ValueError: a name of more than 255 bytes.
+    """
+    head, body = [struct.pack("<H", len(arrays))], []
+    for name, array in arrays.items():
+        dtype = array.dtype.newbyteorder("<")
+        if dtype not in _DTYPES:
+            raise TypeError(f"{name!r} is an array of {array.dtype}, expected float32, float64 or int32")
+        raw = name.encode()
+        if len(raw) > 255:
+            raise ValueError(f"the name {name[:40]!r}... is {len(raw)} bytes long, at most 255 are allowed")
+        head.append(struct.pack("<B", len(raw)) + raw)
+        head.append(struct.pack(f"<BB{array.ndim}I", _DTYPES.index(dtype), array.ndim, *array.shape))
+        body.append(array.astype(dtype, copy=False).tobytes())
+    return b"".join(head + body)
+
+
+def unpack_arrays(packed: bytes) -> dict[str, Array]:
+    """What `pack_arrays` packed: new arrays in C order, of the machine's own byte order, that may be written to."""
+    (count,) = struct.unpack_from("<H", packed)
+    at = 2
+    found = []
+    for _ in range(count):
+        n_name = packed[at]
+        name = packed[at + 1 : at + 1 + n_name].decode()
+        at += 1 + n_name
+        code, n_dims = packed[at], packed[at + 1]
+        shape = struct.unpack_from(f"<{n_dims}I", packed, at + 2)
+        at += 2 + 4 * n_dims
+        found.append((name, _DTYPES[code], shape))
+    arrays = {}
+    for name, dtype, shape in found:
+        n_elements = int(np.prod(shape, dtype=np.int64))
+        flat = np.frombuffer(packed, dtype, n_elements, at)
+        arrays[name] = flat.reshape(shape).astype(dtype.newbyteorder("="))
+        at += n_elements * dtype.itemsize
+    return arrays

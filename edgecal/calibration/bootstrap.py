@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecal.calibration.choice_logits import FloatArray
+from edgecal.calibration.arrays import FloatArray
 from edgecal.calibration.losses import Terms
 from edgecal.calibration.search import TAU_MAX, TAU_MIN, grid_step
 

@@ -27,8 +27,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgecal.calibration.arrays import FloatArray
 from edgecal.calibration.bootstrap import Refits, refit_resamples
-from edgecal.calibration.choice_logits import ChoiceLogits, FloatArray
+from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.losses import Terms, build_loss
 from edgecal.calibration.method import MIN_EXAMPLES, Method
 from edgecal.calibration.search import GRID_TAU, find_crossing, find_valley

@@ -6,18 +6,14 @@ Knows nothing of where the logits came from, nor of any loss.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from edgecal.calibration.arrays import BoolArray, FloatArray, IntArray
 from edgecal.errors import InputError, ModelError
 
-__all__ = ["BoolArray", "ChoiceLogits", "FloatArray", "IntArray"]
-
-FloatArray: TypeAlias = npt.NDArray[np.floating]
-IntArray: TypeAlias = npt.NDArray[np.integer]
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
+__all__ = ["ChoiceLogits"]
 
 
 @dataclass(frozen=True, eq=False)

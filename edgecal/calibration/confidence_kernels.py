@@ -1,6 +1,6 @@
 """The kernels of the confidence loss: each prompt's at many temperatures, and the sum over all prompts at one.
 
-Free functions on arrays without policy, with the conventions of `edgecal.calibration.kernels`.
+Free functions on arrays without policy, with the conventions of `edgecal.calibration.layer_kernels`.
 
 conf = KL(target || softmax(beta z)) = negentropy + ln S - beta wanted, where with d[j] = z[j] - max z, S is the sum of
 exp(beta d[j]), wanted is E_target[d] and negentropy is E_target[ln target]. It is convex in beta: its derivative is
@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import prange
 
-from edgecal.calibration.choice_logits import FloatArray, IntArray
+from edgecal.calibration.arrays import FloatArray, IntArray
 from edgecal.calibration.vector_math import exp_row, log_row
 from edgecal.jit import kernel
 

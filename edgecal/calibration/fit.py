@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgecal.calibration.arrays import FloatArray
 from edgecal.calibration.bootstrap import refit_resamples
-from edgecal.calibration.choice_logits import ChoiceLogits, FloatArray
+from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.examples import check_examples
 from edgecal.calibration.losses import build_loss, compute_divergence
 from edgecal.calibration.method import Method

@@ -19,8 +19,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from edgecal.calibration.arrays import FloatArray
 from edgecal.calibration.bracket import MAX_SHARE_LOST, Bracket
-from edgecal.calibration.choice_logits import ChoiceLogits, FloatArray
+from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.method import MIN_EXAMPLES
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecal.calibration.choice_logits import BoolArray, ChoiceLogits, FloatArray, IntArray
+from edgecal.calibration.arrays import BoolArray, FloatArray, IntArray
+from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.method import Method
 from edgecal.errors import InputError
 
@@ -128,7 +129,7 @@ class Loss(Terms):
     def _add_process(
         self, at: slice | IntArray, betas: FloatArray, losses: FloatArray, slopes: FloatArray
     ) -> None:
-        from edgecal.calibration.kernels import stability_entropy
+        from edgecal.calibration.layer_kernels import stability_entropy
         from edgecal.calibration.row_kernels import add_process_rows
 
         assert self.layers is not None  # a row with this weight has layers
@@ -146,7 +147,7 @@ def compute_divergence(logits: ChoiceLogits) -> tuple[FloatArray, IntArray]:
 
     Raises InputError without layer logits or with fewer than 2 layers.
     """
-    from edgecal.calibration.kernels import divergence_profile
+    from edgecal.calibration.layer_kernels import divergence_profile
     from edgecal.calibration.row_kernels import peak_divergence_layers
 
     if logits.base_layers is None or logits.chat_layers is None:
@@ -164,7 +165,7 @@ def build_loss(
 
     Raises InputError for `vanilla` (it has no loss), for layers or labels that are needed and missing.
     """
-    from edgecal.calibration.kernels import stability_at_one
+    from edgecal.calibration.layer_kernels import stability_at_one
     from edgecal.calibration.row_kernels import softmax_rows
 
     if method.name == "vanilla":

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import prange
 
-from edgecal.calibration.choice_logits import FloatArray, IntArray
+from edgecal.calibration.arrays import FloatArray, IntArray
 from edgecal.jit import inner, kernel
 
 __all__ = [

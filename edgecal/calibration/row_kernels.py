@@ -1,13 +1,13 @@
 """The light kernels over prompts: agreement, softmax, rows of the process loss, sums of rows, peak layers.
 
-Free functions on arrays without policy, with the conventions of `edgecal.calibration.kernels`.
+Free functions on arrays without policy, with the conventions of `edgecal.calibration.layer_kernels`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from edgecal.calibration.choice_logits import BoolArray, FloatArray, IntArray
+from edgecal.calibration.arrays import BoolArray, FloatArray, IntArray
 from edgecal.calibration.vector_math import exp_row
 from edgecal.jit import kernel
 

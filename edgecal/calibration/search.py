@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from edgecal.calibration.choice_logits import FloatArray
+from edgecal.calibration.arrays import FloatArray
 
 __all__ = [
     "GRID_TAU",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgecal.calibration.choice_logits import FloatArray
+from edgecal.calibration.arrays import FloatArray
 from edgecal.jit import inner, kernel
 
 __all__ = ["exp_log_rows", "exp_row", "log_row"]

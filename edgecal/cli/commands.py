@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from edgecal import __version__
 from edgecal.cli.streams import printing
+from edgecal.version import __version__
 
 __all__ = ["cli", "run_command"]
 

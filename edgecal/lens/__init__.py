@@ -10,10 +10,10 @@ Does not run models and knows nothing of prompts, temperatures or losses.
 
 from __future__ import annotations
 
-from edgecal.lens.check import ALLOWED_RMS, LensCheck, check_lens, check_token_ids, mean_square_errors
 from edgecal.lens.head import Head, read_head
 from edgecal.lens.project import project
 from edgecal.lens.reproduce import reproduce
+from edgecal.lens.self_check import ALLOWED_RMS, LensCheck, check_lens, check_token_ids, mean_square_errors
 
 __all__ = [
     "ALLOWED_RMS",

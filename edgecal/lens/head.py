@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.architectures import family_of, norm_of, stream_of, transform_of
-from edgecal.architectures.ending import RMS_NORM_EPS
+from edgecal.architectures.resolve import RMS_NORM_EPS
 from edgecal.errors import ModelError
 from edgecal.gguf.header import Header
 from edgecal.gguf.shards import ShardSet
 from edgecal.gguf.tensors import GGML_TYPES, GgmlType, TensorInfo
-from edgecal.lens.merge import MERGE_TENSORS, Merger
 from edgecal.lens.rounding import SUM_TYPES
-from edgecal.lens.rows import Dequantize, n_rows_of, read_minima, read_rows, read_vector
+from edgecal.lens.stream_merge import MERGE_TENSORS, Merger
+from edgecal.lens.weight_rows import Dequantize, n_rows_of, read_minima, read_rows, read_vector
 
 __all__ = ["Head", "read_head"]
 

@@ -21,7 +21,7 @@ def project(hidden: NDArray[np.float32], head: Head, row_index: NDArray[np.int32
     RMSNorm `h / sqrt(mean(h^2) + eps)` (arXiv 1910.07467) or
     LayerNorm `(h - mean(h)) / sqrt(var(h) + eps)` (arXiv 1607.06450), and
     `transform(x) = c * tanh(scale * x / c)` with a soft cap c, else `scale * x`; where blocks hand out several
-    streams, `merge` (`edgecal.lens.merge`) makes them one.
+    streams, `merge` (`edgecal.lens.stream_merge`) makes them one.
 
     Parameters
     ----------

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from edgecal.architectures import PLAIN_STREAM, ResidualStream, family_of
 from edgecal.errors import InputError, ModelError
 from edgecal.llama.context import Context
+from edgecal.llama.decode_rows import OUTPUT_ROWS
 from edgecal.llama.library import steady_experts
-from edgecal.llama.memory import settle_cache_bytes
+from edgecal.llama.machine import settle_cache_bytes
 from edgecal.llama.model import Model
 from edgecal.llama.packing import CACHE_STEP, CapturePlan, ContextPlan, plan_capture
-from edgecal.llama.rows import OUTPUT_ROWS
 from edgecal.llama.settings import CaptureSettings
 from edgecal.llama.steps import Span, cut_into_spans
 from edgecal.llama.streams import Streams
 
-__all__ = ["CapturedChunk", "capture", "plan_for"]
+__all__ = ["CaptureChunk", "capture", "plan_for"]
 
 # A chunk holds at most this many prompts, and about this many bytes unless one decode alone makes more.
 _CHUNK_PROMPTS = 64
@@ -33,7 +33,7 @@ _CHUNK_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class CapturedChunk:
+class CaptureChunk:
     """The numbers of m prompts at their last tokens.
 
     Attributes
@@ -57,7 +57,7 @@ def capture(
     stream: ResidualStream = PLAIN_STREAM,
     progress: Callable[[int, int], None] | None = None,
     plan: CapturePlan | None = None,
-) -> Iterator[CapturedChunk]:
+) -> Iterator[CaptureChunk]:
     """Runs every prompt and yields the numbers chunk by chunk, each prompt exactly once.
 
     Chunks come in the order of computation. A chunk's memory is bounded whatever the vocabulary; arrays are the
@@ -116,7 +116,7 @@ def _run(
     stream: ResidualStream | None,
     progress: Callable[[int, int], None] | None,
     plan: CapturePlan,
-) -> Iterator[CapturedChunk]:
+) -> Iterator[CaptureChunk]:
     width = 0 if stream is None else stream.n_streams * model.n_embd
     bytes_each = 4 * (model.n_vocab + model.n_layer * width)
     n_prompts_done = n_rows_done = 0
@@ -174,7 +174,7 @@ class _Slots:
             np.zeros((n, model.n_layer), dtype=np.uint8) if width else None
         )
 
-    def chunk(self) -> CapturedChunk:
+    def chunk(self) -> CaptureChunk:
         if self.captured is not None and not self.captured.all():
             slot, block = (int(at[0]) for at in np.nonzero(self.captured == 0))
             raise ModelError(
@@ -193,7 +193,7 @@ class _Slots:
                 f"{self._path}: the hidden state after block {block} of prompt {self._indices[slot]} (from 0) "
                 "is not finite; methods that need no hidden states (--method daca) may still work"
             )
-        return CapturedChunk(self._indices, self.hidden, self.logits)
+        return CaptureChunk(self._indices, self.hidden, self.logits)
 
 
 def _chunks(spans: Sequence[Span], bytes_each: int) -> Iterator[list[Span]]:

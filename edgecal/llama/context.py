@@ -18,9 +18,9 @@ from edgecal.architectures import PLAIN_STREAM, ResidualStream
 from edgecal.errors import ModelError
 from edgecal.llama.hook import HiddenCapture, PlannedRow
 from edgecal.llama.library import clear_log, ggml_addresses, last_error_lines, load_library
+from edgecal.llama.machine import threads_for_decode
 from edgecal.llama.microbatch import MicroBatch, split, split_rule
 from edgecal.llama.model import Model
-from edgecal.llama.neighbours import threads_for_decode
 from edgecal.llama.settings import MAX_SEQUENCES, CaptureSettings
 
 __all__ = ["Context", "TokenBatch"]

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from edgecal.errors import InputError, ModelError
 from edgecal.llama.context import Context, TokenBatch
+from edgecal.llama.decode_rows import decode_cuts
 from edgecal.llama.model import Model
 from edgecal.llama.packing import cache_size
-from edgecal.llama.rows import decode_cuts
 from edgecal.llama.settings import CaptureSettings
-from edgecal.llama.vocabulary import Tokenizer
+from edgecal.llama.tokenizer import Tokenizer
 
 __all__ = ["GeneratedText", "generate"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecal.llama.rows import filled
+from edgecal.llama.decode_rows import filled
 
 __all__ = ["EndStep", "LeadStep", "SharedStep", "Span", "Step", "cut_into_spans"]
 

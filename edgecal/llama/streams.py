@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from edgecal.errors import ModelError
 from edgecal.llama.context import Context
-from edgecal.llama.neighbours import is_crowded
+from edgecal.llama.machine import is_crowded
 from edgecal.llama.packing import ContextPlan
-from edgecal.llama.running import StepRunner
+from edgecal.llama.step_runner import StepRunner
 from edgecal.llama.steps import Span
 
 __all__ = ["Results", "Streams"]

@@ -14,26 +14,26 @@ from typing import Any
 from edgecal.cache import default_cache_folder
 from edgecal.errors import InputError
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.examine import Examination, ExamineRequest
-from edgecal.pair.generate import GenerateRequest, Generation, GiveUp
-from edgecal.pair.observation import Observation, ObserveProgress, ObserveRequest
-from edgecal.pair.planning import ModelPlan
+from edgecal.pair.model_capture import CaptureProgress, CaptureRequest, ModelCapture
+from edgecal.pair.worker_examine import Examination, ExamineRequest
+from edgecal.pair.worker_generate import GenerateRequest, Generation, GiveUp
+from edgecal.pair.worker_plan import ModelPlan
 from edgecal.prompts.model import Prompt
 from edgecal.worker import Worker
 from edgecal.worker.process import DEFAULT_TIMEOUT_S
 
 __all__ = [
     "RunOptions",
+    "capture_model",
     "check",
     "examine",
     "find_misfits",
     "generate",
     "name_model",
-    "observe",
     "plan_model",
 ]
 
-RoleProgress = Callable[[str, ObserveProgress], None]
+RoleProgress = Callable[[str, CaptureProgress], None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def name_model(role: str, path: str) -> str:
     return f"the {role} {path}" if role == "model" else f"the {role} model {path}"
 
 
-def observe(
+def capture_model(
     path: str,
     role: str,
     prompts: Sequence[Prompt],
@@ -75,7 +75,7 @@ def observe(
     options: RunOptions,
     on_progress: RoleProgress | None = None,
     worker: Worker | None = None,
-) -> Observation:
+) -> ModelCapture:
     """Runs one model over prompts.
 
     Parameters
@@ -94,8 +94,8 @@ def observe(
     ModelError: the model could not be run.
     """
     request = _request(path, role, prompts, options, layers=layers)
-    seen = _run("edgecal.pair.observe:observe_model", request, role, options, on_progress, worker)
-    assert isinstance(seen, Observation)
+    seen = _run("edgecal.pair.worker_capture:capture_model", request, role, options, on_progress, worker)
+    assert isinstance(seen, ModelCapture)
     return seen
 
 
@@ -108,9 +108,9 @@ def plan_model(
     options: RunOptions,
     on_progress: RoleProgress | None = None,
 ) -> ModelPlan:
-    """What running one model over prompts would cost; parameters and errors as for `observe`."""
+    """What running one model over prompts would cost; parameters and errors as for `capture_model`."""
     request = _request(path, role, prompts, options, layers=layers)
-    found = _run("edgecal.pair.planning:plan_model", request, role, options, on_progress)
+    found = _run("edgecal.pair.worker_plan:plan_model", request, role, options, on_progress)
     assert isinstance(found, ModelPlan)
     return found
 
@@ -124,9 +124,9 @@ def check(
     on_progress: RoleProgress | None = None,
     worker: Worker | None = None,
 ) -> None:
-    """Checks that prompts fit a model, from its vocabulary alone; raises as `observe` would."""
+    """Checks that prompts fit a model, from its vocabulary alone; raises as `capture_model` would."""
     request = _request(path, role, prompts, options)
-    _run("edgecal.pair.resolve:check_prompts", request, role, options, on_progress, worker)
+    _run("edgecal.pair.worker_prompts:check_prompts", request, role, options, on_progress, worker)
 
 
 def find_misfits(
@@ -134,7 +134,7 @@ def find_misfits(
 ) -> list[tuple[int, str]]:
     """The index of each prompt that does not fit a model, and why, from its vocabulary alone."""
     request = _request(path, role, prompts, options)
-    found = _run("edgecal.pair.resolve:find_misfits", request, role, options, None)
+    found = _run("edgecal.pair.worker_prompts:find_misfits", request, role, options, None)
     assert isinstance(found, list)
     return found
 
@@ -143,7 +143,7 @@ def examine(
     request: ExamineRequest, *, layers: bool, options: RunOptions, on_progress: RoleProgress | None = None
 ) -> Examination:
     """Runs a few random token ids through one model; ModelError as `examine_layers` and `examine_outputs` raise it."""
-    function = f"edgecal.pair.examine:{'examine_layers' if layers else 'examine_outputs'}"
+    function = f"edgecal.pair.worker_examine:{'examine_layers' if layers else 'examine_outputs'}"
     with Worker() as process:
         found = process.call(
             function,
@@ -167,26 +167,26 @@ def generate(
     options: RunOptions,
     on_progress: RoleProgress | None = None,
 ) -> Generation:
-    """Lets one model go on from prompts; parameters and errors as `GenerateRequest` and `observe` have them."""
+    """Lets one model go on from prompts; parameters and errors as `GenerateRequest` and `capture_model` have them."""
     request = GenerateRequest(
         path, name_model(role, path), tuple(prompts), max_tokens, options.settings, stop_pattern, give_up
     )
-    said = _run("edgecal.pair.generate:generate_texts", request, role, options, on_progress)
+    said = _run("edgecal.pair.worker_generate:generate_texts", request, role, options, on_progress)
     assert isinstance(said, Generation)
     return said
 
 
 def _request(
     path: str, role: str, prompts: Sequence[Prompt], options: RunOptions, *, layers: bool = False
-) -> ObserveRequest:
-    return ObserveRequest(
+) -> CaptureRequest:
+    return CaptureRequest(
         path, name_model(role, path), tuple(prompts), layers, options.settings, options.cache_folder
     )
 
 
 def _run(
     function: str,
-    request: ObserveRequest | GenerateRequest,
+    request: CaptureRequest | GenerateRequest,
     role: str,
     options: RunOptions,
     on_progress: RoleProgress | None,

@@ -66,7 +66,7 @@ def extend(llama: Any, tokens: list[int]) -> npt.NDArray[np.float32]:
     import numpy as np
 
     from edgecal.llama.library import clear_log, last_error_lines, load_library
-    from edgecal.llama.neighbours import threads_for_decode
+    from edgecal.llama.machine import threads_for_decode
 
     clear_log()
     library, most = load_library(), max(llama.n_threads, llama.n_threads_batch)

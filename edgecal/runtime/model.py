@@ -62,7 +62,7 @@ class Model:
         ModelError: it is no causal language model; it is closed then.
         """
         from edgecal.llama.library import load_library
-        from edgecal.llama.vocabulary import Tokenizer
+        from edgecal.llama.tokenizer import Tokenizer
 
         self.path: Path = header.path
         self._llama = llama

@@ -26,10 +26,10 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edgecal import __version__
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.values import Value, ValueType
+from edgecal.version import __version__
 
 __all__ = [
     "BAKED_PREFIX",

@@ -17,7 +17,7 @@ from edgecal.api.questions import QuestionOptions, load_questions
 from edgecal.calibration import AdaptivePlan, Method, draw_order, fit_temperature
 from edgecal.gguf.header import read_header
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.capture import PairRunner
+from edgecal.pair.pair_capture import PairRunner
 from edgecal.pair.run import RunOptions
 
 ONE_THREAD = CaptureSettings(n_threads=1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgecal.cache import CaptureCache, list_stores
-from edgecal.cache.arrays import pack_arrays, unpack_arrays
+from edgecal.cache.captures import pack_arrays, unpack_arrays
 
 CONTEXT = {"model": "Tiny", "content_sha256": "ab" * 32, "n_threads": 2, "flash_attn": False, "scale": 1.0}
 

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from edgecal.cache import DigestMemo, identify_files, memo
+from edgecal.cache import DigestMemo, digests, identify_files
 
 
 @pytest.fixture
 def soon(monkeypatch):
     """Files count as settled after 0.05 s, more than a tick of this system's clock."""
-    monkeypatch.setattr(memo, "_SETTLED_NS", 50_000_000)
+    monkeypatch.setattr(digests, "_SETTLED_NS", 50_000_000)
     return lambda: time.sleep(0.06)
 
 
@@ -173,7 +173,7 @@ def test_no_path_can_be_read_from_the_memo(tmp_path, soon):
 
 
 def test_old_entries_are_forgotten(tmp_path, soon, monkeypatch):
-    monkeypatch.setattr(memo, "MAX_MODELS", 3)
+    monkeypatch.setattr(digests, "MAX_MODELS", 3)
     files = [Model(write(tmp_path / str(i), bytes([i]))) for i in range(5)]
     soon()
     assert all(model.ask(tmp_path / "c") for model in files)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgecal.calibration import confidence_kernels, kernels, row_kernels, vector_math
+from edgecal.calibration import confidence_kernels, layer_kernels, row_kernels, vector_math
 
 BETAS = np.geomspace(0.02, 20.0, 17)
 
@@ -56,7 +56,7 @@ SHAPES = [(7, 4, 2, 2), (9, 5, 2, 26), (5, 2, 26, 26), (6, 1, 3, 5), (0, 3, 4, 4
 def test_softmax_and_divergence(n, n_layer, low, high, spread):
     base, chat, n_choices = ragged(n, n_layer, low, high, seed=high, spread=spread)
     probs = row_kernels.softmax_rows(base[:, -1], n_choices)
-    profile = kernels.divergence_profile(base, chat, n_choices)
+    profile = layer_kernels.divergence_profile(base, chat, n_choices)
     assert probs.shape == (n, high)
     assert profile.shape == (n, n_layer)
     for i, k in enumerate(n_choices):
@@ -67,20 +67,20 @@ def test_softmax_and_divergence(n, n_layer, low, high, spread):
 
 def test_jsd_laws():
     base, chat, n_choices = ragged(50, 3, 2, 6, seed=1)
-    profile = kernels.divergence_profile(base, chat, n_choices)
-    np.testing.assert_array_equal(profile, kernels.divergence_profile(chat, base, n_choices))
+    profile = layer_kernels.divergence_profile(base, chat, n_choices)
+    np.testing.assert_array_equal(profile, layer_kernels.divergence_profile(chat, base, n_choices))
     assert np.all(profile > 0)
     assert np.all(profile <= np.log(2))
-    assert np.all(kernels.divergence_profile(base, base, n_choices) == 0)
-    shifted = kernels.divergence_profile(base + np.float32(8), chat, n_choices)
+    assert np.all(layer_kernels.divergence_profile(base, base, n_choices) == 0)
+    shifted = layer_kernels.divergence_profile(base + np.float32(8), chat, n_choices)
     np.testing.assert_allclose(shifted, profile, atol=1e-6)  # float32 logits are rounded by the shift
     apart = np.array([[[1e4, -1e4]]], dtype=np.float32)
-    assert kernels.divergence_profile(apart, -apart, np.array([2]))[0, 0] == np.log(2)
+    assert layer_kernels.divergence_profile(apart, -apart, np.array([2]))[0, 0] == np.log(2)
     root = np.sqrt(profile)  # the root of JSD is a metric
     third = np.flip(base, axis=0)[:, :, :2] * 0.5
     two = np.full(50, 2)
     ab, bc, ac = (
-        np.sqrt(kernels.divergence_profile(x[:, :, :2], y[:, :, :2], two))
+        np.sqrt(layer_kernels.divergence_profile(x[:, :, :2], y[:, :, :2], two))
         for x, y in ((base, chat), (chat, third), (base, third))
     )
     assert np.all(ac <= ab + bc + 1e-12)
@@ -91,7 +91,7 @@ def test_jsd_keeps_its_digits_for_nearly_equal_rows():
     # p = 1/2 + e against q = 1/2 - e: JSD = 2 e^2 to first order, far below what a difference of entropies sees
     z = np.array([[[np.float32(1e-6), np.float32(0)]]])
     e = np.float64(np.float32(1e-6)) / 4
-    found = kernels.divergence_profile(z, -z, np.array([2]))[0, 0]
+    found = layer_kernels.divergence_profile(z, -z, np.array([2]))[0, 0]
     assert found == pytest.approx(2 * e * e, rel=1e-6)
 
 
@@ -116,11 +116,11 @@ def test_peak_divergence_layer():
 def test_stability_entropy(n, n_layer, low, high, mixture, all_layers, spread):
     layers, _, n_choices = ragged(n, n_layer, low, high, seed=n_layer, spread=spread)
     first = np.random.default_rng(0).integers(0, n_layer, size=n)
-    entropy, slope = kernels.stability_entropy(layers, n_choices, first, mixture, all_layers, BETAS)
+    entropy, slope = layer_kernels.stability_entropy(layers, n_choices, first, mixture, all_layers, BETAS)
     assert entropy.shape == slope.shape == (n, BETAS.size)
     step = 1e-5
     near = [
-        kernels.stability_entropy(layers, n_choices, first, mixture, all_layers, BETAS * np.exp(-d))[0]
+        layer_kernels.stability_entropy(layers, n_choices, first, mixture, all_layers, BETAS * np.exp(-d))[0]
         for d in (step, -step)
     ]
     for i, k in enumerate(n_choices):
@@ -129,8 +129,10 @@ def test_stability_entropy(n, n_layer, low, high, mixture, all_layers, spread):
         assert np.all(entropy[i] >= 0)
         assert np.all(entropy[i] <= np.log(k) + 1e-12)
     if all_layers:
-        at_one = kernels.stability_at_one(layers, n_choices, first, mixture)
-        at_beta = kernels.stability_entropy(layers, n_choices, first, mixture, True, np.ones(1))[0][:, 0]
+        at_one = layer_kernels.stability_at_one(layers, n_choices, first, mixture)
+        at_beta = layer_kernels.stability_entropy(layers, n_choices, first, mixture, True, np.ones(1))[0][
+            :, 0
+        ]
         np.testing.assert_allclose(at_one, at_beta, rtol=1e-12, atol=1e-14)
     # ln tau = -ln beta; central differences carry an error of step^2 and of rounding / step
     np.testing.assert_allclose(slope, (near[0] - near[1]) / (2 * step), atol=2e-8)
@@ -255,13 +257,15 @@ def test_nan_and_infinity_stay_in_their_prompt(bad, place):
     first = np.zeros(3, dtype=np.int64)
     assert np.all(np.isnan(row_kernels.softmax_rows(base[:, 1], n_choices)[1]))
     assert np.all(np.isnan(twin_softmax(base[1, 1])))
-    profile = kernels.divergence_profile(base, chat, n_choices)
+    profile = layer_kernels.divergence_profile(base, chat, n_choices)
     assert np.isnan(profile[1, 1])
     assert np.isnan(twin_jsd(base[1, 1], chat[1, 1]))
-    np.testing.assert_array_equal(profile[[0, 2]], kernels.divergence_profile(clean, chat, n_choices)[[0, 2]])
+    np.testing.assert_array_equal(
+        profile[[0, 2]], layer_kernels.divergence_profile(clean, chat, n_choices)[[0, 2]]
+    )
     for mixture in (True, False):
-        found = kernels.stability_entropy(base, n_choices, first, mixture, True, BETAS)
-        sound = kernels.stability_entropy(clean, n_choices, first, mixture, True, BETAS)
+        found = layer_kernels.stability_entropy(base, n_choices, first, mixture, True, BETAS)
+        sound = layer_kernels.stability_entropy(clean, n_choices, first, mixture, True, BETAS)
         assert np.all(np.isnan(found[0][1]))
         assert np.isnan(twin_stability(base[1], 0, mixture, True, 1.0))
         np.testing.assert_array_equal(found[0][[0, 2]], sound[0][[0, 2]])
@@ -277,19 +281,23 @@ def test_a_choice_that_the_model_rules_out_counts_nothing():
     layers = np.array([[[2.0, 1.0, -np.inf], [0.0, 1.0, -np.inf]]], dtype=np.float32)
     first = np.zeros(1, dtype=np.int64)
     for mixture in (True, False):
-        three = kernels.stability_entropy(layers, np.array([3]), first, mixture, True, np.ones(1))[0]
-        two = kernels.stability_entropy(layers, np.array([2]), first, mixture, True, np.ones(1))[0]
+        three = layer_kernels.stability_entropy(layers, np.array([3]), first, mixture, True, np.ones(1))[0]
+        two = layer_kernels.stability_entropy(layers, np.array([2]), first, mixture, True, np.ones(1))[0]
         if mixture:
             assert three[0, 0] == pytest.approx(two[0, 0], rel=1e-15)
-    profile = kernels.divergence_profile(layers, layers[:, ::-1].copy(), np.array([3]))
-    assert profile[0, 0] == kernels.divergence_profile(layers, layers[:, ::-1].copy(), np.array([2]))[0, 0]
+    profile = layer_kernels.divergence_profile(layers, layers[:, ::-1].copy(), np.array([3]))
+    assert (
+        profile[0, 0] == layer_kernels.divergence_profile(layers, layers[:, ::-1].copy(), np.array([2]))[0, 0]
+    )
 
 
 def test_ties_give_the_uniform_distribution():
     z = np.full((1, 2, 4), 5.0, dtype=np.float32)
     assert row_kernels.softmax_rows(z[:, 0], np.array([4])).tolist() == [[0.25] * 4]
     for mixture in (True, False):
-        entropy, slope = kernels.stability_entropy(z, np.array([4]), np.array([0]), mixture, True, BETAS)
+        entropy, slope = layer_kernels.stability_entropy(
+            z, np.array([4]), np.array([0]), mixture, True, BETAS
+        )
         np.testing.assert_allclose(entropy, np.log(4), rtol=1e-15)
         assert np.all(slope == 0)
 

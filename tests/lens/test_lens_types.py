@@ -20,12 +20,12 @@ from edgecal.gguf.shards import find_shards
 from edgecal.gguf.values import Value
 from edgecal.lens import check_lens, check_token_ids, project, read_head, reproduce
 from edgecal.lens.reproduce import apply_head, head_input
-from edgecal.lens.rows import read_rows
+from edgecal.lens.weight_rows import read_rows
 from edgecal.llama.capture import capture
 from edgecal.llama.dequantize import dequantize_rows
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.judge import LensJudge
+from edgecal.pair.lens_judge import LensJudge
 
 N_EMBD = 256
 N_VOCAB = n_vocab_of("bpe")

@@ -22,7 +22,7 @@ from support.tiny_vocab import (
 
 from edgecal import InputError
 from edgecal.llama.model import Model
-from edgecal.llama.vocabulary import Tokenizer
+from edgecal.llama.tokenizer import Tokenizer
 from edgecal.prompts import Prompt
 
 # As in cl100k and its like, a bracket or line ends make one token with what follows.

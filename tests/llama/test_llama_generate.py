@@ -14,7 +14,7 @@ from edgecal import InputError, ModelError
 from edgecal.llama.generate import generate
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
-from edgecal.llama.vocabulary import Tokenizer
+from edgecal.llama.tokenizer import Tokenizer
 
 SETTINGS = CaptureSettings(n_threads=1)
 WORDS = bpe_vocab()

@@ -11,7 +11,7 @@ from support.tiny_vocab import CONTROL, NORMAL, USER_DEFINED, bpe_vocab, rwkv_vo
 
 from edgecal import InputError
 from edgecal.llama.model import Model
-from edgecal.llama.vocabulary import Tokenizer
+from edgecal.llama.tokenizer import Tokenizer
 from edgecal.prompts import ChatTemplate, Prompt, Prompting, Question
 
 ADDED = (

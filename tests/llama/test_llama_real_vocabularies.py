@@ -13,7 +13,7 @@ from support.llama_source import llama_models_folder
 from edgecal import InputError
 from edgecal.gguf.header import read_header
 from edgecal.llama.model import Model
-from edgecal.llama.vocabulary import Tokenizer
+from edgecal.llama.tokenizer import Tokenizer
 from edgecal.prompts import (
     TEMPLATES,
     ChatTemplate,

@@ -25,11 +25,11 @@ from support.tiny_run import run
 
 from edgecal.architectures import PLAIN_STREAM, ResidualStream, stream_of
 from edgecal.gguf.header import read_header
-from edgecal.llama import rows, running
+from edgecal.llama import decode_rows, step_runner
 from edgecal.llama.capture import capture, plan_for
 from edgecal.llama.context import Context
+from edgecal.llama.decode_rows import LEAST_ROWS, ROW_STEP
 from edgecal.llama.model import Model
-from edgecal.llama.rows import LEAST_ROWS, ROW_STEP
 from edgecal.llama.settings import CaptureSettings
 from edgecal.llama.steps import EndStep, SharedStep
 
@@ -264,12 +264,12 @@ class TestTheRules:
     """Without any one of the rules some bits differ: the tests above can fail, and no rule is idle."""
 
     def test_rows_are_filled_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(rows, "ROW_STEP", 1)
-        monkeypatch.setattr(rows, "LEAST_ROWS", 1)
+        monkeypatch.setattr(decode_rows, "ROW_STEP", 1)
+        monkeypatch.setattr(decode_rows, "LEAST_ROWS", 1)
         assert differing(tiny_llama("F32"), family(), WAYS[:1])
 
     def test_output_rows_are_filled_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(running, "OUTPUT_ROWS", 1)
+        monkeypatch.setattr(step_runner, "OUTPUT_ROWS", 1)
         assert differing(tiny_llama("F32"), family(), WAYS[:1])
 
     def test_few_rows(self) -> None:
@@ -280,7 +280,7 @@ class TestTheRules:
 
 def differing_with_few_rows() -> list[list[str]]:
     of_experts = differing_experts()
-    rows.LEAST_ROWS = 4
+    decode_rows.LEAST_ROWS = 4
     return [of_experts, differing(tiny_llama("Q6_K"), family(), WAYS[:1])]
 
 

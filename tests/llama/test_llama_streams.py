@@ -19,7 +19,7 @@ from support.tiny_archs import tiny_arch
 from edgecal.errors import ModelError
 from edgecal.llama import capture as capture_module
 from edgecal.llama import streams
-from edgecal.llama.capture import CapturedChunk, capture, plan_for
+from edgecal.llama.capture import CaptureChunk, capture, plan_for
 from edgecal.llama.context import Context
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
@@ -87,7 +87,7 @@ def n_decodes(model: Model, prompts: list[NDArray[np.int32]]) -> int:
     return sum(part.n_decodes for part in plan_for(model, prompts, TWO).contexts)
 
 
-def bits(chunk: CapturedChunk) -> tuple[list[int], bytes, bytes]:
+def bits(chunk: CaptureChunk) -> tuple[list[int], bytes, bytes]:
     return (
         chunk.indices.tolist(),
         chunk.logits.tobytes(),

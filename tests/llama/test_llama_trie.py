@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecal.llama.trie import Node, build_tree, count_distinct
+from edgecal.llama.prefix_tree import Node, build_tree, count_distinct
 
 Tokens = NDArray[np.int32]
 

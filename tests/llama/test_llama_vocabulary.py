@@ -10,7 +10,7 @@ from support.tiny_vocab import CHAT_TOKENS, bpe_vocab, spm_vocab
 
 from edgecal import InputError
 from edgecal.llama.model import Model
-from edgecal.llama.vocabulary import Tokenizer
+from edgecal.llama.tokenizer import Tokenizer
 from edgecal.prompts import ChatTemplate, Prompt, Prompting, Question
 
 KINDS = {

@@ -16,9 +16,9 @@ from edgecal.gguf.header import read_header
 from edgecal.gguf.output import plan_output
 from edgecal.gguf.shards import find_shards
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.answers import answer_key
-from edgecal.pair.loaded import _Loaded
-from edgecal.pair.observation import ObserveRequest
+from edgecal.pair.capture_cache import prompt_key
+from edgecal.pair.model_capture import CaptureRequest
+from edgecal.pair.resident_model import _ResidentModel
 from edgecal.stamping.edits import write_calibrated
 from edgecal.stamping.record import CalibrationRecord
 
@@ -37,15 +37,15 @@ def pair():
 def observe(monkeypatch, tmp_path):
     """Runs as a new process would: with nothing loaded. Returns the observation and the numbers of prompts that
     were run, None where no model was loaded."""
-    from edgecal.pair import observe as module
+    from edgecal.pair import worker_capture as module
 
     def run(path, records=RECORDS, *, layers=False, settings=ONE_THREAD, folder=tmp_path / "cache"):
         prompts = records if not isinstance(records[0], dict) else edgecal.load_prompts(records)
-        loaded = _Loaded()
-        monkeypatch.setattr(module, "LOADED", loaded)
+        loaded = _ResidentModel()
+        monkeypatch.setattr(module, "RESIDENT", loaded)
         signs = []
-        request = ObserveRequest(str(path), "the model m", tuple(prompts), layers, settings, folder)
-        seen = module.observe_model(request, signs.append)
+        request = CaptureRequest(str(path), "the model m", tuple(prompts), layers, settings, folder)
+        seen = module.capture_model(request, signs.append)
         if loaded._model is not None:
             loaded._model.close()
         started = [sign for sign in signs if sign.stage == "run"]
@@ -111,14 +111,14 @@ def test_choices_are_part_of_the_question_and_so_is_their_order(observe):
 def test_keys_tell_tokens_from_choices():
     ids = [np.array(ids, dtype=np.int32) for ids in ([1, 2, 3], [4, 5])]
     same = {
-        answer_key(*ids),
-        answer_key(ids[1], ids[0]),
-        answer_key(ids[0], ids[1][::-1]),
-        answer_key(ids[0][:2], np.array([3, 4, 5], dtype=np.int32)),
-        answer_key(np.array([1, 2, 3, 4], dtype=np.int32), np.array([5], dtype=np.int32)),
+        prompt_key(*ids),
+        prompt_key(ids[1], ids[0]),
+        prompt_key(ids[0], ids[1][::-1]),
+        prompt_key(ids[0][:2], np.array([3, 4, 5], dtype=np.int32)),
+        prompt_key(np.array([1, 2, 3, 4], dtype=np.int32), np.array([5], dtype=np.int32)),
     }
     assert len(same) == 5 and {len(key) for key in same} == {32}
-    assert answer_key(*ids) == answer_key(*(part.copy() for part in ids))
+    assert prompt_key(*ids) == prompt_key(*(part.copy() for part in ids))
 
 
 def test_an_answer_or_a_source_changes_nothing(observe):

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from edgecal.pair.observation import Observation
+from edgecal.pair.model_capture import ModelCapture
 
 
 def observation(n, k, seed, *, layers=True, warnings=(), peak=7):
     rng = np.random.default_rng(seed)
     final = rng.normal(size=(n, k)).astype(np.float32)
-    return Observation(
+    return ModelCapture(
         final_logits=final,
         layer_logits=rng.normal(size=(n, 3, k)).astype(np.float32) if layers else None,
         choice_mass=rng.random(n),

@@ -5,7 +5,7 @@ from support.tiny_models import tiny_folder, write_tiny_llama, write_tiny_pair
 
 from edgecal import InputError
 from edgecal.gguf.shards import find_shards
-from edgecal.pair.check import check_pair
+from edgecal.pair.compatibility import check_pair
 
 
 @pytest.fixture(scope="module")

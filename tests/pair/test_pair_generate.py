@@ -10,7 +10,7 @@ from support.tiny_vocab import CHAT_TOKENS
 
 from edgecal import InputError, ModelError
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.generate import GenerateRequest, GiveUp, generate_texts
+from edgecal.pair.worker_generate import GenerateRequest, GiveUp, generate_texts
 from edgecal.prompts import ChatTemplate, Prompt, Question, render_verbalized
 from edgecal.worker import run_in_worker
 
@@ -38,7 +38,10 @@ def test_in_a_worker_as_in_this_process():
     signs = []
     wanted = request()
     said = run_in_worker(
-        "edgecal.pair.generate:generate_texts", wanted, what="the chat model m", on_progress=signs.append
+        "edgecal.pair.worker_generate:generate_texts",
+        wanted,
+        what="the chat model m",
+        on_progress=signs.append,
     )
     again, local_signs = here(wanted)
     assert said == again and not said.gave_up

@@ -14,9 +14,9 @@ from edgecal.llama.capture import capture
 from edgecal.llama.library import buffer_bytes, clear_log
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.loaded import read_shards, wants_repacking
-from edgecal.pair.observation import ObserveRequest
-from edgecal.pair.observe import observe_model
+from edgecal.pair.model_capture import CaptureRequest
+from edgecal.pair.resident_model import read_shards, wants_repacking
+from edgecal.pair.worker_capture import capture_model
 from edgecal.prompts import Prompt
 
 ONE_THREAD = CaptureSettings(n_threads=1)
@@ -40,7 +40,7 @@ def test_only_q4_k_with_vnni_is_not_repacked(weights, expected, monkeypatch):
 
 
 def observe(path, prompts):
-    return observe_model(ObserveRequest(str(path), "the model", prompts, True, ONE_THREAD), lambda _: None)
+    return capture_model(CaptureRequest(str(path), "the model", prompts, True, ONE_THREAD), lambda _: None)
 
 
 def test_a_header_is_read_once_and_again_when_the_file_has_changed(tmp_path, monkeypatch):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from edgecal.pair.capture import PairCapture
-from edgecal.pair.mass import mass_remedy, warn_of_mass
-from edgecal.pair.observation import Observation
+from edgecal.pair.choice_mass import mass_remedy, warn_of_mass
+from edgecal.pair.model_capture import ModelCapture
+from edgecal.pair.pair_capture import PairCapture
 from edgecal.prompts import Prompt, PromptTemplate, Question
 
 ASKED = Question("Which is red?", ("blood", "grass"))
@@ -19,7 +19,7 @@ TOKENS = Prompt(tokens=(1, 2), choice_tokens=(3, 4))
 def seen(mass, n_outside=0, n=10, text="x"):
     outside = (text,) * n_outside + (None,) * (n - n_outside)
     none = np.zeros((n, 2), np.float32)
-    return Observation(none, None, np.full(n, mass), outside, None, 0, "llama.cpp", "AVX", 0)
+    return ModelCapture(none, None, np.full(n, mass), outside, None, 0, "llama.cpp", "AVX", 0)
 
 
 def captured(base, chat, prompts):

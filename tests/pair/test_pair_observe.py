@@ -4,8 +4,8 @@ from support.tiny_models import tiny_folder, write_tiny_llama
 from support.tiny_vocab import CHAT_TOKENS
 
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.observation import ObserveRequest
-from edgecal.pair.observe import observe_model
+from edgecal.pair.model_capture import CaptureRequest
+from edgecal.pair.worker_capture import capture_model
 from edgecal.prompts import Prompt, Prompting, Question
 
 MARKED = "Which is it?<|im_end|>\n<|im_start|>assistant\n"
@@ -16,8 +16,8 @@ def observe(*prompts):
     if not path.exists():
         write_tiny_llama(path, seed=3, n_layer=1, vocab="bpe", extra_tokens=CHAT_TOKENS)
     settings = CaptureSettings(n_threads=1)
-    return observe_model(
-        ObserveRequest(str(path), "the chat model m", prompts, False, settings, None), lambda sign: None
+    return capture_model(
+        CaptureRequest(str(path), "the chat model m", prompts, False, settings, None), lambda sign: None
     )
 
 

@@ -12,14 +12,14 @@ from edgecal.calibration import METHODS
 from edgecal.errors import ModelError
 from edgecal.gguf.shards import find_shards
 from edgecal.lens import ALLOWED_RMS
-from edgecal.lens.rows import read_rows
+from edgecal.lens.weight_rows import read_rows
 from edgecal.llama.dequantize import dequantize_rows
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair import judge
-from edgecal.pair.examine import ExamineRequest, examine_layers
-from edgecal.pair.loaded import LOADED
-from edgecal.pair.observation import ObserveRequest
-from edgecal.pair.observe import observe_model
+from edgecal.pair import lens_judge
+from edgecal.pair.model_capture import CaptureRequest
+from edgecal.pair.resident_model import RESIDENT
+from edgecal.pair.worker_capture import capture_model
+from edgecal.pair.worker_examine import ExamineRequest, examine_layers
 
 SETTINGS = CaptureSettings()
 SEEDS = range(10)
@@ -33,9 +33,9 @@ NOISE = 1e-5
 def _let_go():
     """The models that worker processes keep are kept in this one here."""
     yield
-    if LOADED._model is not None:
-        LOADED._model.close()
-        LOADED._model = None
+    if RESIDENT._model is not None:
+        RESIDENT._model.close()
+        RESIDENT._model = None
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def examine(path, seed=0):
 
 def observe(path, prompts):
     """What `fit` and `compare` do with each model, in this process, with nothing kept."""
-    return observe_model(ObserveRequest(str(path), "the model", prompts, True, SETTINGS), lambda _: None)
+    return capture_model(CaptureRequest(str(path), "the model", prompts, True, SETTINGS), lambda _: None)
 
 
 def test_random_tokens_of_any_seed(real_name, real_model):
@@ -91,7 +91,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", [*WRONG, "the embedding"])
 def test_a_wrong_lens_is_refused(real_name, real_model, prompts, wrong, monkeypatch):
-    right = judge.read_head
+    right = lens_judge.read_head
 
     def embedding(head):
         place = find_shards(real_model).find_tensor("token_embd.weight")
@@ -100,7 +100,7 @@ def test_a_wrong_lens_is_refused(real_name, real_model, prompts, wrong, monkeypa
     if wrong == "the embedding" and find_shards(real_model).find_tensor("output.weight") is None:
         pytest.skip("the head is the embedding")
     change = WRONG.get(wrong, embedding)
-    monkeypatch.setattr(judge, "read_head", lambda *given: change(right(*given)))
+    monkeypatch.setattr(lens_judge, "read_head", lambda *given: change(right(*given)))
     found = examine(real_model)
     print(f"\n{real_name}, {wrong}: {100 * found.lens_rms:.2g} %")
     assert found.lens_rms > 4 * ALLOWED_RMS and "at most 0.3 % rms" in found.refusal

@@ -2,7 +2,7 @@
 
 from edgecal.gguf.header import read_header
 from edgecal.llama.model import Model
-from edgecal.llama.vocabulary import Tokenizer
+from edgecal.llama.tokenizer import Tokenizer
 from edgecal.prompts import Prompting, Question, resolve_chat_template
 from edgecal.prompts.chat import TEMPLATE_KEY
 

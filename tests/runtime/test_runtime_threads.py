@@ -4,9 +4,9 @@ import pytest
 from support.calibrated import CHAT
 
 import edgecal
-from edgecal.llama import neighbours
+from edgecal.llama import machine
 from edgecal.llama.library import load_library
-from edgecal.llama.neighbours import Neighbours
+from edgecal.llama.machine import Neighbours
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_threads(monkeypatch, n_others, options, n_expected):
             run(tokens)
 
         alone = model.confidence("The capital is", [" A", " B"])
-        monkeypatch.setattr(neighbours, "_neighbours", lambda: Neighbours(2, lambda: n_others, None))
+        monkeypatch.setattr(machine, "_neighbours", lambda: Neighbours(2, lambda: n_others, None))
         monkeypatch.setattr(model.llama, "eval", evaluate)
         assert model.confidence("The capital is", [" A", " B"]) == alone
         assert seen == [n_expected]

@@ -1,25 +1,23 @@
-"""Shares the processors with other programs: how many threads llama.cpp computes with, and whether they wait awake.
+"""What of the machine is free: memory for llama.cpp's caches, and processors beside other programs.
 
-llama.cpp's threads wait for each other after every operation, many thousand times a second. On processors of their own
-they had best wait awake, since waking takes longer than most waits. Where other programs want the same processors, a
-thread that waits awake keeps the very thread from running that it waits for. So while llama.cpp computes, a
-thread of our own counts what else wants a processor at that moment, and a decode has
+llama.cpp's threads wait for each other after every operation, many thousand times a second. With a processor for each
+thread they should spin while they wait, because waking a thread takes longer than most waits. Where other programs want
+the same processors, a spinning thread keeps the very thread from running that it waits for. So while llama.cpp
+computes, a thread of edgecal counts what else wants a processor at that moment, and a decode gets
 
-- all its threads, waiting awake, where there are processors for all;
+- all its threads, spinning, where there are processors for all;
 - else as many threads as the others leave processors, if that is half of all processors or more;
-- else all its threads, asleep while they wait.
+- else all its threads, sleeping while they wait.
 
-No number depends on it: llama.cpp's results have the same bits with any number of threads, but for flash attention,
-which shares one token's keys out among them; who uses it keeps all threads.
+This changes no number: llama.cpp's results have the same bits with any number of threads, except with flash attention,
+which splits one token's keys among them; there all threads are kept.
 
-GNU's OpenMP lets threads wait awake for a moment only (100 rounds) while it has more threads than there are
-processors; its manual says so under GOMP_SPINCOUNT. So threads are put to sleep by a team of further threads that do
-nothing, for as long as the thread lives that called for them. Environment variables would not do: OpenMP reads them
-when it is loaded, which an app may have done before, and what is best changes while a program runs. Who sets one has
-decided, and nothing is changed here. Other OpenMPs, and llama.cpp without any, wait as they do; there only the
-number of threads is chosen. Nothing is done where the system does not tell what is running (/proc).
-
-Knows nothing of models and prompts.
+GNU's OpenMP lets threads spin only briefly (100 rounds) while it has more threads than there are processors; its manual
+says so under GOMP_SPINCOUNT. So threads are put to sleep by a team of further threads that do nothing, for as long as
+the thread that started the team lives. Environment variables would not do: OpenMP reads them when it is loaded, which
+an app may have done before edgecal, and the best choice changes while a program runs. If the user sets one, edgecal
+changes nothing. Other OpenMPs, and llama.cpp without any, wait as they do; there only the number of threads is
+chosen. Nothing is done where the system does not tell what is running (no /proc).
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from pathlib import Path
 
 from edgecal.llama.library import find_function
 
-__all__ = ["is_crowded", "threads_for_decode"]
+__all__ = ["available_bytes", "is_crowded", "settle_cache_bytes", "threads_for_decode"]
 
 # Where a user may have said how OpenMP's threads wait (the standard's, GNU's and LLVM's variable).
 _WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -199,3 +197,34 @@ def _put_to_sleep() -> Callable[[], None]:
 
     threading.Thread(target=keep, name="edgecal-asleep", daemon=True).start()
     return ended.set
+
+
+# More sequences than this holds bring nothing: decodes are full before.
+_MOST_CACHE_BYTES = 1 << 30
+_CACHE_SHARE = 4
+
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes() -> int:
+    """Bytes that this process can have without others being swapped out, within its container's limit."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    limit, used = _read_number("memory.max"), _read_number("memory.current")
+    if limit is not None and used is not None:
+        available = min(available, max(0, limit - used))
+    return available
+
+
+def settle_cache_bytes() -> int:
+    """What the caches of one context may take together: a quarter of what is available, at most 1 GiB."""
+    return min(_MOST_CACHE_BYTES, available_bytes() // _CACHE_SHARE)
+
+
+def _read_number(name: str) -> int | None:
+    try:
+        text = (_CONTROL_GROUP / name).read_text("ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return int(text) if text.strip().isdigit() else None

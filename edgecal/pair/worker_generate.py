@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgecal.errors import InputError
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.observation import ObserveProgress
+from edgecal.pair.model_capture import CaptureProgress
 from edgecal.prompts.model import Prompt
 
 __all__ = ["GenerateRequest", "Generation", "GiveUp", "generate_texts"]
@@ -72,7 +72,7 @@ class Generation:
     system_info: str
 
 
-def generate_texts(request: GenerateRequest, report: Callable[[ObserveProgress], None]) -> Generation:
+def generate_texts(request: GenerateRequest, report: Callable[[CaptureProgress], None]) -> Generation:
     """Lets one model go on from every prompt, always with its most probable token.
 
     `report` is told the prompts and tokens done; the total of tokens is the most that there can be.
@@ -85,13 +85,13 @@ def generate_texts(request: GenerateRequest, report: Callable[[ObserveProgress],
     from edgecal.llama.generate import generate
     from edgecal.llama.library import describe_llama_cpp, system_info
     from edgecal.llama.model import Model
-    from edgecal.llama.vocabulary import Tokenizer
+    from edgecal.llama.tokenizer import Tokenizer
 
     stop = None if request.stop_pattern is None else _compile(request.stop_pattern)
     hope = None if request.give_up is None else _compile(request.give_up.pattern)
 
     def on_load(share: float) -> None:
-        report(ObserveProgress("load", 100 * share, 100))
+        report(CaptureProgress("load", 100 * share, 100))
 
     with Model(request.path, on_progress=on_load) as model:
         tokenizer = Tokenizer(model.vocab, model.n_vocab, request.name)
@@ -104,7 +104,7 @@ def generate_texts(request: GenerateRequest, report: Callable[[ObserveProgress],
                     "the prompt or leave it out"
                 )
         n_total = sum(map(len, tokens)) + request.max_tokens * len(tokens)
-        report(ObserveProgress("run", 0, len(tokens), 0, n_total))
+        report(CaptureProgress("run", 0, len(tokens), 0, n_total))
         texts: list[str] = []
         n_generated = n_run = 0
         gave_up = False
@@ -115,7 +115,7 @@ def generate_texts(request: GenerateRequest, report: Callable[[ObserveProgress],
             def on_run(n_prompts: int, n_tokens: int, start: int = start, n_before: int = n_before) -> None:
                 nonlocal n_run
                 n_run = n_before + n_tokens
-                report(ObserveProgress("run", start + n_prompts, len(tokens), n_run, n_total))
+                report(CaptureProgress("run", start + n_prompts, len(tokens), n_run, n_total))
 
             for said in generate(
                 model,

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from edgecal.llama.settings import CaptureSettings
 from edgecal.prompts.model import Prompt
 
-__all__ = ["Observation", "ObserveProgress", "ObserveRequest", "widen"]
+__all__ = ["CaptureProgress", "CaptureRequest", "ModelCapture", "widen"]
 
 
 @dataclass(frozen=True)
-class ObserveRequest:
+class CaptureRequest:
     """One model, the prompts for it, and whether the layers are wanted too.
 
     Attributes
@@ -42,7 +42,7 @@ class ObserveRequest:
 
 
 @dataclass(frozen=True)
-class ObserveProgress:
+class CaptureProgress:
     """How far a run is.
 
     Attributes
@@ -60,7 +60,7 @@ class ObserveProgress:
 
 
 @dataclass(frozen=True)
-class Observation:
+class ModelCapture:
     """What one model says about n prompts with at most k_max choices.
 
     Attributes
@@ -105,7 +105,7 @@ class Observation:
         """Rms error of the re-projected last block, as a share of the logits' spread; None without lens."""
         return None if self.lens_errors is None else float(np.sqrt(self.lens_errors.mean()))
 
-    def then(self, other: Observation) -> Observation:
+    def then(self, other: ModelCapture) -> ModelCapture:
         """This and, behind it, what the same model said about further prompts."""
         k_max = max(self.final_logits.shape[1], other.final_logits.shape[1])
         layers = lens = None
@@ -125,7 +125,7 @@ class Observation:
             warnings=tuple(dict.fromkeys((*self.warnings, *other.warnings))),
         )
 
-    def ordered(self, order: Sequence[int]) -> Observation:
+    def ordered(self, order: Sequence[int]) -> ModelCapture:
         """The prompts in another order: entry i is what was entry order[i]."""
         places = np.asarray(order, dtype=np.int64)
         return replace(

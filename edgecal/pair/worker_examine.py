@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.observation import ObserveProgress
+from edgecal.pair.model_capture import CaptureProgress
 
 if TYPE_CHECKING:
     from edgecal.llama.model import Model
@@ -57,7 +57,7 @@ class Examination:
     llama_cpp: str
 
 
-def examine_layers(request: ExamineRequest, report: Callable[[ObserveProgress], None]) -> Examination:
+def examine_layers(request: ExamineRequest, report: Callable[[CaptureProgress], None]) -> Examination:
     """Captures every block and re-projects the last one.
 
     Raises
@@ -66,10 +66,10 @@ def examine_layers(request: ExamineRequest, report: Callable[[ObserveProgress], 
     """
     from edgecal.errors import ModelError
     from edgecal.llama.capture import capture
-    from edgecal.pair.judge import LensJudge
-    from edgecal.pair.loaded import LOADED, find_stream
+    from edgecal.pair.lens_judge import LensJudge
+    from edgecal.pair.resident_model import RESIDENT, find_stream
 
-    with LOADED.model(request.path, report) as model:
+    with RESIDENT.model(request.path, report) as model:
         stream, nothing = find_stream(request.path), np.zeros(0, np.int32)
         judge = LensJudge.of_model(request.path, model, request.settings, stream, nothing)
         spread: list[float] = []
@@ -93,7 +93,7 @@ def examine_layers(request: ExamineRequest, report: Callable[[ObserveProgress], 
         return _found(model, model.n_layer, judge.rms, np.array(spread), refusal)
 
 
-def examine_outputs(request: ExamineRequest, report: Callable[[ObserveProgress], None]) -> Examination:
+def examine_outputs(request: ExamineRequest, report: Callable[[CaptureProgress], None]) -> Examination:
     """Runs the model for its logits alone.
 
     Raises
@@ -101,9 +101,9 @@ def examine_outputs(request: ExamineRequest, report: Callable[[ObserveProgress],
     ModelError: llama.cpp cannot run the model, or its logits are no numbers.
     """
     from edgecal.llama.capture import capture
-    from edgecal.pair.loaded import LOADED
+    from edgecal.pair.resident_model import RESIDENT
 
-    with LOADED.model(request.path, report) as model:
+    with RESIDENT.model(request.path, report) as model:
         prompts = _random_prompts(model, request.seed)
         chunks = capture(model, prompts, request.settings, hidden=False, progress=_progress(report))
         spread = np.concatenate([chunk.logits.astype(np.float64).std(axis=1) for chunk in chunks])
@@ -135,5 +135,5 @@ def _random_prompts(model: Model, seed: int) -> list[NDArray[np.int32]]:
     ]
 
 
-def _progress(report: Callable[[ObserveProgress], None]) -> Callable[[int, int], None]:
-    return lambda n_prompts, n_rows: report(ObserveProgress("run", n_prompts, N_PROMPTS, n_rows, n_rows))
+def _progress(report: Callable[[CaptureProgress], None]) -> Callable[[int, int], None]:
+    return lambda n_prompts, n_rows: report(CaptureProgress("run", n_prompts, N_PROMPTS, n_rows, n_rows))

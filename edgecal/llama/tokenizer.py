@@ -1,25 +1,28 @@
 """Tokenizes prompts with the model's own tokenizer inside llama.cpp, and finds each label's single token.
 
-Knows nothing of templates, captures or choices beyond their label texts.
+Three things stand here together because each needs the others: the tokenizer, the end of a prompt, where a label has to
+be the next token, and the characters that a vocabulary can spell. The last are asked first: a SentencePiece or RWKV
+tokenizer spells an unknown character by the tokens of its bytes, and where those are missing too, llama.cpp ends the
+process or never returns.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.errors import InputError
-from edgecal.llama.labels import PromptEnd
-from edgecal.llama.marks import Marks
-from edgecal.llama.spelling import Spelling, read_spelling
+from edgecal.llama.control_tokens import Marks
 from edgecal.prompts.model import Prompt
+from edgecal.prompts.opening import follows_directly
 
-__all__ = ["ResolvedPrompt", "Tokenizer"]
+__all__ = ["PromptEnd", "ResolvedPrompt", "Spelling", "Tokenizer", "read_spelling"]
+
 
 # llama.cpp's kinds of tokenizers, as far as they differ here.
 _NONE, _SENTENCEPIECE, _BYTE_PAIR, _WORDPIECE, _UNIGRAM, _RWKV = range(6)
@@ -262,3 +265,198 @@ class Tokenizer:
                     f"{prompt.source}: token id {token} is outside the vocabulary of {self.model_name}, "
                     f"which has {self._n_vocab} tokens"
                 )
+
+
+_N_FIRST = 1024  # the tokens of bytes stand among the first
+
+
+class Spelling:
+    """The characters that a vocabulary has.
+
+    Parameters
+    ----------
+    whole: the tokens' texts, by which a character can be written as it is.
+    single: the bytes that have a token.
+    marks: texts of the tokens that are found in a text before it is spelled (special ones).
+    space: what stands for a space in `whole`.
+    """
+
+    def __init__(
+        self, whole: frozenset[bytes], single: frozenset[int], marks: frozenset[bytes], space: str
+    ) -> None:
+        self._whole = whole
+        self._single = single
+        self._marks = sorted((mark.decode("utf-8", "replace") for mark in marks), key=len, reverse=True)
+        self._space = space
+
+    def find_gap(self, text: str, *, marks: bool = True) -> str | None:
+        """The first character of a text that cannot be spelled, or None; a space too, which a tokenizer may add.
+
+        A character that is only part of longer tokens counts as one that cannot. `marks`: whether these are found.
+        """
+        parts = [text]
+        for mark in self._marks if marks else ():
+            parts = [piece for part in parts for piece in part.split(mark)]
+        for character in " " + "".join(parts):
+            encoded = (self._space if character == " " else character).encode()
+            if encoded not in self._whole and not self._single.issuperset(encoded):
+                return character
+        return None
+
+
+def read_spelling(
+    n_tokens: int,
+    text_of: Callable[[int], bytes],
+    is_mark: Callable[[int], bool],
+    name_of_byte: Callable[[int], bytes],
+    space: str,
+) -> Spelling | None:
+    """Reads the characters of a vocabulary; None where every byte has a token, so that all can be spelled.
+
+    Parameters
+    ----------
+    n_tokens: the tokens are 0 to n_tokens - 1.
+    text_of: a token's text.
+    is_mark: whether a token is found in a text before it is spelled.
+    name_of_byte: the text of a byte's token (`<0x41>`); the byte itself counts as well.
+    space: what stands for a space in the tokens' texts.
+    """
+    names = [name_of_byte(byte) for byte in range(256)]
+    if frozenset(map(text_of, range(min(n_tokens, _N_FIRST)))).issuperset(names):
+        return None
+    whole = frozenset(map(text_of, range(n_tokens)))
+    single = frozenset(byte for byte in range(256) if names[byte] in whole or bytes([byte]) in whole)
+    if len(single) == 256:
+        return None
+    marks = frozenset(text_of(token) for token in range(n_tokens) if is_mark(token))
+    return Spelling(whole, single, marks - {b""}, space)
+
+
+class PromptEnd:
+    """The end of a prompt, where a label is to be the next token.
+
+    Parameters
+    ----------
+    tokenizer: the model's.
+    prompt, tokens: the prompt, which has a text, and its tokens as `tokenizer` has them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, tokens: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._text = prompt.text or ""
+        self._data = prompt.data
+        self._tokens = list(tokens)
+        self._source = prompt.source
+
+    def find_letters(self, labels: Sequence[str]) -> list[int]:
+        """The labels' tokens, with or without a leading space as the text and the tokenizer have them.
+
+        Either form is one token for every label, the same form for all. Where the text says that a word
+        follows directly (see `follows_directly`, or a special token such as the mark of the assistant's turn), the
+        form without a space is tried first, else the one with it. A token counts if the tokenizer adds it to the
+        unchanged tokens of the prompt; its own space after a special token (SentencePiece) may be in it.
+
+        Some tokenizers would join a bracket or line ends with the letter. The prompt is tokenized without it, so
+        the letter's own token is the one that can follow. Not so after a plain space: a space by itself stands
+        before a word only in texts with two of them, so there it is the form with a space, if any.
+
+        Raises
+        ------
+        InputError: there is no such form; the message has the first label that is to blame.
+        """
+        direct = follows_directly(self._text) or self._ends_in_mark()
+        forms = ("", " ") if direct else (" ", "")
+        after_space = self._text.endswith(" ")
+        to_blame: list[str] = []
+        for space in forms:
+            joins = direct and not space and not after_space
+            found = [self._find_letter(space + label, joins=joins) for label in labels]
+            tokens = [token for token in found if token is not None]
+            if len(tokens) == len(labels):
+                return tokens
+            to_blame.append(space + labels[found.index(None)])
+        what_to_do = (
+            "leave out the space at the end of the prompt, or use"
+            if after_space
+            else "use fewer choices, a template that ends where the letter comes, or"
+        )
+        raise InputError(
+            f"{self._source}: the label {to_blame[0].strip()!r} is not one token after this prompt in "
+            f"{self._tokenizer.model_name}: {to_blame[0]!r} becomes {self._describe(to_blame[0])}; "
+            f"{what_to_do} another model"
+        )
+
+    def find_verbatim(self, labels: Sequence[str]) -> list[int]:
+        """The labels' tokens by their exact texts.
+
+        A label must be one token that the tokenizer adds to the unchanged tokens of the prompt or, where it
+        would join the label with the prompt's end or put a space of its own before it, the token that it makes of
+        the label elsewhere.
+
+        Raises
+        ------
+        InputError: a label is none.
+        """
+        return [self._find_exact(label) for label in labels]
+
+    def _ends_in_mark(self) -> bool:
+        """Whether the last token is a special one; a letter that a vocabulary's maker added is no mark."""
+        last = self._tokens[-1]
+        return self._tokenizer.is_special(last) and not self._tokenizer.piece(last)[-1:].isalnum()
+
+    def _find_letter(self, form: str, *, joins: bool) -> int | None:
+        token = self._added(form, (form, f" {form}"))
+        return self._tokenizer.token_of(form) if token is None and joins else token
+
+    def _find_exact(self, label: str) -> int:
+        token = self._added(label, (label,))
+        if token is None:
+            token = self._tokenizer.token_of(label)
+        if token is not None:
+            return token
+        raise InputError(
+            f"{self._source}: the label {label!r} is not one token after this prompt in "
+            f"{self._tokenizer.model_name} (it becomes {self._describe(label)}); {self._find_remedy(label)}"
+        )
+
+    def _added(self, text: str, readings: tuple[str, ...]) -> int | None:
+        """The one token that the tokenizer adds to the prompt's for this text, if it reads as one of these."""
+        joint = self._tokenize(self._text + text)
+        if joint[:-1] != self._tokens:
+            return None
+        # The reading is compared too: a tokenizer drops characters that its vocabulary lacks without a word.
+        said = self._tokenizer.piece_bytes(joint[-1])
+        return joint[-1] if said in [reading.encode() for reading in readings] else None
+
+    def _find_remedy(self, label: str) -> str:
+        bare = label.lstrip(" ")
+        if bare and bare != label and not self._text.endswith(" "):
+            spaced = self._text + label[: -len(bare)]
+            end = PromptEnd(
+                self._tokenizer,
+                Prompt(text=spaced, source=self._source, data=self._data),
+                self._tokenize(spaced),
+            )
+            if end._added(bare, (bare,)) is not None:
+                return f"end the prompt with the space, and give the label as {bare!r}"
+        return (
+            'give each label as the text of a single token, such as " A", or the record as {"question": ..., '
+            '"choices": [...]}: then the options may be texts of any length, and letters are put before them'
+        )
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self._tokenizer.tokenize(text, self._source, self._data)
+
+    def _describe(self, label: str) -> str:
+        joint = self._tokenize(self._text + label)
+        common = 0
+        while common < min(len(self._tokens), len(joint)) and joint[common] == self._tokens[common]:
+            common += 1
+        if common < len(self._tokens):
+            return "tokens that also change the end of the prompt: " + self._names(joint[common:])
+        n_added = len(joint) - common
+        return f"{n_added} token{'' if n_added == 1 else 's'}: {self._names(joint[common:])}"
+
+    def _names(self, tokens: Sequence[int]) -> str:
+        shown = ", ".join(repr(self._tokenizer.piece(token)) for token in tokens[:6])
+        return shown + (", ..." if len(tokens) > 6 else "") if shown else "nothing"

@@ -1,27 +1,35 @@
-"""Answers of one model that are kept on disk, by content: the model's digest, llama.cpp, settings, tokens.
+"""One model's prompt captures on disk, found by content: the model's digest, llama.cpp's version, settings, tokens.
 
-Knows what influences an answer. A cache that cannot be used costs one warning, nothing else.
+Everything that influences a number is part of the key, so what is found is what would be computed. A cache that cannot
+be used costs one warning, nothing else.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgecal.cache import CaptureCache, DigestMemo, identify_files
 from edgecal.gguf.hashes import CONTENT_REVISION, content_sha256
-from edgecal.pair.loaded import read_shards, wants_repacking
-from edgecal.pair.observation import ObserveProgress, ObserveRequest
+from edgecal.pair.model_capture import CaptureProgress, CaptureRequest
+from edgecal.pair.resident_model import read_shards, wants_repacking
 
 if TYPE_CHECKING:
-    from edgecal.llama.vocabulary import ResolvedPrompt
-    from edgecal.pair.answers import Answer
+    from edgecal.llama.tokenizer import ResolvedPrompt
 
-__all__ = ["ANSWER_REVISION", "AnswerCache"]
+__all__ = ["CAPTURE_REVISION", "PromptCapture", "PromptCaptureCache", "prompt_key"]
+
+# Arrays of one prompt with k choices: final_logits float32 [k], choice_mass float64 [], top_token int32 []; with
+# layers also layer_logits float32 [n_layer, k] and lens_error float64 [].
+PromptCapture = dict[str, NDArray[Any]]
 
 # To be raised whenever the same model and tokens would get other numbers than before.
-ANSWER_REVISION = 2
+CAPTURE_REVISION = 2
 
 # What changes no bit in the default mode.
 _FREE_SETTINGS = ("n_threads", "n_batch", "n_ubatch", "n_seq_max", "share")
@@ -30,10 +38,10 @@ _DIGEST = f"content/{CONTENT_REVISION}"
 _LAYER_ARRAYS = ("layer_logits", "lens_error")
 
 
-class AnswerCache:
-    """The answers kept for one model and its settings; a context manager. Empty without a folder."""
+class PromptCaptureCache:
+    """The captures kept for one model and its settings; a context manager. Empty without a folder."""
 
-    def __init__(self, request: ObserveRequest, report: Callable[[ObserveProgress], None]) -> None:
+    def __init__(self, request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> None:
         self._cache: CaptureCache | None = None
         self._memo_warning: str | None = None
         if request.cache_folder is None:
@@ -45,7 +53,7 @@ class AnswerCache:
         def compute() -> dict[str, str]:
             return {
                 _DIGEST: content_sha256(
-                    shards, lambda done, total: report(ObserveProgress("digest", done, total))
+                    shards, lambda done, total: report(CaptureProgress("digest", done, total))
                 )
             }
 
@@ -57,7 +65,7 @@ class AnswerCache:
         label = f"{name if isinstance(name, str) and name else 'unnamed'} ({digest[:8]})"
         self._cache = CaptureCache(request.cache_folder, _context(request, label, digest))
 
-    def __enter__(self) -> AnswerCache:
+    def __enter__(self) -> PromptCaptureCache:
         return self
 
     def __exit__(
@@ -77,36 +85,45 @@ class AnswerCache:
         warning = None if self._cache is None else self._cache.warning or self._memo_warning
         return () if warning is None else (warning,)
 
-    def read(self, resolved: Sequence[ResolvedPrompt], *, layers: bool) -> list[Answer | None]:
-        """The kept answer to each prompt; None where there is none, or one without the layers that are wanted."""
+    def read(self, resolved: Sequence[ResolvedPrompt], *, layers: bool) -> list[PromptCapture | None]:
+        """Each prompt's capture; None where there is none, or one without the layers that are wanted."""
         if self._cache is None:
             return [None] * len(resolved)
         found = self._cache.read([_key(item) for item in resolved])
         return [
             None
-            if answer is None or (layers and not all(name in answer for name in _LAYER_ARRAYS))
-            else answer
-            for answer in found
+            if capture is None or (layers and not all(name in capture for name in _LAYER_ARRAYS))
+            else capture
+            for capture in found
         ]
 
     def write(
-        self, resolved: Sequence[ResolvedPrompt], answers: Sequence[Answer | None], indices: Sequence[int]
+        self,
+        resolved: Sequence[ResolvedPrompt],
+        captures: Sequence[PromptCapture | None],
+        indices: Sequence[int],
     ) -> None:
-        """Keeps the answers at the indices."""
+        """Keeps the captures at the indices."""
         # A file that was replaced meanwhile is not the one that the digest is of.
         if self._cache is not None and indices and identify_files(self._paths) == self._identity:
-            pairs = [(resolved[index], answers[index]) for index in indices]
-            self._cache.write([(_key(item), answer) for item, answer in pairs if answer is not None])
+            pairs = [(resolved[index], captures[index]) for index in indices]
+            self._cache.write([(_key(item), capture) for item, capture in pairs if capture is not None])
+
+
+def prompt_key(tokens: NDArray[np.int32], choice_ids: NDArray[np.int32]) -> bytes:
+    """Names a prompt: 32 bytes that depend on its tokens and its choices."""
+    digest = hashlib.sha256(np.int64(len(tokens)).tobytes())
+    digest.update(np.ascontiguousarray(tokens, "<i4").tobytes())
+    digest.update(np.ascontiguousarray(choice_ids, "<i4").tobytes())
+    return digest.digest()
 
 
 def _key(item: ResolvedPrompt) -> bytes:
-    from edgecal.pair.answers import answer_key
-
-    return answer_key(item.tokens, item.choice_tokens)
+    return prompt_key(item.tokens, item.choice_tokens)
 
 
-def _context(request: ObserveRequest, label: str, digest: str) -> dict[str, Any]:
-    """Everything beside the tokens that may influence an answer."""
+def _context(request: CaptureRequest, label: str, digest: str) -> dict[str, Any]:
+    """Everything beside the tokens that may influence a capture."""
     from edgecal.llama.library import describe_llama_cpp, system_info
 
     settings = request.settings.describe()
@@ -114,7 +131,7 @@ def _context(request: ObserveRequest, label: str, digest: str) -> dict[str, Any]
     return {
         "model": label,
         "content_sha256": digest,
-        "revision": ANSWER_REVISION,
+        "revision": CAPTURE_REVISION,
         "llama_cpp": describe_llama_cpp(),
         "system_info": system_info(),
         "repack": wants_repacking(request.path),

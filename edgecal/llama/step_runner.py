@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from edgecal.errors import ModelError
 from edgecal.llama.context import Context, TokenBatch
+from edgecal.llama.decode_rows import OUTPUT_ROWS
 from edgecal.llama.packing import ContextPlan
-from edgecal.llama.rows import OUTPUT_ROWS
 from edgecal.llama.steps import EndStep, LeadStep, SharedStep, Span, Step
 
 __all__ = ["StepRunner"]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from edgecal.architectures import ResidualStream, stream_of
 from edgecal.cache import identify_files
-from edgecal.pair.observation import ObserveProgress
+from edgecal.pair.model_capture import CaptureProgress
 
 if TYPE_CHECKING:
     from edgecal.gguf.shards import ShardSet
     from edgecal.llama.model import Model
 
-__all__ = ["LOADED", "find_stream", "read_shards", "wants_repacking"]
+__all__ = ["RESIDENT", "find_stream", "read_shards", "wants_repacking"]
 
 _read: dict[str, tuple[object, ShardSet]] = {}  # of the last path asked for
 
@@ -58,7 +58,7 @@ def find_stream(path: str) -> ResidualStream:
     return stream_of(header.architecture or "", header.get, path)
 
 
-class _Loaded:
+class _ResidentModel:
     def __init__(self) -> None:
         self._model: Model | None = None
         self._identity: object = None
@@ -68,7 +68,7 @@ class _Loaded:
         return self._model is not None and self._identity == _identify(path)
 
     @contextlib.contextmanager
-    def model(self, path: str, report: Callable[[ObserveProgress], None]) -> Iterator[Model]:
+    def model(self, path: str, report: Callable[[CaptureProgress], None]) -> Iterator[Model]:
         """The loaded file, which stays loaded; whatever was loaded before is let go."""
         from edgecal.llama.model import Model
 
@@ -80,7 +80,7 @@ class _Loaded:
             self._model = Model(
                 path,
                 repack=wants_repacking(path),
-                on_progress=lambda share: report(ObserveProgress("load", 100 * share, 100)),
+                on_progress=lambda share: report(CaptureProgress("load", 100 * share, 100)),
             )
             self._identity = identity
         assert self._model is not None
@@ -91,4 +91,4 @@ def _identify(path: str) -> object:
     return identify_files([Path(path)])
 
 
-LOADED = _Loaded()
+RESIDENT = _ResidentModel()

@@ -12,11 +12,11 @@ from types import TracebackType
 import numpy as np
 
 from edgecal.calibration import ChoiceLogits, doubt_mass
-from edgecal.llama.memory import available_bytes
+from edgecal.llama.machine import available_bytes
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.mass import mass_remedy, rather_says, warn_of_mass
-from edgecal.pair.observation import Observation, ObserveProgress
-from edgecal.pair.run import RunOptions, check, observe
+from edgecal.pair.choice_mass import mass_remedy, rather_says, warn_of_mass
+from edgecal.pair.model_capture import CaptureProgress, ModelCapture
+from edgecal.pair.run import RunOptions, capture_model, check
 from edgecal.prompts.digest import count_repeats
 from edgecal.prompts.model import Prompt
 from edgecal.worker import Worker
@@ -44,8 +44,8 @@ class PairCapture:
 
     prompts: tuple[Prompt, ...]
     chat_prompts: tuple[Prompt, ...]
-    base: Observation
-    chat: Observation
+    base: ModelCapture
+    chat: ModelCapture
     logits: ChoiceLogits
     settings: CaptureSettings
     pair_warnings: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class PairRunner:
         options: RunOptions,
         model_bytes: int | None = None,
         pair_warnings: Sequence[str] = (),
-        on_progress: Callable[[str, ObserveProgress], None] | None = None,
+        on_progress: Callable[[str, CaptureProgress], None] | None = None,
     ) -> None:
         """`model_bytes`: of both models' files, where parts are to come; None: there is one part, and each model is
         gone before the other is loaded. The other parameters are as in `capture_pair`."""
@@ -112,7 +112,7 @@ class PairRunner:
         # Weights are mapped and most of them repacked beside that; caches and arrays come on top.
         keeps = model_bytes is not None and _LOADED_SHARE * model_bytes < available_bytes()
         self._workers = {role: Worker() for role in self._paths} if keeps else {}
-        self._seen: dict[str, Observation] = {}
+        self._seen: dict[str, ModelCapture] = {}
 
     def check(self, base_prompts: Sequence[Prompt], chat_prompts: Sequence[Prompt]) -> None:
         """Checks that prompts fit both models, before one of them runs, which can take an hour."""
@@ -129,7 +129,7 @@ class PairRunner:
     def run(self, base_prompts: Sequence[Prompt], chat_prompts: Sequence[Prompt]) -> None:
         """Runs further prompts, question by question the same for both models."""
         for role, prompts in (("base", base_prompts), ("chat", chat_prompts)):
-            seen = observe(
+            seen = capture_model(
                 self._paths[role],
                 role,
                 prompts,
@@ -191,7 +191,7 @@ def capture_pair(
     layers: bool,
     options: RunOptions,
     pair_warnings: Sequence[str] = (),
-    on_progress: Callable[[str, ObserveProgress], None] | None = None,
+    on_progress: Callable[[str, CaptureProgress], None] | None = None,
 ) -> PairCapture:
     """Runs the base model, then the chat model; the two are never in memory together.
 

@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numba import prange
 
-from edgecal.calibration.choice_logits import FloatArray, IntArray
+from edgecal.calibration.arrays import FloatArray, IntArray
 from edgecal.calibration.vector_math import exp_row, log_row
 from edgecal.jit import inner, kernel
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from support.tiny_models import tiny_folder, write_tiny_llama
 
-from edgecal.llama.neighbours import Neighbours
+from edgecal.llama.machine import Neighbours
 
 
 class Machine:
@@ -121,14 +121,14 @@ import ctypes, json, os, resource, sys
 if sys.argv[2] == "before":
     ctypes.CDLL("libgomp.so.1")
 import numpy as np
-from edgecal.llama import neighbours
+from edgecal.llama import machine
 from edgecal.llama.capture import capture
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
 
 n_others = int(sys.argv[3])
 if n_others >= 0:
-    neighbours._count_others = lambda: n_others
+    machine._count_others = lambda: n_others
     os.sched_getaffinity = lambda _: {0, 1}
 prompts = [np.arange(3, 100, dtype=np.int32)] * 8
 

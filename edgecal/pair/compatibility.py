@@ -14,7 +14,7 @@ from edgecal.errors import InputError
 from edgecal.gguf.header import Header
 from edgecal.gguf.model_checks import check_model, compare_vocabularies
 from edgecal.gguf.shards import ShardSet
-from edgecal.llama.memory import available_bytes
+from edgecal.llama.machine import available_bytes
 
 __all__ = ["check_not_itself", "check_pair", "count_blocks", "warn_of_memory"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecal.pair.observation import Observation
+from edgecal.pair.model_capture import ModelCapture
 from edgecal.prompts import Prompt, holds_worked_examples
 
 __all__ = ["mass_remedy", "rather_says", "warn_of_mass"]
@@ -15,7 +15,7 @@ __all__ = ["mass_remedy", "rather_says", "warn_of_mass"]
 _LEAST = 0.5
 
 
-def rather_says(seen: Observation) -> str:
+def rather_says(seen: ModelCapture) -> str:
     """What a model would rather say than a choice, as the end of a clause; empty if nothing."""
     if not seen.n_outside:
         return ""
@@ -41,7 +41,7 @@ def mass_remedy(prompts: Sequence[Prompt]) -> str:
 
 
 def warn_of_mass(
-    name: str, seen: Observation, prompts: Sequence[Prompt], *, divided: bool = False
+    name: str, seen: ModelCapture, prompts: Sequence[Prompt], *, divided: bool = False
 ) -> list[str]:
     """One warning if a model would rather say something else than a choice, else none.
 

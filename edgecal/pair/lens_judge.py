@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.lens import Head, LensCheck, check_token_ids, mean_square_errors, read_head, reproduce
-from edgecal.lens.check import CHECK_PROMPTS
+from edgecal.lens.self_check import CHECK_PROMPTS
 
 if TYPE_CHECKING:
     from edgecal.architectures import ResidualStream
@@ -53,7 +53,7 @@ class LensJudge:
         ModelError: the head cannot be read, or llama.cpp failed.
         """
         from edgecal.llama.dequantize import dequantize_rows
-        from edgecal.pair.loaded import read_shards
+        from edgecal.pair.resident_model import read_shards
 
         ids = check_token_ids(model.n_vocab, choice_ids)
         judge = cls(name, read_head(read_shards(str(model.path)), ids, dequantize_rows))

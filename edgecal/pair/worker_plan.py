@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecal.architectures import PLAIN_STREAM
-from edgecal.pair.loaded import find_stream, read_shards
-from edgecal.pair.observation import ObserveProgress, ObserveRequest
+from edgecal.pair.model_capture import CaptureProgress, CaptureRequest
+from edgecal.pair.resident_model import find_stream, read_shards
 
 if TYPE_CHECKING:
     from edgecal.llama.model import Model
@@ -62,26 +62,26 @@ class ModelPlan:
     n_threads: int
 
 
-def plan_model(request: ObserveRequest, report: Callable[[ObserveProgress], None]) -> ModelPlan:
+def plan_model(request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> ModelPlan:
     """Loads the model, plans the prompts and probes how quick it is.
 
     Raises
     ------
-    InputError, ModelError: as `observe_model`.
+    InputError, ModelError: as `capture_model`.
     """
     from edgecal.llama.capture import plan_for
     from edgecal.llama.library import buffer_bytes, clear_log
-    from edgecal.llama.memory import available_bytes
-    from edgecal.llama.vocabulary import Tokenizer
-    from edgecal.pair.kept import AnswerCache
-    from edgecal.pair.loaded import LOADED
-    from edgecal.pair.resolve import resolve_prompts
+    from edgecal.llama.machine import available_bytes
+    from edgecal.llama.tokenizer import Tokenizer
+    from edgecal.pair.capture_cache import PromptCaptureCache
+    from edgecal.pair.resident_model import RESIDENT
+    from edgecal.pair.worker_prompts import resolve_prompts
 
     free = available_bytes()
     clear_log()
-    with AnswerCache(request, report) as cache:
+    with PromptCaptureCache(request, report) as cache:
         began_s = time.monotonic()
-        with LOADED.model(request.path, report) as model:
+        with RESIDENT.model(request.path, report) as model:
             load_s = time.monotonic() - began_s
             repacked = buffer_bytes("REPACK")
             tokenizer = Tokenizer(model.vocab, model.n_vocab, request.name)
@@ -108,7 +108,7 @@ def plan_model(request: ObserveRequest, report: Callable[[ObserveProgress], None
             )
 
 
-def _probe(request: ObserveRequest, model: Model) -> float:
+def _probe(request: CaptureRequest, model: Model) -> float:
     """Tokens per second of a full decode."""
     from edgecal.llama.capture import capture
 

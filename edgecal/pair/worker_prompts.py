@@ -8,28 +8,28 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgecal.errors import InputError
-from edgecal.pair.observation import ObserveProgress, ObserveRequest
+from edgecal.pair.model_capture import CaptureProgress, CaptureRequest
 from edgecal.prompts.model import Prompt
 
 if TYPE_CHECKING:
-    from edgecal.llama.vocabulary import ResolvedPrompt, Tokenizer
+    from edgecal.llama.tokenizer import ResolvedPrompt, Tokenizer
 
 __all__ = ["check_prompts", "find_misfits", "read_vocabulary", "resolve_prompts", "warn_of_marks"]
 
 
-def check_prompts(request: ObserveRequest, report: Callable[[ObserveProgress], None]) -> None:
+def check_prompts(request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> None:
     """Checks that the prompts fit a model, without loading its weights.
 
     Raises
     ------
-    InputError, ModelError: those of `observe_model` that the prompts and the vocabulary decide.
+    InputError, ModelError: those of `capture_model` that the prompts and the vocabulary decide.
     """
     with read_vocabulary(request) as (tokenizer, n_ctx_train):
         resolve_prompts(request, tokenizer, n_ctx_train)
 
 
-def find_misfits(request: ObserveRequest, report: Callable[[ObserveProgress], None]) -> list[tuple[int, str]]:
-    """The prompts that do not fit a model, each with its index and the message of `observe_model`.
+def find_misfits(request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> list[tuple[int, str]]:
+    """The prompts that do not fit a model, each with its index and the message of `capture_model`.
 
     Raises
     ------
@@ -49,11 +49,11 @@ def find_misfits(request: ObserveRequest, report: Callable[[ObserveProgress], No
 
 
 @contextlib.contextmanager
-def read_vocabulary(request: ObserveRequest) -> Iterator[tuple[Tokenizer, int]]:
+def read_vocabulary(request: CaptureRequest) -> Iterator[tuple[Tokenizer, int]]:
     """The tokenizer and the length of the context, without the weights."""
     from edgecal.llama.model import Model
-    from edgecal.llama.vocabulary import Tokenizer
-    from edgecal.pair.loaded import read_shards
+    from edgecal.llama.tokenizer import Tokenizer
+    from edgecal.pair.resident_model import read_shards
 
     with Model(request.path, vocab_only=True) as model:
         n_ctx_train = read_shards(request.path).header.get(f"{model.architecture}.context_length")
@@ -62,13 +62,13 @@ def read_vocabulary(request: ObserveRequest) -> Iterator[tuple[Tokenizer, int]]:
         yield Tokenizer(model.vocab, model.n_vocab, request.name), n_ctx_train
 
 
-def resolve_prompts(request: ObserveRequest, tokenizer: Tokenizer, n_ctx_train: int) -> list[ResolvedPrompt]:
+def resolve_prompts(request: CaptureRequest, tokenizer: Tokenizer, n_ctx_train: int) -> list[ResolvedPrompt]:
     """Token ids of every prompt and its choices; InputError for the first that does not fit."""
     return [_resolve_one(prompt, request.name, tokenizer, n_ctx_train) for prompt in request.prompts]
 
 
 def warn_of_marks(
-    request: ObserveRequest, resolved: Sequence[ResolvedPrompt], tokenizer: Tokenizer
+    request: CaptureRequest, resolved: Sequence[ResolvedPrompt], tokenizer: Tokenizer
 ) -> list[str]:
     """One warning if ready-made prompts spell control tokens, which they become, else none."""
     pairs = zip(request.prompts, resolved, strict=True)

@@ -170,10 +170,13 @@ def run(when: str, n_others: int, **variables: str) -> dict[str, int]:
 def test_threads_sleep_while_others_want_their_processors(when: str) -> None:
     """Whether OpenMP was loaded before us or not."""
     alone, one, two = (run(when, n_others) for n_others in (0, 1, 2))
-    assert two["one_slept"] > 1000 > 10 * one["one_slept"]
+    # On a busy machine a run that should not sleep has been seen to sleep 404 times, one that should 3,150 times.
+    assert two["one_slept"] > max(1000, 4 * one["one_slept"])
     assert one["flash_slept"] > 1000  # its bits depend on the number of threads
     assert two["one_slept"] > 3 * alone["one_slept"]
-    assert max(one["slept"], two["slept"]) < 500  # contexts of one thread each wait for nobody
+    assert two["one_slept"] > 4 * max(
+        one["slept"], two["slept"]
+    )  # contexts of one thread each wait for nobody
     assert two["threads"] > alone["threads"] + (os.cpu_count() or 1)
 
 

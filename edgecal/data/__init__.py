@@ -1,14 +1,14 @@
-"""Data as people have it: multiple-choice questions in many layouts and containers, read to one kind of record.
+"""Reads multiple-choice questions from data sets as people have them, in many layouts and containers.
 
-`files` says what to read and `containers` turns bytes into rows that know their place (`json_text`, `delimited`,
-`columnar`). `formats` recognises what a file is, `shapes` makes plain records of odd rows, `roles` and `families` give
-columns their roles, `options` and `records` read a row, `tables` a file. `spelling` says what an answer may mean,
-`answers` decides it from all rows, and `settle` has it decide for all files together. `reader` ties it together.
-Knows nothing of models or templates.
+A row's way, module by module: `sources` finds the files that a path names; `containers` unpacks a file and has it
+decoded to rows (`json_text`, `delimited_text`, `parquet_arrow`; `decoded_rows` holds rows and reads cells);
+`raw_questions` makes questions of them, by the data set's layout (`layouts`), the columns' roles (`column_roles`,
+`column_map`) and the shapes that options come in (`answer_options`); `gold_readings` lists what a gold answer can
+mean, and `gold_answers` decides it from all rows; `dataset` ties this together and checks each record. Knows nothing
+of models and templates.
 """
 
-from edgecal.data.formats import FORMATS
-from edgecal.data.model import Data, SkippedRow
-from edgecal.data.reader import read_data
+from edgecal.data.dataset import Data, SkippedRow, read_data
+from edgecal.data.layouts import FORMATS
 
 __all__ = ["FORMATS", "Data", "SkippedRow", "read_data"]

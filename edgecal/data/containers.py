@@ -1,24 +1,24 @@
-"""From a file's bytes to rows: how it is packed and which container it is, told by content, and its decoding.
+"""Decodes a file's bytes to rows: recognises by content how the file is packed and which container it is.
 
-Suffixes are not asked: a `.txt`, a wrong suffix and standard input are read as what they hold.
-Does not know what the rows mean.
+Suffixes are not looked at, so a `.txt`, a wrong suffix and standard input are read all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from edgecal.data.delimited import first_record, read_delimited_text
+from edgecal.data.decoded_rows import Table, damaged, fail
+from edgecal.data.delimited_text import first_record, read_delimited_text
 from edgecal.data.json_text import read_json_text
-from edgecal.data.model import Table, damaged, fail
+from edgecal.data.parquet_arrow import read_arrow, read_parquet
 
 __all__ = ["read_table"]
 
-# What pyarrow unpacks, by its first bytes.
+# The first bytes of what pyarrow can unpack.
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
 _MAX_UNPACKED = 1 << 29
 _MAX_LAYERS = 3
-# First bytes of what people hand over by mistake.
+# The first bytes of other files that people give by mistake.
 _FOREIGN = {
     b"PK\x03\x04": "a ZIP archive or a spreadsheet; unpack it, or save the sheet as CSV",
     b"\xfd7zXZ\x00": "an xz file; unpack it first",
@@ -36,25 +36,22 @@ _PARQUET, _ARROW_FILE, _ARROW_STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 
 
 def read_table(name: str, data: bytes, wanted: Collection[str] = ()) -> Table:
-    """Decodes a file, unpacked first where it is gzip, bzip2, zstd or lz4.
+    """Decodes a file; gzip, bzip2, zstd and lz4 are unpacked first.
 
     Parameters
     ----------
     name: for messages.
     data: all of its bytes.
-    wanted: names of columns that the user says are there, beside those that tell a table of questions; where all
-        of them are numbers and none is in the header, a table is taken to have none, and its columns are
-        numbered from 1.
+    wanted: names of columns that the user expects, by which a header is recognised as by names such as "question".
+        If all are numbers and none is in the header, the table has no header, and its columns are numbered from 1.
 
     Raises
     ------
-    DamagedFileError: the file is of a kind that is read, and broken.
+    DamagedFileError: the file is of a known kind, but broken.
     InputError: the file as a whole cannot be understood, or holds no rows.
     """
     data = _unpack(name, data)
     if data.startswith((_PARQUET, _ARROW_FILE, _ARROW_STREAM)):
-        from edgecal.data.columnar import read_arrow, read_parquet
-
         rows = (read_parquet if data.startswith(_PARQUET) else read_arrow)(name, data)
         table = Table(rows, "columnar")
     else:
@@ -92,7 +89,7 @@ def _unpack(name: str, data: bytes) -> bytes:
 
 def _read_json(name: str, text: str, wanted: frozenset[str]) -> Table:
     if '":' not in text[:_HEAD].replace(" ", ""):
-        rows = read_delimited_text(name, text, wanted)  # a table whose first question starts with a bracket
+        rows = read_delimited_text(name, text, wanted)  # a table may begin with a bracket, too
         if rows is not None:
             return Table(rows, "delimited")
     return read_json_text(name, text, wanted)
@@ -125,7 +122,7 @@ def _decode(name: str, data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # utf-8-sig counts from after the mark, which has no line end in it
+        # utf-8-sig counts from after the byte order mark
         offset = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         line_start = data.rfind(b"\n", 0, offset) + 1
         fail(

@@ -1,27 +1,30 @@
-"""JSON and JSON Lines: from a text to rows that know their line.
+"""Decodes JSON and JSON Lines to rows that know their line.
 
-An array is decoded element by element, so that each row knows where it starts. What JSON allows but data
-should not hold (a key twice, a number of a thousand digits) spoils its row only; NaN, which pandas writes for
-nothing, is null.
-Does not know what the rows mean.
+An array is decoded element by element, so that each row knows where it starts, and a fault such as a repeated key or a
+number of a thousand digits spoils only its own row. NaN, which pandas writes for a missing value, is null.
+
+One object may also hold a whole table, as pandas' `to_json` or a dump of a dict of columns writes it:
+
+    {"question": {"0": "...", "1": "..."}, "answer": {...}}     columns, then rows
+    {"0": {"question": "...", "answer": ...}, "1": {...}}        rows by number or name
+    {"columns": ["question", ...], "data": [["...", ...], ...]}  names once, then rows
+    {"question": ["...", "..."], "answer": [...]}                columns as lists
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from edgecal.data.delimited import TEXT_COLUMNS, column_key
-from edgecal.data.files import SPLIT_ORDER, SPLITS
-from edgecal.data.model import Row, Table, fail, line_of
-from edgecal.data.oriented import read_columns
+from edgecal.data.decoded_rows import QUESTION_COLUMNS, Row, Table, column_key, fail, line_of
+from edgecal.data.sources import SPLIT_ORDER, SPLITS
 
 __all__ = ["read_json_text"]
 
-# Keys under which files keep their rows: SQuAD-like files, BIG-Bench-Hard, our own habit, the Hub's viewer.
+# Keys under which files keep their rows: SQuAD's, BIG-Bench Hard's, our own, and those of the Hub's viewer.
 _WRAPPERS = ("data", "examples", "questions", "rows")
 _BLANK = re.compile(r"[ \t\r\n]*")
 _MAX_DIGITS = 1000
@@ -29,15 +32,15 @@ _SAMPLE_LINES = 20
 
 
 def read_json_text(name: str, text: str, wanted: frozenset[str] = frozenset()) -> Table:
-    """Decodes a text that is JSON or JSON Lines.
+    """Decodes JSON or JSON Lines.
 
-    One object may be a row itself, hold the rows in a list under "data", "examples", "questions", "rows" or its
-    only key, hold lists of rows by subject or by split, or hold columns (see `read_columns`);
-    `{"row": {...}}` around a row is taken off. `wanted` is as in `read_table`.
+    A single object may be a row; hold rows in a list under "data", "examples", "questions", "rows" or its only key;
+    hold lists of rows by subject or by split; or hold a table (see above). `{"row": {...}}` around a row is removed.
+    `wanted` is that of `read_table`.
 
     Raises
     ------
-    InputError: the text as a whole is no JSON; with the line.
+    InputError: the text as a whole is no valid JSON; with the line.
     """
     decoder = _Decoder()
     start = _skip_blank(text, 0)
@@ -52,9 +55,9 @@ def read_json_text(name: str, text: str, wanted: frozenset[str] = frozenset()) -
             rows = _objects(name, text, start, decoder)
         elif (wrapper := _wrapper(value)) is not None:
             rows = _array(name, text, _find_value(text, start, wrapper, decoder), decoder, inside=True)
-        elif (columns := read_columns(value, wanted)) is not None:
+        elif (columns := _read_columns(value, wanted)) is not None:
             rows = (Row(f"{name}, row {number}", row, flaw) for number, row in enumerate(columns, start=1))
-        elif sections := _sections(value, TEXT_COLUMNS | wanted):
+        elif sections := _sections(value, QUESTION_COLUMNS | wanted):
             splits = [
                 split for split in SPLIT_ORDER if any(SPLITS.get(key.lower()) == split for key in sections)
             ]
@@ -68,7 +71,7 @@ def read_json_text(name: str, text: str, wanted: frozenset[str] = frozenset()) -
 
 
 class _Decoder:
-    """Python's decoder, which goes on past what spoils a row and tells of it afterwards."""
+    """Python's decoder, except that what spoils a single row is reported after decoding and stops nothing."""
 
     def __init__(self) -> None:
         self._flaw: str | None = None
@@ -77,12 +80,12 @@ class _Decoder:
         ).raw_decode
 
     def decode(self, text: str, position: int) -> tuple[object, int, str | None]:
-        """One value from a position: the value, where it ends, and its flaw.
+        """The value that starts at a position, where it ends, and its flaw.
 
         Raises
         ------
-        json.JSONDecodeError: it is not JSON.
-        RecursionError: it is nested too deep.
+        json.JSONDecodeError: the text is not JSON.
+        RecursionError: the value is nested too deep.
         """
         self._flaw = None
         value, end = self._raw_decode(text, position)
@@ -109,7 +112,7 @@ class _Decoder:
 
 
 def _is_json_lines(text: str, start: int, decoder: _Decoder) -> bool:
-    """Whether at least half of the first lines are objects of their own, and there is more than one line."""
+    """Whether there is more than one line and at least half of the first ones are objects of their own."""
     lines = 0
     objects = 0
     position = start
@@ -151,7 +154,7 @@ def _lines(name: str, text: str, decoder: _Decoder) -> Iterator[Row]:
 
 
 def _array(name: str, text: str, position: int, decoder: _Decoder, *, inside: bool = False) -> Iterator[Row]:
-    """The elements of the array that opens at the position; `inside` another value, what follows is not ours."""
+    """The elements of the array that starts at the position. `inside` another value, text may follow it."""
     line, counted = line_of(text, position), position
     position = _skip_blank(text, position + 1)
     first = True
@@ -171,7 +174,7 @@ def _array(name: str, text: str, position: int, decoder: _Decoder, *, inside: bo
 
 
 def _objects(name: str, text: str, position: int, decoder: _Decoder) -> Iterator[Row]:
-    """Several values one after another."""
+    """Values one after another, without an array around them."""
     while position < len(text):
         value, end, flaw = _decode(name, text, position, decoder)
         yield Row(f"{name}, line {line_of(text, position)}", value, flaw)
@@ -181,7 +184,7 @@ def _objects(name: str, text: str, position: int, decoder: _Decoder) -> Iterator
 def _in_sections(
     name: str, text: str, start: int, keys: list[str], decoder: _Decoder, *, are_subjects: bool
 ) -> Iterator[Row]:
-    """The rows of the lists under some keys of the object at `start`."""
+    """The rows in the lists under some keys of the object at `start`."""
     for key in keys:
         for row in _array(name, text, _find_value(text, start, key, decoder), decoder, inside=True):
             yield replace(row, subject=key) if are_subjects else row
@@ -195,7 +198,7 @@ def _decode(name: str, text: str, position: int, decoder: _Decoder) -> tuple[obj
 
 
 def _sections(value: object, text_columns: frozenset[str]) -> list[str]:
-    """The keys under which an object keeps lists of rows, if that is what it does: beside them only plain values."""
+    """The keys of an object's lists of rows; empty if it holds anything else but plain values beside them."""
     if not isinstance(value, dict):
         return []
     held = {key: item for key, item in value.items() if isinstance(item, list)}
@@ -219,7 +222,7 @@ def _wrapper(value: object) -> str | None:
 
 
 def _find_value(text: str, position: int, wanted: str, decoder: _Decoder) -> int:
-    """Where the last value of a key starts in the object at the position, which is known to be valid."""
+    """Where the last value of a key starts in the object at the position, which is known to be valid JSON."""
     found = -1
     position = _skip_blank(text, position + 1)
     while text[position] != "}":
@@ -235,7 +238,7 @@ def _find_value(text: str, position: int, wanted: str, decoder: _Decoder) -> int
 
 
 def _unwrap(row: Row) -> Row:
-    """Takes off the Hub viewer's `{"row_idx": ..., "row": {...}, "truncated_cells": [...]}`."""
+    """Removes the Hub viewer's `{"row_idx": ..., "row": {...}, "truncated_cells": [...]}` around a row."""
     value = row.value
     if not isinstance(value, dict) or not isinstance(value.get("row"), dict):
         return row
@@ -257,3 +260,48 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "nested too deep"
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def _read_columns(value: object, wanted: frozenset[str]) -> list[dict[str, Any]] | None:
+    """The rows of an object that holds a table, in order; None if it holds something else, such as one row."""
+    if not isinstance(value, dict) or not value:
+        return None
+    names, data = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(data, list) and _has_text_column(names, wanted):
+        if all(isinstance(row, list) and len(row) == len(names) for row in data):
+            return [dict(zip(map(str, names), row, strict=True)) for row in data]
+        return None
+    held = list(value.values())
+    if all(isinstance(item, dict) for item in held):
+        return _from_dicts(value, wanted)
+    if all(isinstance(item, list) and len(item) == len(held[0]) for item in held) and _has_texts(
+        value, wanted
+    ):
+        return [dict(zip(value, row, strict=True)) for row in zip(*held, strict=True)]
+    return None
+
+
+def _from_dicts(
+    value: Mapping[str, Mapping[str, Any]], wanted: frozenset[str]
+) -> list[dict[str, Any]] | None:
+    first = next(iter(value.values()))
+    if not first:
+        return None
+    if _has_text_column(list(value), wanted):
+        if len(value) < 2 or not all(column.keys() == first.keys() for column in value.values()):
+            return None
+        return [{name: column[row] for name, column in value.items()} for row in first]
+    return [dict(row) for row in value.values()] if _has_text_column(list(first), wanted) else None
+
+
+def _has_text_column(names: Sequence[object], wanted: frozenset[str]) -> bool:
+    return any(column_key(name) in QUESTION_COLUMNS | wanted for name in names)
+
+
+def _has_texts(value: Mapping[str, list[Any]], wanted: frozenset[str]) -> bool:
+    """Whether a column of questions holds texts, and not the tokens of one prompt."""
+    return any(
+        bool(column) and all(isinstance(item, (str, dict)) for item in column)
+        for name, column in value.items()
+        if column_key(name) in QUESTION_COLUMNS | wanted
+    )

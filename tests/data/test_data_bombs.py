@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from edgecal import InputError
-from edgecal.data import columnar, read_data
-from edgecal.data.ipc import unpacked_sizes
+from edgecal.data import parquet_arrow, read_data
+from edgecal.data.parquet_arrow import unpacked_sizes
 
 GIB = 1 << 30
 WRITERS = {"stream": pa.ipc.new_stream, "file": pa.ipc.new_file}
@@ -85,7 +85,7 @@ def test_a_text_that_many_rows_share_counts_for_each(tmp_path):
 
 
 def test_what_a_parquet_file_says_of_itself_is_asked_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(columnar, "_MAX_BYTES", 5000)
+    monkeypatch.setattr(parquet_arrow, "_MAX_BYTES", 5000)
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_: pytest.fail("it was unpacked"))
     pq.write_table(pa.table({"question": ["q" * 3000, "r" * 3000]}), tmp_path / "x", row_group_size=1)
     with pytest.raises(InputError, match="x: unpacks to more than"):
@@ -139,7 +139,7 @@ def test_a_footer_that_names_a_batch_again_and_again_counts_it_so_often(tmp_path
     data = bytearray(arrow("file", "zstd", batch, batch, batch))
     sizes = list(unpacked_sizes(bytes(data)))
     assert len(sizes) == 3
-    monkeypatch.setattr(columnar, "_MAX_BYTES", sum(sizes) - 1)
+    monkeypatch.setattr(parquet_arrow, "_MAX_BYTES", sum(sizes) - 1)
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(InputError, match="x: unpacks to more than"):
         read_data([tmp_path / "x"])

@@ -15,7 +15,7 @@ from support.data_formats import expected, facts
 from support.datasets import CONTAINERS
 
 from edgecal import InputError
-from edgecal.data import columnar, containers, read_data
+from edgecal.data import containers, parquet_arrow, read_data
 
 PACKED = {
     "gz": gzip.compress,
@@ -266,13 +266,13 @@ BOMBS = {
     "gzip": (containers, "_MAX_UNPACKED", 5000, lambda: gzip.compress(b"x" * 5001)),
     "zstd": (containers, "_MAX_UNPACKED", 5000, lambda: PACKED["zst"](b"x" * 5001)),
     "cells": (
-        columnar,
+        parquet_arrow,
         "_MAX_CELLS",
         5000,
         lambda: parquet(pa.table({"question": pa.nulls(5001, pa.string())})),
     ),
     "bytes": (
-        columnar,
+        parquet_arrow,
         "_MAX_BYTES",
         5000,
         lambda: arrow(pa.table({"question": ["x" * 5001]}), compression="zstd"),

@@ -1,23 +1,22 @@
-"""CSV, TSV and their kin: from a text to rows that know the line where they start.
+"""Decodes CSV, TSV and other delimited text to rows that know the line where they start.
 
-Python's csv module swallows the rest of the file after a quote that is never closed, and cannot tell where a
-row started. This reader blames the row whose quote is at fault and goes on with the next line.
-Knows which column names questions come with, so as to find the delimiter and the header; not what they mean.
+Python's csv module swallows the rest of a file after a quote that is never closed, and does not tell where a row
+starts. This reader reports the row with the faulty quote and continues with the next line. It knows the usual names
+of question columns, by which it finds the delimiter and the header.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import islice
 from typing import TypeAlias
 
-from edgecal.data.model import Row, fail
+from edgecal.data.decoded_rows import QUESTION_COLUMNS, Row, column_key, fail
 
-__all__ = ["TEXT_COLUMNS", "column_key", "first_record", "read_delimited_text"]
+__all__ = ["first_record", "read_delimited_text"]
 
 _DELIMITERS = ("\t", ",", ";", "|")
 _MAX_FIELD = 1_000_000
@@ -25,12 +24,6 @@ _MAX_NAME = 60
 _SAMPLE_RECORDS = 50
 _NAME = re.compile(r"[\w .:#\[\]()/-]{0,30}")
 _EXCEL_SEPARATOR = re.compile(r"sep=[,;|\t]\r?\n")
-TEXT_COLUMNS = frozenset(
-    """
-    question questions prompt problem question_stem input query article tokens question_text stem ctx sentence goal
-    premise instruction questiontext questionstem
-    """.split()
-)
 
 
 @dataclass(frozen=True)
@@ -43,33 +36,27 @@ class _Record:
 _Read: TypeAlias = Callable[[str, Iterator[_Record]], list[Row]]
 
 
-@lru_cache(maxsize=4096)
-def column_key(name: Hashable) -> str:
-    """How column names and keys are compared: lower case, blanks and hyphens as underscores."""
-    return str(name).strip().lower().replace(" ", "_").replace("-", "_")
-
-
 def read_delimited_text(name: str, text: str, wanted: frozenset[str] = frozenset()) -> list[Row] | None:
-    """Decodes a text of delimited columns.
+    """Decodes a delimited text.
 
-    Rows become dicts if there is a header with a known text column or one of those that are `wanted`; lists of
-    cells if there is none but most rows end in an option's letter (as MMLU's files do); dicts by the columns'
-    numbers from 1 if numbers are wanted; and else dicts if all rows are as wide as a first one of names.
+    With a header that names a column of questions or one of those `wanted`, rows are dicts. Without one, rows are lists
+    of cells if most of them end in an option's letter, as in MMLU's files; and dicts by column numbers from 1 if
+    numbers are wanted. Otherwise the first row is taken for a header if it looks like one and all rows are as wide.
 
     Returns
     -------
-    The rows, or None if the text is neither.
+    The rows, or None if the text is none of these.
 
     Raises
     ------
-    InputError: the header holds a name twice.
+    InputError: the header names a column twice.
     """
     delimiter, read = _sniff(text, wanted)
     return read(name, _records(text, delimiter)) if read is not None else None
 
 
 def first_record(text: str) -> list[str]:
-    """The cells of the first row, split at commas or tabs: what to show of a file that is not understood."""
+    """The cells of the first row, to be shown in a message about a file that is not understood."""
     delimiter = max(_DELIMITERS, key=text[: text.find("\n")].count)
     for record in _records(text, delimiter):
         return record.cells
@@ -77,7 +64,7 @@ def first_record(text: str) -> list[str]:
 
 
 def _sniff(text: str, wanted: frozenset[str]) -> tuple[str, _Read | None]:
-    """The delimiter, and what reads the records; None if nothing does."""
+    """The delimiter, and the function that reads the records; None if the text is no table of questions."""
     best: tuple[float, int, str, _Read | None] = (0.0, 0, "", None)
     for order, delimiter in enumerate(_DELIMITERS):
         sample = list(islice(_records(text, delimiter), _SAMPLE_RECORDS))
@@ -90,11 +77,11 @@ def _sniff(text: str, wanted: frozenset[str]) -> tuple[str, _Read | None]:
 
 
 def _judge(sample: list[_Record], wanted: frozenset[str]) -> tuple[float, _Read]:
-    """How well the first records of a text fit together as a table, and what reads it."""
+    """How well the first records fit together as a table, and the function that reads it."""
     names = {column_key(cell) for cell in sample[0].cells}
     width = len(sample[0].cells)
     numbers = {name for name in wanted if name.isdecimal()}
-    if len(names) > 1 and (names & (TEXT_COLUMNS | (wanted - numbers)) or (wanted and wanted <= names)):
+    if len(names) > 1 and (names & (QUESTION_COLUMNS | (wanted - numbers)) or (wanted and wanted <= names)):
         return 1.0 + len(names), _with_header
     if numbers and numbers == wanted:
         return (
@@ -110,7 +97,7 @@ def _judge(sample: list[_Record], wanted: frozenset[str]) -> tuple[float, _Read]
 
 
 def _heads_letters(sample: list[_Record]) -> bool:
-    """Whether a first row names the columns of rows that end in a letter: short words, the last one too."""
+    """Whether the first row is a header over rows that end in a letter: short words, and no letter at its end."""
     first = sample[0]
     return (
         not _ends_in_letter(first.cells)
@@ -121,12 +108,12 @@ def _heads_letters(sample: list[_Record]) -> bool:
 
 
 def _are_names(record: _Record) -> bool:
-    """Whether cells may be a header: short, and none but the first empty."""
+    """Whether a record may be a header: its cells are short, and none but the first is empty."""
     return not record.flaw and all(0 < len(cell.strip()) <= _MAX_NAME for cell in record.cells[1:])
 
 
 def _ends_in_letter(cells: list[str]) -> bool:
-    """Whether cells may be a question, two options or more, and the letter of one of them."""
+    """Whether cells may be a question, at least two options, and the letter of one of them."""
     letter = cells[-1].strip().upper() if len(cells) >= 4 else ""
     return len(letter) == 1 and 0 <= ord(letter) - ord("A") < len(cells) - 2
 
@@ -153,7 +140,7 @@ def _with_header(name: str, records: Iterator[_Record]) -> list[Row]:
 
 
 def _numbered(name: str, records: Iterator[_Record]) -> list[Row]:
-    """Rows whose columns are called 1, 2, 3, ..."""
+    """Rows whose columns are named 1, 2, 3, ..."""
     return [
         Row(
             f"{name}, line {record.line}",
@@ -168,7 +155,7 @@ def _without_header(name: str, records: Iterator[_Record]) -> list[Row]:
     held = _drop_numbering(list(records))
     widths = Counter(len(record.cells) for record in held if _ends_in_letter(record.cells))
     width, n_rows = widths.most_common(1)[0]
-    # where most rows are of one width, another width is a comma too many, and not another number of options
+    # If most rows have one width, another width is a stray comma and not another number of options.
     is_even = n_rows * 2 > widths.total()
     rows = []
     for record in held:
@@ -180,7 +167,7 @@ def _without_header(name: str, records: Iterator[_Record]) -> list[Row]:
 
 
 def _drop_numbering(held: list[_Record]) -> list[_Record]:
-    """Without the column of row numbers, and the row of column numbers, that pandas puts before a table."""
+    """Removes the column of row numbers and the row of column numbers that pandas writes before a table."""
     body = held[1:] if len(held) > 1 and _counts_up(held[0].cells[1:]) else held
     if _counts_up([record.cells[0] for record in body]):
         body = [replace(record, cells=record.cells[1:]) for record in body]
@@ -196,7 +183,7 @@ def _counts_up(cells: list[str]) -> bool:
 
 
 def _records(text: str, delimiter: str) -> Iterator[_Record]:
-    """Splits a text into records; blank lines, rows of empty cells and Excel's first line `sep=;` are passed over."""
+    """Splits a text into records, without blank lines, rows of empty cells, and Excel's first line `sep=;`."""
     match = _EXCEL_SEPARATOR.match(text)
     position = match.end() if match else 0
     line = 2 if match else 1
@@ -223,7 +210,7 @@ def _records(text: str, delimiter: str) -> Iterator[_Record]:
 
 
 def _split_quoted(text: str, position: int, delimiter: str) -> tuple[list[str], int] | str:
-    """The cells of a record with quotes and where the next record starts, or what is wrong with it."""
+    """The cells of a record that has quotes, and where the next record starts; or what is wrong with the record."""
     cells = []
     while True:
         quote = position
@@ -238,7 +225,7 @@ def _split_quoted(text: str, position: int, delimiter: str) -> tuple[list[str], 
             if closing >= 0 and text[after : after + 1] in (delimiter, "\n", ""):
                 cell = text[quote + 1 : closing].replace('""', '"')
                 position = after
-            elif delimiter != "\t":  # in TSV a quote is often just a quote
+            elif delimiter != "\t":  # in TSV, a quote is often part of the text
                 if closing < 0:
                     return "the quote that opens here is never closed"
                 return f"the quote that opens here closes before {text[after : after + 10]!r}, not before a delimiter"
@@ -256,7 +243,7 @@ def _split_quoted(text: str, position: int, delimiter: str) -> tuple[list[str], 
 
 
 def _find_closing(text: str, position: int) -> int:
-    """The position of the quote that closes a column, -1 if there is none within the longest column allowed."""
+    """The position of the quote that closes a cell; -1 if there is none within the longest cell allowed."""
     limit = position + _MAX_FIELD
     while True:
         position = text.find('"', position, limit)

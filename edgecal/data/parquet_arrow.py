@@ -1,9 +1,13 @@
-"""Parquet and Arrow: from bytes to rows of plain values.
+"""Decodes Parquet and Arrow to rows of plain values.
 
-Text columns that are kept as a dictionary, maps and decimals become what they stand for. Structs have the same
-fields in every row of a file, null where a row has none: those are left out. A column of class numbers, as the
-`datasets` library writes them, becomes the classes' names, or letters where the names only count.
-Does not know what the rows mean.
+Dictionary columns, maps and decimals become plain values. In a struct, every row has the fields of all rows, as nulls
+where it has none of its own: those are dropped. A column of class numbers, as the `datasets` library writes them,
+becomes the classes' names; or letters, where the names only count.
+
+A small file can unpack to more than any memory holds, and pyarrow allocates whatever size a packed buffer names in its
+first bytes. So sizes are summed before anything is unpacked. Arrow keeps them in flatbuffers: a table begins with an
+offset back to a list of its fields' places; a field that is missing there has its default. pyarrow has checked that all
+of them are within bounds.
 """
 
 from __future__ import annotations
@@ -11,27 +15,26 @@ from __future__ import annotations
 import contextlib
 import json
 import string
+import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from edgecal.data.ipc import unpacked_sizes
-from edgecal.data.model import Row, damaged, fail
+from edgecal.data.decoded_rows import Row, damaged, fail
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["read_arrow", "read_parquet"]
+__all__ = ["read_arrow", "read_parquet", "unpacked_sizes"]
 
-# A small file can hold a number of repetitions that no memory holds.
 _MAX_BYTES = 1 << 29
 _MAX_CELLS = 20_000_000
 _BATCH = 1024
 
 
 def read_parquet(name: str, data: bytes) -> list[Row]:
-    """The rows of a Parquet file; errors as `read_table`."""
+    """The rows of a Parquet file. Raises as `read_table`."""
 
     def batches() -> tuple[pa.Schema, int, Iterable[pa.RecordBatch]]:
         import pyarrow as pa
@@ -43,7 +46,7 @@ def read_parquet(name: str, data: bytes) -> list[Row]:
         chunks = [
             group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns)
         ]
-        # Every row of a batch may repeat a column's largest text, which is kept once.
+        # A column's largest text, stored once, may come in every row of a batch.
         n_rows = max(1, min(_BATCH, _MAX_BYTES // max([1, *chunks])))
         return file.schema_arrow, file.metadata.num_rows, file.iter_batches(n_rows)
 
@@ -51,7 +54,7 @@ def read_parquet(name: str, data: bytes) -> list[Row]:
 
 
 def read_arrow(name: str, data: bytes) -> list[Row]:
-    """The rows of an Arrow file or stream; errors as `read_table`."""
+    """The rows of an Arrow file or stream. Raises as `read_table`."""
 
     def batches() -> tuple[pa.Schema, int, Iterable[pa.RecordBatch]]:
         import pyarrow as pa
@@ -80,7 +83,7 @@ def _read(
         columns = [(str(field.name), _converter(field, schema.metadata)) for field in schema]
         _check_size(name, n_rows * len(columns), 0)
         for batch in batches:
-            batch.validate(full=True)  # a damaged one would be read beyond its end
+            batch.validate(full=True)  # otherwise a damaged batch would be read beyond its end
             n_bytes += batch.nbytes + sum(map(_repeated_bytes, batch.columns))
             _check_size(name, (len(records) + batch.num_rows) * len(columns), n_bytes)
             cells = [
@@ -99,12 +102,12 @@ def _read(
         item for record in records if len(record) == 1 for item in record.values() if isinstance(item, dict)
     ]
     if len(held) == len(records):
-        records = held  # the Hub's auxiliary_train of MMLU
+        records = held  # as in the Hub's auxiliary_train of MMLU
     return [Row(f"{name}, row {number}", record) for number, record in enumerate(records, start=1)]
 
 
 def _repeated_bytes(column: pa.Array) -> int:
-    """What the texts of a dictionary take more once each row has its own."""
+    """The extra bytes that a dictionary column takes once each row has its own text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -122,7 +125,7 @@ def _check_size(name: str, n_cells: int, n_bytes: int) -> None:
 
 
 def _converter(field: pa.Field, metadata: dict[bytes, bytes] | None) -> Callable[[object], object] | None:
-    """What makes a column's values plain; None where they are."""
+    """The function that makes a column's values plain; None where they already are."""
     import pyarrow as pa
 
     classes = _class_names(field.name, metadata)
@@ -150,7 +153,7 @@ def _plain(value: object) -> object:
 
 
 def _class_names(column: str, metadata: dict[bytes, bytes] | None) -> Sequence[str]:
-    """The classes of a column of class numbers; letters for those that are only counted ("0", "1", or "choice1")."""
+    """The class names of a column; letters where the names only count ("0", "1", ... or "choice1", ...)."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
         names = [str(name) for name in names]
@@ -161,3 +164,85 @@ def _class_names(column: str, metadata: dict[bytes, bytes] | None) -> Sequence[s
     if len(heads) == 1 and any("".join(counted) in row for row in (string.ascii_letters, string.digits)):
         return string.ascii_uppercase[: len(names)]
     return names
+
+
+# Numbers of fields in Arrow's Message.fbs and File.fbs.
+_HEADER, _DATA, _BUFFERS, _COMPRESSION = 2, 1, 2, 3
+_DICTIONARIES, _BATCHES = 2, 3
+_BUFFER, _BLOCK, _SIZE = struct.Struct("<qq"), struct.Struct("<qi4xq"), struct.Struct("<q")
+_OLD_COMPRESSION = b"ARROW:experimental_compression"  # where Arrow 0.17 said that buffers are packed
+_FOOTER_END = 10  # bytes of the footer's length and the final "ARROW1"
+
+
+def unpacked_sizes(data: bytes) -> Iterator[int]:
+    """The bytes that each batch, also of a dictionary, takes in memory once it is unpacked.
+
+    Raises
+    ------
+    pyarrow.ArrowException, OSError, ValueError: the file is broken.
+    """
+    try:
+        for message in _of_file(data) if data.startswith(b"ARROW1") else _of_stream(data):
+            if message.type in ("record batch", "dictionary"):
+                yield _unpacked(message)
+    except (struct.error, IndexError) as error:
+        raise ValueError(f"its metadata are broken: {error}") from None
+
+
+def _of_stream(data: bytes) -> Iterator[pa.ipc.Message]:
+    import pyarrow as pa
+
+    yield from pa.ipc.MessageReader.open_stream(pa.py_buffer(data))
+
+
+def _of_file(data: bytes) -> Iterator[pa.ipc.Message]:
+    """The messages that the footer names, in its order, and as often as it names them."""
+    import pyarrow as pa
+
+    whole, end = pa.py_buffer(data), len(data) - _FOOTER_END
+    (n_footer,) = struct.unpack_from("<i", data, end)
+    footer = memoryview(data)[end - n_footer : end]
+    for number in (_DICTIONARIES, _BATCHES):
+        for offset, _, _ in _structs(footer, _field(footer, _target(footer, 0), number), _BLOCK):
+            yield pa.ipc.read_message(whole.slice(offset))
+
+
+def _unpacked(message: pa.ipc.Message) -> int:
+    metadata, body = memoryview(message.metadata).cast("B"), memoryview(message.body).cast("B")
+    batch = _target(metadata, _field(metadata, _target(metadata, 0), _HEADER))
+    if message.type == "dictionary":
+        batch = _target(metadata, _field(metadata, batch, _DATA))
+    is_packed = (
+        _field(metadata, batch, _COMPRESSION) is not None or _OLD_COMPRESSION in message.metadata.to_pybytes()
+    )
+    total = 0
+    for offset, length in _structs(metadata, _field(metadata, batch, _BUFFERS), _BUFFER):
+        size = _SIZE.unpack_from(body, offset)[0] if is_packed and length >= _SIZE.size else -1
+        total += length if size < 0 else size  # -1: this buffer is stored unpacked
+    return total
+
+
+def _target(flat: memoryview, at: int | None) -> int:
+    """Where the object begins to which the offset at this place refers."""
+    if at is None:
+        raise IndexError("a part is missing")
+    return int(at + struct.unpack_from("<I", flat, at)[0])
+
+
+def _field(flat: memoryview, table: int, number: int) -> int | None:
+    """The place of a table's field; None where the field has its default."""
+    fields = table - struct.unpack_from("<i", flat, table)[0]
+    at = 4 + 2 * number
+    if at >= struct.unpack_from("<H", flat, fields)[0]:
+        return None
+    offset = struct.unpack_from("<H", flat, fields + at)[0]
+    return table + offset if offset else None
+
+
+def _structs(flat: memoryview, field: int | None, kind: struct.Struct) -> Iterator[tuple[int, ...]]:
+    """The items of a list of structs; no items where the field is missing."""
+    if field is not None:
+        start = _target(flat, field)
+        (n,) = struct.unpack_from("<I", flat, start)
+        for index in range(n):
+            yield kind.unpack_from(flat, start + 4 + index * kind.size)

@@ -1,10 +1,9 @@
-"""Which files to read: paths, standard input, and folders as data sets are shipped.
+"""Finds the files that a path names: a file, standard input, or a folder as data sets are shipped.
 
-In a folder that holds several splits (by file name, as `anatomy_test.csv` or `test-00000-of-00001.parquet`,
-or by folder name, as `test/high/1.txt`) only one is judged: test, else validation, else dev, else train. The
-one after it is named too, for data sets that keep the answers of their test split to themselves, and the dev
-split, since MMLU's holds the worked examples.
-Does not know what is in the files.
+Of a folder with several splits only one is read: test, else validation, else dev, else train. File names tell the
+split (`anatomy_test.csv`, `test-00000-of-00001.parquet`), or folder names (`test/high/1.txt`). The split after it is
+named too, for data sets that withhold the answers of their test split, and so is the dev split, which in MMLU holds
+the worked examples.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecal.data.model import fail
+from edgecal.data.decoded_rows import fail
 from edgecal.errors import InputError
 
-__all__ = ["SPLITS", "SPLIT_ORDER", "Source", "find_sources", "read_bytes", "split_of", "subject_of"]
+__all__ = ["SPLITS", "SPLIT_ORDER", "Source", "find_sources", "read_bytes", "subject_of"]
 
-# first wins for the same questions twice
+# If a split is there twice, the file with the earlier suffix is read.
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather", ".tsv", ".csv")
 _PACKED_SUFFIXES = ("", ".gz", ".gzip", ".zst", ".zstd", ".bz2", ".lz4")
-_TEXT_SUFFIX = ".txt"  # RACE keeps JSON in such files
-# Also what the datasets library keeps of `map` and `filter` beside the rows themselves.
+_TEXT_SUFFIX = ".txt"  # RACE has JSON in such files
+# Descriptions, and what the datasets library caches of `map` and `filter`: no data of their own.
 _METADATA = re.compile(
     r"(dataset_infos?|dataset_dict|state|package|config|README|LICENSE)\.(json|txt)|cache-[0-9a-f]+.*\.arrow",
     re.I,
@@ -50,15 +49,15 @@ _NUMBERED = re.compile(r"[-_.]\d+-of-\d+$")
 
 @dataclass(frozen=True)
 class Source:
-    """What one path names: the files to judge, and those of a dev split beside them.
+    """The files that one path names.
 
     Attributes
     ----------
-    files: paths in order; `-` is standard input.
-    dev: the files of the dev split, if the path is a folder with that and a better one.
-    next_best: the files to judge instead if these have no answers.
-    notes: what of a folder was left out.
-    is_folder: whether the path is one, in which a file that holds no questions may lie by chance.
+    files: the files to read, in order; `-` is standard input.
+    dev: the files of a folder's dev split, if another split is read.
+    next_best: the files to read instead if `files` hold no answers.
+    notes: what of a folder is left out.
+    is_folder: whether the path is a folder, in which files without questions may lie by chance.
     """
 
     files: tuple[str, ...]
@@ -69,7 +68,7 @@ class Source:
 
 
 def find_sources(paths: Sequence[str | Path]) -> list[Source]:
-    """Looks up each path.
+    """Finds the files of each path.
 
     Raises
     ------
@@ -86,12 +85,7 @@ def find_sources(paths: Sequence[str | Path]) -> list[Source]:
 
 
 def read_bytes(path: str) -> bytes:
-    """The whole of a file, or of standard input for `-`.
-
-    Raises
-    ------
-    InputError: it cannot be read.
-    """
+    """All bytes of a file, or of standard input for `-`. Raises InputError if it cannot be read."""
     try:
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except FileNotFoundError:
@@ -100,8 +94,8 @@ def read_bytes(path: str) -> bytes:
         fail(path, f"cannot be read ({getattr(error, 'strerror', error)})")
 
 
-def split_of(path: str | Path) -> tuple[str | None, str]:
-    """The split that a file's name tells (`test`, `validation`, `dev`, `train`, or None), and the name's rest."""
+def _split_of(path: str | Path) -> tuple[str | None, str]:
+    """The split in a file's name (`test`, `validation`, `dev`, `train`, or None), and the rest of the name."""
     stem = _NUMBERED.sub("", _parts(Path(path))[0])
     match = _SPLIT_LAST.match(stem) or _SPLIT_FIRST.match(stem)
     if not match:
@@ -111,24 +105,24 @@ def split_of(path: str | Path) -> tuple[str | None, str]:
 
 
 def _parts(path: Path) -> tuple[str, str, str]:
-    """A file's name without its suffixes, its suffix, and that of what packed it; in lower case."""
+    """A file's name without suffixes, its suffix, and the suffix of its compression; in lower case."""
     packed = path.suffix.lower() if path.suffix.lower() in _PACKED_SUFFIXES else ""
     inner = Path(path.stem) if packed else path
     return inner.stem, inner.suffix.lower(), packed
 
 
 def subject_of(path: str, tasks: Collection[str]) -> str | None:
-    """What a file's name says of its subject.
+    """The subject that a file's name tells, or None.
 
     Parameters
     ----------
-    path: the file; `-` says nothing.
-    tasks: the names to look for, in the file's name without its split and in its folder's; empty: any name
-        that comes with a split, as `anatomy` of `anatomy_test.csv` and of `test/anatomy.csv`.
+    path: the file; `-` tells none.
+    tasks: the names to look for in the file's name and in its folder's. Empty: any name beside a split, such as
+        `anatomy` in `anatomy_test.csv` and in `test/anatomy.csv`.
     """
     if path == "-":
         return None
-    split, rest = split_of(path)
+    split, rest = _split_of(path)
     if not tasks:
         split = split or SPLITS.get(Path(path).absolute().parent.name.lower())
         return rest if split and rest and rest.isprintable() else None
@@ -166,7 +160,7 @@ def _list_folder(folder: str) -> Source:
 
 
 def _walk(folder: str) -> tuple[list[Path], list[str]]:
-    """The data files under a folder in sorted order, and the names of others; hidden ones are passed over."""
+    """The data files under a folder, sorted, and the names of other files; hidden files are passed over."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{folder}: the folder cannot be read ({error.strerror})") from None
@@ -197,7 +191,7 @@ def _starts_as_json(path: Path) -> bool:
 
 
 def _folder_split(path: Path, folder: Path) -> str | None:
-    split, _ = split_of(path)
+    split, _ = _split_of(path)
     if split:
         return split
     for part in reversed(path.relative_to(folder).parent.parts):
@@ -207,8 +201,8 @@ def _folder_split(path: Path, folder: Path) -> str | None:
 
 
 def _drop_repeats(paths: list[Path]) -> tuple[list[Path], list[str]]:
-    """Drops what stands beside the same split in a better container, as ARC ships each as JSON Lines and CSV, and
-    what is there packed and unpacked."""
+    """Drops files whose rows are there twice: in two containers, as ARC ships JSON Lines and CSV, or packed and
+    unpacked."""
     best: dict[Path, Path] = {}
     for path in sorted(paths, key=_rank):
         best.setdefault(_twin(path), path)
@@ -218,9 +212,9 @@ def _drop_repeats(paths: list[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _twin(path: Path) -> Path:
-    """What files of the same rows have in common."""
+    """The path without what may differ between files of the same rows."""
     stem, suffix, _ = _parts(path)
-    return path.with_name(stem if split_of(path)[0] else stem + suffix)
+    return path.with_name(stem if _split_of(path)[0] else stem + suffix)
 
 
 def _rank(path: Path) -> tuple[int, int]:

@@ -1,21 +1,23 @@
-"""Which column plays which role: question, passage, options, answer, subject; and which is left over.
+"""Decides which columns of a file are question, options, gold answer, passage and subject, and which are unused.
 
-Goes by names and by families of columns, and by whether anything is in them. Does not know how answers are meant.
+A layout or the user may name a column's role. The other roles are found by the columns' names, by families of columns
+such as `option_a`, `option_b`, ..., and by whether a column holds anything. What the values of a gold column mean is
+decided later, from all rows (`gold_answers`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgecal.data.families import Family, find_families
-from edgecal.data.fields import Fields, is_blank, parsed
+from edgecal.data.decoded_rows import Fields, is_blank, parsed
 
-__all__ = ["SUBJECT_KEYS", "Given", "Roles", "find_roles"]
+__all__ = ["SUBJECT_KEYS", "KnownRoles", "Roles", "find_roles"]
 
-# Columns that a format or the user says to play a role, by the role's name; such as {"passage": ("support",)}.
-Given = Mapping[str, Sequence[str]]
+# Roles that a layout or the user gives to columns, by the role's name, such as {"passage": ("support",)}.
+KnownRoles = Mapping[str, Sequence[str]]
 
 _QUESTIONS = tuple(
     """
@@ -29,7 +31,7 @@ _PASSAGES = frozenset(
     instructions input preamble facts narrative stimulus transcript ctx sentence input_sentence
     """.replace("_", "").split()
 )
-# Of these names some hold the whole prompt, question and all.
+# Some of these passage names may hold the whole prompt, question included.
 _MAYBE_PROMPTS = frozenset("text input content body ctx instruction instructions".split())
 _PASSAGE_END = re.compile(r".*(passage|context|article|paragraph|_story|_document)")
 _LISTS = tuple(
@@ -78,76 +80,78 @@ _NO_TEXT = re.compile(
 
 @dataclass(frozen=True)
 class Roles:
-    """What the columns of a file are, by their keys.
+    """The role of each column of a file; columns are known by their keys.
 
     Attributes
     ----------
     question: the column of the question.
-    options: one column that holds them all, or one for each.
-    labels: the letters of options' columns, where these do not begin at A.
-    right, wrong: instead of `options`, the column of the right one, and those of the others.
-    answers: columns that say which option is right.
-    passages, subjects: columns of these, in the order in which they count.
-    unused: columns with texts that play no role; all columns without a role where there is no answer.
+    options: one column that holds all options, or one column for each.
+    labels: the letters of the options' columns, where these do not begin at A.
+    gold_text, wrong: instead of `options`, the column of the right option's text and those of the wrong options.
+    gold_columns: columns that say which option is right, the most telling name first.
+    passages: columns that belong before the question, in this order.
+    subjects: columns that may hold the subject; the first that is filled counts.
+    unused: columns of text without a role; without a gold answer, every column that has no role.
     """
 
     question: str
     options: tuple[str, ...] = ()
     labels: tuple[str, ...] | None = None
-    right: str | None = None
+    gold_text: str | None = None
     wrong: tuple[str, ...] = ()
-    answers: tuple[str, ...] = ()
+    gold_columns: tuple[str, ...] = ()
     passages: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
 
 
-def find_roles(rows: Sequence[Fields], given: Given) -> Roles | None:
-    """Gives each column that has anything in it its role.
+def find_roles(rows: Sequence[Fields], known: KnownRoles) -> Roles | None:
+    """Gives each column that is not empty its role.
 
     Parameters
     ----------
     rows: all rows of a file.
-    given: roles that are known: `question`, `options`, `right`, `wrong`, `answer`, `passage`, `subject`.
+    known: roles given by the layout or the user: `question`, `options`, `gold_text`, `wrong`, `answer`, `passage`,
+        `subject`.
 
     Returns
     -------
-    None if there is no question or there are no options.
+    None if there is no question, or no options.
     """
     examples: dict[str, object] = {}
     for row in rows:
         for key, value in row.items():
             if key not in examples and not is_blank(value) and value != []:
                 examples[key] = value
-    question = next(iter(_named(given.get("question", _QUESTIONS), examples)), None)
+    question = next(iter(_named(known.get("question", _QUESTIONS), examples)), None)
     if question is None:
         return None
     free = {key: value for key, value in examples.items() if key != question}
-    options, family, right, wrong = _find_options(rows, free, given)
+    options, family, right, wrong = _find_options(rows, free, known)
     if not options and not wrong:
         return None
-    # What a path such as doc.question was found in counts as used.
-    owners = {key.partition(".")[0] for keys in given.values() for key in keys if "." in key}
+    # The column doc counts as used where doc.question was read from it.
+    owners = {key.partition(".")[0] for keys in known.values() for key in keys if "." in key}
     used = {question, right, *options, *wrong, *owners}
-    answers = tuple(
+    gold_columns = tuple(
         key
-        for key in _named(given.get("answer", () if right else _ANSWERS), examples)
-        if key not in used or "answer" in given
+        for key in _named(known.get("answer", () if right else _ANSWERS), examples)
+        if key not in used or "answer" in known
     )
-    used.update(answers)
+    used.update(gold_columns)
     passages = tuple(
         key
-        for key in _find_passages(free, used, given)
-        if "passage" in given or not _repeats(rows, key, question)
+        for key in _find_passages(free, used, known)
+        if "passage" in known or not _repeats(rows, key, question)
     )
     used.update(passages)
-    subjects = tuple(key for key in _named(given.get("subject", SUBJECT_KEYS), free) if key not in used)
+    subjects = tuple(key for key in _named(known.get("subject", SUBJECT_KEYS), free) if key not in used)
     used.update(subjects)
-    told = bool(answers or right)
+    has_gold = bool(gold_columns or right)
     unused = tuple(
         key
         for key, value in free.items()
-        if key not in used and not _NO_TEXT.fullmatch(key) and (not told or _holds_text(value))
+        if key not in used and not _NO_TEXT.fullmatch(key) and (not has_gold or _holds_text(value))
     )
     return Roles(
         question,
@@ -155,7 +159,7 @@ def find_roles(rows: Sequence[Fields], given: Given) -> Roles | None:
         family.letters if family else None,
         right,
         wrong,
-        answers,
+        gold_columns,
         passages,
         subjects,
         unused,
@@ -163,16 +167,17 @@ def find_roles(rows: Sequence[Fields], given: Given) -> Roles | None:
 
 
 def _find_options(
-    rows: Sequence[Fields], free: Fields, given: Given
+    rows: Sequence[Fields], free: Fields, known: KnownRoles
 ) -> tuple[tuple[str, ...], Family | None, str | None, tuple[str, ...]]:
-    """The options' columns, their family if they are one, and the columns of the right and the wrong ones."""
+    """The options' columns; their family, if they are one; or instead the column of the right option and those of the
+    wrong ones."""
     keys = list(dict.fromkeys(key for row in rows for key in row if key is not None))
-    families = find_families(keys)
-    if named := tuple(given.get("options", ())):
-        told = next((family for family in families if family.columns == named), None)
-        return named, told if len(named) > 1 else None, None, ()
-    if given.get("wrong") and _named(given.get("right", ()), free):
-        return (), None, _named(given["right"], free)[0], tuple(_named(given["wrong"], free))
+    families = _find_families(keys)
+    if named := tuple(known.get("options", ())):
+        family = next((family for family in families if family.columns == named), None)
+        return named, family if len(named) > 1 else None, None, ()
+    if known.get("wrong") and _named(known.get("gold_text", ()), free):
+        return (), None, _named(known["gold_text"], free)[0], tuple(_named(known["wrong"], free))
     for key in _named(_LISTS, free):
         if _holds_options(free[key], at_least=1 if key in _SURE_LISTS else 2):
             return (key,), None, None, ()
@@ -188,11 +193,11 @@ def _find_options(
         and all(key in free for key in family.columns[:2])
         and not any(isinstance(free.get(key), (list, dict)) for key in family.columns)
     ]
-    known = [family for family in candidates if _plain(family.stem) in _STEMS] or (
-        candidates if not wrong and _named(given.get("answer", _ANSWERS), free) else []
+    likely = [family for family in candidates if _plain(family.stem) in _STEMS] or (
+        candidates if not wrong and _named(known.get("answer", _ANSWERS), free) else []
     )
-    width = max((len(family.columns) for family in known), default=0)
-    widest = [family for family in known if len(family.columns) == width]
+    width = max((len(family.columns) for family in likely), default=0)
+    widest = [family for family in likely if len(family.columns) == width]
     if len(widest) == 1:
         return widest[0].columns, widest[0], None, ()
     if wrong and right:
@@ -200,12 +205,12 @@ def _find_options(
     return (), None, None, ()
 
 
-def _find_passages(free: Fields, used: set[str | None], given: Given) -> tuple[str, ...]:
-    if "passage" in given:
-        return tuple(given["passage"])
+def _find_passages(free: Fields, used: set[str | None], known: KnownRoles) -> tuple[str, ...]:
+    if "passage" in known:
+        return tuple(known["passage"])
     parts = {
         key
-        for family in find_families(free)
+        for family in _find_families(free)
         if _plain(family.stem) in _PASSAGES and len(family.columns) > 1
         for key in family.columns
     }
@@ -218,7 +223,7 @@ def _find_passages(free: Fields, used: set[str | None], given: Given) -> tuple[s
 
 
 def _repeats(rows: Sequence[Fields], key: str, question: str) -> bool:
-    """Whether a column that might hold passages says the question again: then it is a prompt, perhaps with its
+    """Whether a column that might be a passage repeats the question: then it is the whole prompt, perhaps with the
     answer."""
     if key not in _MAYBE_PROMPTS:
         return False
@@ -230,18 +235,18 @@ def _repeats(rows: Sequence[Fields], key: str, question: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """A name without its underscores, as `correctAnswer` has none: column_key made it `correctanswer`."""
+    """A key without underscores, so that `correct_answer` and `correctAnswer` are the same."""
     return name.replace("_", "")
 
 
 def _named(names: Sequence[str], examples: Fields) -> list[str]:
-    """The keys that are called one of some names, in the names' order."""
+    """The keys that match one of the names, in the order of the names."""
     keys = {_plain(key): key for key in examples}
     return list(dict.fromkeys(keys[_plain(name)] for name in names if _plain(name) in keys))
 
 
 def _holds_options(value: object, at_least: int) -> bool:
-    """Whether a value may be a list of options, rather than one answer."""
+    """Whether a value looks like a list of options, and not like one answer."""
     held = parsed(value)
     if isinstance(held, (list, tuple, Mapping)):
         return len(held) >= at_least and not (isinstance(held, Mapping) and "answer_start" in held)
@@ -254,3 +259,71 @@ def _holds_text(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_holds_text, value))
     return isinstance(value, str) and any(map(str.isalpha, value))
+
+
+_NUMBER = re.compile(r"([^\d]*?)[_\[(.]*(\d{1,2})[\])_.]*([^\d]*)")
+_LETTER = re.compile(r"(.*?)_?([a-z])")
+_INNER_LETTER = re.compile(r"(?:(.+)_)?([a-z])_(.+)")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Columns named alike, with one stem and a running number or letter, such as
+
+        choice0 choice1 ...   "Option 1" "Option 2" ...   A B C D   answerA answerB ...   opa opb ...   option_01_text
+
+    Attributes
+    ----------
+    stem: the common part of their names; empty where a name is only a number or a letter.
+    columns: their keys in order.
+    first: the number or letter of the first.
+    """
+
+    stem: str
+    columns: tuple[str, ...]
+    first: str
+
+    @property
+    def letters(self) -> tuple[str, ...] | None:
+        """The columns' letters in upper case; None where the columns are numbered, or the letters begin at A and so say
+        no more than the places do."""
+        if self.first.isdecimal() or self.first == "a":
+            return None
+        return tuple(chr(ord(self.first.upper()) + index) for index in range(len(self.columns)))
+
+
+def _find_families(keys: Iterable[str]) -> list[Family]:
+    """All families among the keys, in the order of the keys.
+
+    Numbers must begin at 0 or 1 and have no gap; letters may begin anywhere. A family has two columns or more, except
+    that a single number 1 counts as one (`distractor1`).
+    """
+    held: dict[tuple[str, str, bool], dict[int, str]] = defaultdict(dict)
+    for key in keys:
+        for pattern, is_number in ((_NUMBER, True), (_INNER_LETTER, False), (_LETTER, False)):
+            match = pattern.fullmatch(key)
+            if match:
+                before, mark, after = (*match.groups(), "")[:3]
+                code = int(mark) if is_number else ord(mark)
+                held[before or "", after or "", is_number].setdefault(code, key)
+                break
+    found = []
+    for (before, after, is_number), members in held.items():
+        for run in _runs(sorted(members)):
+            alone = is_number and run == [1]
+            if alone or (len(run) > 1 and (not is_number or run[0] in (0, 1))):
+                first = str(run[0]) if is_number else chr(run[0])
+                stem = "_".join(part.strip("_") for part in (before, after) if part.strip("_"))
+                found.append(Family(stem, tuple(members[code] for code in run), first))
+    return found
+
+
+def _runs(codes: list[int]) -> list[list[int]]:
+    """Splits ascending numbers at every gap."""
+    runs: list[list[int]] = []
+    for code in codes:
+        if runs and code == runs[-1][-1] + 1:
+            runs[-1].append(code)
+        else:
+            runs.append([code])
+    return runs

@@ -1,19 +1,16 @@
-"""Options in every shape that one value can have: lists, labelled lists, objects, texts that hold all of them; and
-the labels that options carry in their own texts.
-
-Does not know what an answer is.
+"""Reads a question's options, in whatever shape a row holds them: a column each, a list, labelled lists, an object,
+or one text that holds all of them; and the labels that options may carry in their own texts, such as "B. ".
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from edgecal.data.fields import as_list, as_text, is_blank, parsed
-from edgecal.data.model import fail
+from edgecal.data.decoded_rows import as_list, as_text, fail, is_blank, parsed
 from edgecal.prompts import LABEL_LETTERS
 
 __all__ = [
@@ -47,56 +44,62 @@ class Options:
 
     Attributes
     ----------
-    texts: in order.
-    labels: one for each, or None where they have none.
-    right: the one that is marked as right beside its text, or None.
-    numbers: whether some came as numbers and not as texts.
+    where: the row's place, for messages.
+    texts: the options in order.
+    labels: one for each option, or None where they have none.
+    columns: the keys of the options' columns, where each has a column.
+    numbers: whether some options came as numbers and not as texts.
+    gold: the option that the row marks as right beside its text, or None.
     """
 
+    where: str
     texts: tuple[str, ...]
     labels: tuple[str, ...] | None = None
-    right: int | None = None
+    columns: tuple[str, ...] = ()
     numbers: bool = False
+    gold: int | None = None
 
 
 class Carried(NamedTuple):
-    """The labels that options carry in their texts, in upper case, the texts without them, and whether letters or
-    numbers between them are left out."""
+    """Labels found in the options' texts (in upper case), the texts without them, and whether a letter or number
+    between them is missing."""
 
     labels: tuple[str, ...]
     texts: tuple[str, ...]
     has_gap: bool
 
 
-def options_from_columns(cells: Sequence[object], labels: Sequence[str] | None, where: str) -> Options:
-    """Options that have a column each; questions with fewer options than columns leave the last ones empty."""
+def options_from_columns(
+    cells: Sequence[object], columns: tuple[str, ...], labels: Sequence[str] | None, where: str
+) -> Options:
+    """Options that have a column each; where a question has fewer options than columns, the last cells are empty."""
     n = len(cells)
     while n and is_blank(cells[n - 1]):
         n -= 1
     texts = _texts(cells[:n], where)
-    return Options(texts, None if labels is None else tuple(labels[:n]), numbers=_are_numbers(cells[:n]))
+    return Options(
+        where, texts, None if labels is None else tuple(labels[:n]), columns, _are_numbers(cells[:n])
+    )
 
 
 def read_options(value: object, where: str) -> Options:
-    """The options that one value holds.
+    """The options that a single cell holds.
 
     Parameters
     ----------
     value: a list of texts; `{"text": [...], "label": [...]}`; `[{"text": ..., "label": ...}, ...]`;
-        `[["A", "..."], ...]`; `{"A": "...", ...}`; any of these as the text that a table's column keeps of it; or one
-        text with all options behind marks such as `(A)` and `a )`, or in lines.
+        `[["A", "..."], ...]`; `{"A": "...", ...}`; any of these as printed text; or one text with a mark such as
+        `(A)` or `a )` before each option, or with an option on each line.
 
     Raises
     ------
-    InputError: it is none of these.
+    InputError: the value is none of these.
     """
     held = parsed(value)
     if isinstance(held, Mapping):
         return _from_mapping(held, where)
     if isinstance(held, str) and (cut := _cut(held)):
-        return Options(
-            tuple(as_text(item, f"choice {i}", where) for i, item in enumerate(cut)), _LETTERS[: len(cut)]
-        )
+        return Options(where, _texts(cut, where), _LETTERS[: len(cut)])
     if isinstance(held, str):
         lines = [line.strip() for line in held.split("\n") if line.strip()]
         held = lines if len(lines) > 1 else held
@@ -110,11 +113,12 @@ def read_options(value: object, where: str) -> Options:
         return _labelled([item[1] for item in items], [item[0] for item in items], where)
     while items and is_blank(items[-1]):
         items.pop()
-    return Options(_texts(items, where), numbers=_are_numbers(items))
+    return Options(where, _texts(items, where), numbers=_are_numbers(items))
 
 
 def carried_labels(texts: Sequence[str]) -> Carried | None:
-    """The labels that options carry in their texts; None unless every option carries another one of a kind."""
+    """The labels in the options' texts; None unless every option has one, all letters or all numbers, and no two the
+    same."""
     matches = []
     for text in texts:
         match = _CARRIED.fullmatch(text)
@@ -137,7 +141,7 @@ def _plain(text: str) -> str:
 
 
 def plain_label(value: object) -> str:
-    """A label or an answer without what surrounds a letter or a number: `(b)`, `B.` and `b` are `B`; else as it is."""
+    """A label or answer without the marks around a single letter or number: `(b)`, `B.` and `b` become `B`."""
     return _plain(str(value).strip())
 
 
@@ -145,11 +149,11 @@ def split_inline_options(text: str) -> tuple[str, list[str]] | None:
     """Splits "Which? (A) this (B) that" into the question and its options.
 
     The marks are `(A)`, `(B)`, ... or `(1)`, `(2)`, ... in order without a gap. Of several such sequences the
-    longest is taken, of equally long ones the last.
+    longest is used; of equally long ones, the last.
 
     Returns
     -------
-    The text before the first mark and the options, trimmed; None if there is no such sequence.
+    The text before the first mark and the options, stripped; None if there is no such sequence.
     """
     marks = list(_INLINE_MARK.finditer(text))
     best: list[re.Match[str]] = []
@@ -170,12 +174,12 @@ def split_inline_options(text: str) -> tuple[str, list[str]] | None:
 
 
 def _cut(text: str) -> list[str] | None:
-    """The options that stand in one text in order: `(A) x (B) y`, or MathQA's `a ) x , b ) y`."""
+    """The options of a text such as `(A) x (B) y`, or MathQA's `a ) x , b ) y`; None if it is no such text."""
     inline = split_inline_options(text) if text.lstrip().startswith("(A)") else None
     if inline:
         return inline[1]
     starts: list[re.Match[str]] = []
-    for mark in _MARK.finditer(text):  # commas before other letters belong to the options
+    for mark in _MARK.finditer(text):  # a mark with any other letter belongs to an option's text
         due = LABEL_LETTERS[len(starts)] if len(starts) < len(LABEL_LETTERS) else ""
         if mark[1].upper() == due and (starts or not text[: mark.start()].strip()):
             starts.append(mark)
@@ -212,13 +216,13 @@ def _from_mappings(items: Sequence[Mapping[object, object]], where: str) -> Opti
     flag = next((key for key in _FLAGS if all(isinstance(row.get(key), (bool, int)) for row in rows)), None)
     label = next((key for key in _LABELS if any(not is_blank(row.get(key)) for row in rows)), None)
     labels = None if label is None else [row.get(label) for row in rows]
-    made = Options(_texts(texts, where)) if labels is None else _labelled(texts, labels, where)
+    made = Options(where, _texts(texts, where)) if labels is None else _labelled(texts, labels, where)
     if flag is None:
         return made
     marked = [index for index, row in enumerate(rows) if row[flag]]
     if len(marked) > 1:
         fail(where, "has several right answers, which is not multiple choice with one")
-    return Options(made.texts, made.labels, marked[0] if marked else None)
+    return replace(made, gold=marked[0] if marked else None)
 
 
 def _labelled(texts: Sequence[object], labels: Sequence[object], where: str) -> Options:
@@ -227,7 +231,7 @@ def _labelled(texts: Sequence[object], labels: Sequence[object], where: str) -> 
     named = [_plain(text) for text in _texts(labels, where, "the label of choice")]
     if len(set(named)) < len(named):
         fail(where, f"choices hold the same label twice: {', '.join(named)[:60]}")
-    return Options(_texts(texts, where), tuple(named))
+    return Options(where, _texts(texts, where), tuple(named))
 
 
 def _texts(items: Sequence[object], where: str, what: str = "choice") -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Reads data sets: files and folders to questions, and what did not fit to reasons.
+"""Reads data sets: from files, folders and Python records to questions, and to reasons why rows do not fit.
 
-Ties the parts together: which files, each file's questions, and then what the answers of all of them mean.
-Does not know any format's details.
+First every file is read (`raw_questions`), then the gold answers of all files are decided together (`gold_answers`),
+and only then is each row checked as a `Question` or a `Prompt`.
 """
 
 from __future__ import annotations
@@ -9,31 +9,74 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgecal.data.files import Source, find_sources
-from edgecal.data.formats import FORMAT_TABLE, FORMATS
-from edgecal.data.given import read_given
-from edgecal.data.mapping import Told, read_mapping
-from edgecal.data.model import DamagedFileError, Data, SkippedRow, fail
-from edgecal.data.records import Asked
-from edgecal.data.settle import Outcome, TableOfQuestions, decisions_of, settle
-from edgecal.data.tables import read_questions
+from edgecal.data.column_map import ColumnMap, read_column_map
+from edgecal.data.decoded_rows import DamagedFileError, fail
+from edgecal.data.gold_answers import decide_gold_answers, describe_decisions
+from edgecal.data.layouts import FORMATS, LAYOUTS
+from edgecal.data.raw_questions import Outcome, QuestionTable, RawQuestion, read_file, read_python_records
+from edgecal.data.sources import Source, find_sources
 from edgecal.errors import InputError
 from edgecal.prompts import Prompt, Question, parse_record
 
-__all__ = ["read_data"]
+__all__ = ["Data", "SkippedRow", "read_data"]
 
 _MAX_SHOWN = 12
 _MAX_CHARACTERS = 1_000_000
 _MAX_SUBJECT = 200
+# Data sets whose dev split is meant for worked examples.
 _WITH_WORKED = frozenset(("mmlu", "cmmlu", "ceval", "kmmlu", "arabicmmlu"))
+
+
+@dataclass(frozen=True)
+class SkippedRow:
+    """A row that does not fit.
+
+    Attributes
+    ----------
+    where: `"path, line 7"`, or `"path, row 7"` in Parquet, Arrow and JSON objects of columns, where a row has no line
+        of its own. Both count from 1.
+    reason: why it does not fit, in one line.
+    subject: the row's subject, or None where it is not known.
+    """
+
+    where: str
+    reason: str
+    subject: str | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """What was read.
+
+    Attributes
+    ----------
+    records: the questions and prompts, in the order of the files and of their rows.
+    skipped: the rows that do not fit, in the same order.
+    worked: questions for worked examples, which are never evaluated: the dev split of MMLU and its like, or what
+        `worked_from` named.
+    files: every file that was read; those of `worked` come last.
+    formats: the format of each file, a name from `FORMATS`, or "mapped".
+    notes: remarks, such as on a split that was left out; one line each.
+    decisions: what was decided for the data set as a whole, one line each, such as "answers counted from 0; options
+        from choice0 to choice3; passage from context".
+    """
+
+    records: tuple[Question | Prompt, ...]
+    skipped: tuple[SkippedRow, ...] = ()
+    worked: tuple[Question, ...] = ()
+    files: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
 
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """No search for cycles: reading makes many small objects and no cycle, and the search took half the time."""
+    """Switches off the cyclic garbage collector: reading makes many small objects but no cycles, and the collector's
+    search for some took half the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -55,81 +98,83 @@ def read_data(
     worked_from: str | Path | None = None,
     given: Sequence[tuple[str, object]] = (),
 ) -> Data:
-    """Reads multiple-choice questions from files and folders, and from records that came from Python.
+    """Reads multiple-choice questions from files, folders and Python records.
 
-    Columns get their roles by their names, whatever their spelling; what answers mean (a letter, a number from 0 or
-    from 1, a text) is decided once for all files of a make, from all their rows.
+    Columns are recognised by their names in any usual spelling. What answers mean (a letter, a number counted from 0 or
+    from 1, a text) is decided from all rows of all files of the same layout.
 
     Parameters
     ----------
-    paths: files, folders, or `-` for standard input. JSON, JSON Lines, CSV, TSV, Parquet or Arrow, whatever the
-        suffix. Of a folder with several splits the test split is judged, or, if its answers are hidden, the
+    paths: files, folders, or `-` for standard input: JSON, JSON Lines, CSV, TSV, Parquet or Arrow, whatever the
+        suffix. Of a folder with several splits the test split is read or, if its answers are withheld, the
         validation split.
-    format: one of `FORMATS` for all files; None: recognised for each file by its keys or columns.
-    strict: refuse the first row that does not fit instead of counting it.
-    seed: for formats that list the right option first, whose options are shuffled.
-    subjects: keep only these, compared without case; empty: all.
-    mapping: what the columns are, where their names do not tell: `question`, `options`, `labels`, `answer`,
-        `passage`, `subject`, each a column's name or a path such as `doc.question` (options and passages may be
-        several), and `answer-base`: 0, 1, "label" or "text".
-    worked_from: a file or folder of worked examples, instead of a folder's `dev` split; what their answers mean is
+    format: one of `FORMATS` for all files; None recognises each file's by its keys or columns.
+    strict: refuse the first row that does not fit, instead of counting it.
+    seed: shuffles the options of layouts that put the right one first.
+    subjects: keep only these, whatever their case; empty keeps all.
+    mapping: what the columns are, where their names do not tell: `question`, `options`, `labels`, `answer`, `passage`
+        and `subject`, each a column's name or a path such as `doc.question` (several for options and passage), and
+        `answer-base`: 0, 1, "label" or "text".
+    worked_from: a file or folder of worked examples, instead of a folder's dev split. What their answers mean is
         decided together with the others.
-    given: records as dicts, `Question` and `Prompt` objects, each with its place; they come after the files' and are
-        read as the same rows of a file are. What answers of objects mean is not asked.
+    given: dicts, `Question` and `Prompt` objects, each with its place. They come after the files' records. Dicts are
+        read as rows of a file; objects are taken as they are.
 
     Returns
     -------
-    The records in order, each with its place as `source`, and the rows that were skipped.
+    The records in order, each with its place as `source`, and the skipped rows.
 
     Raises
     ------
-    InputError: a file cannot be understood as a whole, its answers can be read in two ways, no row is left, a
-        subject is not there, or, if `strict`, a row does not fit; one line with the place.
+    InputError: a file as a whole cannot be understood, its answers can be read in two ways, no row fits, no question
+        has a wanted subject, or, if `strict`, a row does not fit. One line, with the place.
     """
     if isinstance(paths, (str, Path)):
         paths = [paths]
-    if format is not None and format not in FORMAT_TABLE:
+    if format is not None and format not in LAYOUTS:
         raise InputError(f"no data format {format!r:.40}; there are: {', '.join(FORMATS)}")
     if not paths and not given:
         raise InputError("no data: expected at least one file or folder")
-    told = read_mapping(mapping)
+    column_map = read_column_map(mapping)
 
-    def read(files: Sequence[str], is_folder: bool) -> tuple[list[TableOfQuestions], list[str]]:
-        return _read_files(files, format, told, seed=seed, is_folder=is_folder)
+    def read(files: Sequence[str], is_folder: bool) -> tuple[list[QuestionTable], list[str]]:
+        return _read_files(files, format, column_map, seed=seed, is_folder=is_folder)
 
-    judged: list[TableOfQuestions] = []
-    worked: list[TableOfQuestions] = []
+    judged: list[QuestionTable] = []
+    worked: list[QuestionTable] = []
     notes: list[str] = []
     sources = find_sources(paths)
     for source in sources:
         tables, strays = read(source.files, source.is_folder)
-        if source.next_best and not any(table.has_answers for table in tables):
+        if source.next_best and not any(table.has_gold for table in tables):
             tables, strays = read(source.next_best, True)
         judged += tables
         notes += (*source.notes, *strays)
-        if worked_from is None and source.dev and {table.kind for table in tables} <= _WITH_WORKED:
+        if worked_from is None and source.dev and {table.layout for table in tables} <= _WITH_WORKED:
             seen = {table.path for table in tables}
             tables, strays = read([path for path in source.dev if path not in seen], True)
             worked += tables
             notes += strays
     if given:
-        judged.append(read_given(given, format, told, seed=seed))
+        judged.append(read_python_records(given, format, column_map, seed=seed))
     for source in () if worked_from is None else find_sources([worked_from]):
         files = [*source.files, *source.dev]
-        tables, strays = _read_files(files, None, told, seed=seed, is_folder=source.is_folder)
+        tables, strays = _read_files(files, None, column_map, seed=seed, is_folder=source.is_folder)
         worked += tables
         notes += strays
-    reading = told.reading if told else None
+    answer_base = column_map.answer_base if column_map else None
     try:
-        settle([*judged, *worked], reading)
+        decide_gold_answers([*judged, *worked], answer_base)
     except InputError:
-        # the splits that are not read otherwise may show what answers count from
+        # The other splits may show what the answers count from.
         seen = {table.path for table in (*judged, *worked)}
-        made = [_read_one(path, format, told, seed=seed, is_folder=True) for path in _unread(sources, seen)]
+        made = [
+            _read_one(path, format, column_map, seed=seed, is_folder=True) for path in _unread(sources, seen)
+        ]
         others = [table for table in made if not isinstance(table, InputError)]
         if not others:
             raise
-        settle([*judged, *worked], reading, others)
+        decide_gold_answers([*judged, *worked], answer_base, others)
     records, skipped = _finish(judged, strict)
     examples, skipped_examples = _finish(worked, strict)
     if not records:
@@ -143,21 +188,21 @@ def read_data(
         skipped=tuple(row for row in skipped if _is_of(row.subject, subjects)),
         worked=tuple(item for item in examples if isinstance(item, Question) and item.answer is not None),
         files=tuple(table.path for table in tables if table.path),
-        formats=tuple(table.kind for table in tables if table.path),
-        notes=(*notes, *_note_unused(tables), *_note_untold(skipped, subjects)),
-        decisions=tuple(decisions_of(tables)),
+        formats=tuple(table.layout for table in tables if table.path),
+        notes=(*notes, *_note_unused(tables), *_note_unknown_subjects(skipped, subjects)),
+        decisions=tuple(describe_decisions(tables)),
     )
 
 
 def _read_files(
-    paths: Sequence[str], format: str | None, told: Told | None, *, seed: int, is_folder: bool
-) -> tuple[list[TableOfQuestions], list[str]]:
+    paths: Sequence[str], format: str | None, column_map: ColumnMap | None, *, seed: int, is_folder: bool
+) -> tuple[list[QuestionTable], list[str]]:
     """Reads the files that one path names. In a folder those that hold no questions are named and left out, unless
     none does."""
-    tables: list[TableOfQuestions] = []
+    tables: list[QuestionTable] = []
     strays: list[InputError] = []
     for path in paths:
-        made = _read_one(path, format, told, seed=seed, is_folder=is_folder)
+        made = _read_one(path, format, column_map, seed=seed, is_folder=is_folder)
         if isinstance(made, InputError):
             strays.append(made)
         else:
@@ -168,11 +213,11 @@ def _read_files(
 
 
 def _read_one(
-    path: str, format: str | None, told: Told | None, *, seed: int, is_folder: bool
-) -> TableOfQuestions | InputError:
-    """A file's questions; or, in a folder, why it holds none."""
+    path: str, format: str | None, column_map: ColumnMap | None, *, seed: int, is_folder: bool
+) -> QuestionTable | InputError:
+    """A file's questions; or, for a file that lies in a folder, why it holds none."""
     try:
-        table = read_questions(path, format, told, seed=seed)
+        table = read_file(path, format, column_map, seed=seed)
         errors = [outcome for _, _, outcome in table.outcomes if isinstance(outcome, InputError)]
         if is_folder and len(errors) == len(table.outcomes):
             fail(table.name, f"none of its {len(errors)} rows is a question that fits: {errors[0]}")
@@ -195,9 +240,9 @@ def _unread(sources: Sequence[Source], seen: set[str]) -> list[str]:
 
 
 def _finish(
-    tables: Sequence[TableOfQuestions], strict: bool
+    tables: Sequence[QuestionTable], strict: bool
 ) -> tuple[list[Question | Prompt], list[SkippedRow]]:
-    """The questions with their answers, and the rows that do not fit; the first of these is an error if `strict`."""
+    """The questions and the rows that do not fit; if `strict`, the first of these is raised."""
     records: list[Question | Prompt] = []
     skipped: list[SkippedRow] = []
     for table in tables:
@@ -218,17 +263,17 @@ def _made(outcome: Outcome) -> Question | Prompt | InputError:
     if isinstance(item, InputError):
         return item
     try:
-        return _check(_recorded(where, item))
+        return _check(_record(where, item))
     except InputError as error:
         return error
 
 
-def _recorded(where: str, item: Asked | Question | Prompt) -> Question | Prompt:
-    if isinstance(item, Asked):
+def _record(where: str, item: RawQuestion | Question | Prompt) -> Question | Prompt:
+    if isinstance(item, RawQuestion):
         values = {
             "question": item.question,
-            "choices": item.shown.texts,
-            "answer": item.right,
+            "choices": item.options.texts,
+            "answer": item.gold,
             "subject": item.subject,
             "passage": item.passage,
         }
@@ -237,10 +282,8 @@ def _recorded(where: str, item: Asked | Question | Prompt) -> Question | Prompt:
 
 
 def _check(record: Question | Prompt) -> Question | Prompt:
-    """What would break later: absurdly long texts, subjects that are no names, and half characters in them.
-
-    A subject loses the blanks around it; one of blanks alone is none.
-    """
+    """Refuses what would break later: absurdly long texts, and subjects that are too long or not valid Unicode. Strips
+    the subject."""
     if isinstance(record, Question):
         texts = (record.question, *record.choices, record.passage or "")
     else:
@@ -262,12 +305,12 @@ def _check(record: Question | Prompt) -> Question | Prompt:
     return record if subject and subject == record.subject else replace(record, subject=subject or None)
 
 
-def _note_unused(tables: Sequence[TableOfQuestions]) -> list[str]:
-    """A note on columns that no model is shown, once for files of which it says the same."""
+def _note_unused(tables: Sequence[QuestionTable]) -> list[str]:
+    """Notes on text columns that no model is shown; one note for all files with the same ones."""
     by_columns: dict[tuple[str, ...], list[str]] = {}
     for table in tables:
         if table.roles is not None and table.roles.unused:
-            unused = tuple(table.spelling.get(key, key) for key in table.roles.unused)
+            unused = tuple(table.column_name(key) for key in table.roles.unused)
             by_columns.setdefault(unused, []).append(table.name)
     return [
         f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: no model is shown "
@@ -296,15 +339,15 @@ def _of_subjects(records: list[Question | Prompt], subjects: Sequence[str]) -> l
 
 
 def _is_of(subject: str | None, subjects: Sequence[str]) -> bool:
-    """Whether a subject is one of those that are wanted; every one is if none is named."""
+    """Whether a subject is one of those wanted; empty wants all."""
     folded = None if subject is None else subject.casefold()
     return not subjects or folded in {wanted.casefold() for wanted in subjects}
 
 
-def _note_untold(skipped: Sequence[SkippedRow], subjects: Sequence[str]) -> list[str]:
-    """One note if rows that do not fit may be of a wanted subject and do not say."""
-    untold = [row for row in skipped if row.subject is None] if subjects else []
+def _note_unknown_subjects(skipped: Sequence[SkippedRow], subjects: Sequence[str]) -> list[str]:
+    """A note if rows that do not fit might be of a wanted subject, but do not name theirs."""
+    unknown = [row for row in skipped if row.subject is None] if subjects else []
     return [
-        f"{len(untold)} rows do not fit, and of which subject they are is not said: {row.where}: {row.reason}"
-        for row in untold[:1]
+        f"{len(unknown)} rows do not fit, and of which subject they are is not said: {row.where}: {row.reason}"
+        for row in unknown[:1]
     ]

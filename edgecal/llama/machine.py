@@ -43,9 +43,10 @@ _TASKS = Path("/proc/self/task")
 
 _LOOK_S = 0.05  # between two looks
 _STALE_S = 0.3  # older looks say nothing about now
-# A first look takes the least of several counts: the thread that has just called us may still be running.
-_N_FIRST = 3
-_FIRST_S = 0.0005  # between them
+_N_FIRST, _FIRST_S = (
+    3,
+    0.0005,
+)  # counts of a first look, whose least is taken: who has just called us may still be there
 _WEIGHT = 0.3  # of a look in the mean of all
 _CROWDED, _FREE = 0.3, 0.1  # threads too many from which on, and down to which, processors count as crowded
 

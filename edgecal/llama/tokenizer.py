@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from edgecal.errors import InputError
 from edgecal.llama.control_tokens import Marks
-from edgecal.prompts.model import Prompt
-from edgecal.prompts.opening import follows_directly
+from edgecal.prompts.question_templates import follows_directly
+from edgecal.prompts.records import Prompt
 
 __all__ = ["PromptEnd", "ResolvedPrompt", "Spelling", "Tokenizer", "read_spelling"]
 

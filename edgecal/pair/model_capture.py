@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.llama.settings import CaptureSettings
-from edgecal.prompts.model import Prompt
+from edgecal.prompts.records import Prompt
 
 __all__ = ["CaptureProgress", "CaptureRequest", "ModelCapture", "widen"]
 

@@ -17,8 +17,8 @@ from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.choice_mass import mass_remedy, rather_says, warn_of_mass
 from edgecal.pair.model_capture import CaptureProgress, ModelCapture
 from edgecal.pair.run import RunOptions, capture_model, check
-from edgecal.prompts.digest import count_repeats
-from edgecal.prompts.model import Prompt
+from edgecal.prompts.orders import count_repeats
+from edgecal.prompts.records import Prompt
 from edgecal.worker import Worker
 
 __all__ = ["PairCapture", "PairRunner", "capture_pair", "warn_of_repeats"]

@@ -18,7 +18,7 @@ from edgecal.pair.model_capture import CaptureProgress, CaptureRequest, ModelCap
 from edgecal.pair.worker_examine import Examination, ExamineRequest
 from edgecal.pair.worker_generate import GenerateRequest, Generation, GiveUp
 from edgecal.pair.worker_plan import ModelPlan
-from edgecal.prompts.model import Prompt
+from edgecal.prompts.records import Prompt
 from edgecal.worker import Worker
 from edgecal.worker.process import DEFAULT_TIMEOUT_S
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from edgecal.errors import InputError
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.model_capture import CaptureProgress
-from edgecal.prompts.model import Prompt
+from edgecal.prompts.records import Prompt
 
 __all__ = ["GenerateRequest", "Generation", "GiveUp", "generate_texts"]
 

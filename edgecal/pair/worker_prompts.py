@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgecal.errors import InputError
 from edgecal.pair.model_capture import CaptureProgress, CaptureRequest
-from edgecal.prompts.model import Prompt
+from edgecal.prompts.records import Prompt
 
 if TYPE_CHECKING:
     from edgecal.llama.tokenizer import ResolvedPrompt, Tokenizer

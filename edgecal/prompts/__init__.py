@@ -1,20 +1,38 @@
-"""Prompts: reading questions, rendering them with templates and worked examples, and telling prompts apart.
+"""Prompts: what questions and prompts are, templates and worked examples, and orders that depend on contents alone.
 
-Knows nothing of models or tokens beyond the ids that a user may hand over ready-made.
+`records` holds `Question` and `Prompt`; `prompting` renders the first to the second for a pair of models, by
+`question_templates`, `worked_examples` and `chat_template`, all Jinja in a `jinja_sandbox`; `traced_text` knows which
+parts of a rendered text come from data. `orders` sorts, draws and permutes; `verbalized` asks for a confidence in
+words.
 """
 
-from edgecal.prompts.bank import read_bank
-from edgecal.prompts.chat import OWN_CHAT_TEMPLATE, ChatTemplate, resolve_chat_template, special_tokens
-from edgecal.prompts.digest import canonical_order, compute_prompts_sha256, count_repeats, draw_prompts
-from edgecal.prompts.model import LABEL_LETTERS, Prompt, Question
-from edgecal.prompts.permute import permute_question, reorder
+from edgecal.prompts.chat_template import (
+    OWN_CHAT_TEMPLATE,
+    ChatTemplate,
+    resolve_chat_template,
+    special_tokens,
+)
+from edgecal.prompts.orders import (
+    canonical_order,
+    compute_prompts_sha256,
+    count_repeats,
+    draw_prompts,
+    permute_question,
+    reorder,
+)
 from edgecal.prompts.prompting import Prompting, PromptPair, canonical_pairs, draw_pairs
-from edgecal.prompts.reader import check_prompt, describe_record, parse_record
-from edgecal.prompts.shots import WorkedQuestion, with_shots
-from edgecal.prompts.template import DEFAULT_TEMPLATE, PromptTemplate
-from edgecal.prompts.templates import TEMPLATES, resolve_template
+from edgecal.prompts.question_templates import DEFAULT_TEMPLATE, TEMPLATES, PromptTemplate, resolve_template
+from edgecal.prompts.records import (
+    LABEL_LETTERS,
+    Prompt,
+    Question,
+    check_prompt,
+    describe_record,
+    parse_record,
+    read_bank,
+)
 from edgecal.prompts.verbalized import parse_verbalized, render_verbalized
-from edgecal.prompts.worked import holds_worked_examples
+from edgecal.prompts.worked_examples import WorkedQuestion, holds_worked_examples, with_shots
 
 __all__ = [
     "DEFAULT_TEMPLATE",

@@ -1,7 +1,7 @@
-"""How questions become prompts for a pair of models: template, worked examples, and the chat model's template.
+"""Renders questions to prompts for a pair of models: template, worked examples, and the chat model's template.
 
-The base model always gets plain text. The chat model gets the same prompt or, with its chat template, the same
-content as a conversation whose next word is the assistant's. Knows nothing of tokens.
+The base model always gets plain text. The chat model gets the same prompt or, with its chat template, the same content
+as a conversation in which the assistant speaks next.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecal.errors import InputError
-from edgecal.prompts.chat import ChatTemplate
-from edgecal.prompts.digest import digest_prompt, draw_indices
-from edgecal.prompts.model import Prompt, Question
-from edgecal.prompts.opening import find_opening
-from edgecal.prompts.shots import with_shots
-from edgecal.prompts.template import PromptTemplate
-from edgecal.prompts.templates import resolve_template
-from edgecal.prompts.traced import Traced
+from edgecal.prompts.chat_template import ChatTemplate
+from edgecal.prompts.orders import digest_prompt, draw_indices
+from edgecal.prompts.question_templates import PromptTemplate, find_opening, resolve_template
+from edgecal.prompts.records import Prompt, Question
+from edgecal.prompts.traced_text import TracedText
+from edgecal.prompts.worked_examples import with_shots
 
 __all__ = ["PromptPair", "Prompting", "canonical_pairs", "draw_pairs"]
 
@@ -29,8 +27,8 @@ class PromptPair:
 
     Attributes
     ----------
-    base, chat: the prompts; one object where both are given the same.
-    question: what they were rendered from; None where the user gave a ready-made prompt.
+    base, chat: the prompts; the same object where both models get the same.
+    question: the question that was rendered; None for a ready-made prompt.
     shots: the worked examples in them.
     """
 
@@ -45,11 +43,11 @@ class Prompting:
 
     Parameters
     ----------
-    template: how a question is put, as `resolve_template` takes it.
+    template: the prompt template, as `resolve_template` takes it.
     n_shots: worked examples before each question.
-    chat_template: the chat model's, or None to give it plain text too.
-    seed: of the choice of worked examples.
-    pool: further questions to take worked examples from; see `with_shots`.
+    chat_template: the chat model's, or None for plain text.
+    seed: seed of the choice of worked examples.
+    pool: further questions to take worked examples from (see `with_shots`).
     """
 
     def __init__(
@@ -68,7 +66,7 @@ class Prompting:
         self.pool = tuple(pool)
 
     def render(self, records: Sequence[Question | Prompt]) -> list[PromptPair]:
-        """Renders all records; a question's worked examples come from the pool or from the other records.
+        """Renders all records. A question's worked examples come from the pool or from the other records.
 
         Returns
         -------
@@ -91,8 +89,8 @@ class Prompting:
         return pairs
 
     def render_question(self, question: Question, shots: Sequence[Question] = ()) -> PromptPair:
-        """Renders one question after the given worked examples, such as those of the question of which this is
-        a permuted copy. Raises InputError if a template fails."""
+        """Renders one question after these worked examples; a permuted copy of a question keeps those of the original.
+        Raises InputError if a template fails."""
         base = self.template.render(question, shots)
         if self.chat_template is None:
             return PromptPair(base, base, question, tuple(shots))
@@ -100,12 +98,13 @@ class Prompting:
         return PromptPair(base, replace(base, text=turns.text, data=turns.data), question, tuple(shots))
 
     def render_prompt(self, prompt: Prompt) -> PromptPair:
-        """Both models' forms of a ready-made prompt: as it is, or for the chat model as what the user says, which
-        then is data as a whole.
+        """A ready-made prompt for both models: unchanged, or for the chat model as the user's turn, all of which then
+        is data.
 
         Raises
         ------
-        InputError: there are to be worked examples; or a chat template and only tokens; or it fails.
+        InputError: worked examples are wanted; there is a chat template, but the prompt is tokens; or the template
+        fails.
         """
         where = prompt.source or "a prompt"
         if self.n_shots:
@@ -120,12 +119,12 @@ class Prompting:
                 f"{where}: a prompt of tokens cannot be put into a chat template; give its text, or use no chat "
                 "template"
             )
-        said = self.chat_template.trace([Traced.of_data(prompt.text)], where)
+        said = self.chat_template.trace([TracedText.of_data(prompt.text)], where)
         return PromptPair(prompt, replace(prompt, text=said.text, data=said.data))
 
-    def _turns(self, question: Question, shots: Sequence[Question]) -> list[Traced]:
-        """Worked examples are earlier turns. The instruction is said first; an opening bracket (or quote, ...)
-        that waits for the letter is left out, for the assistant's turn has a beginning of its own."""
+    def _turns(self, question: Question, shots: Sequence[Question]) -> list[TracedText]:
+        """Worked examples are earlier turns, and the instruction begins the first one. A final opening bracket (or
+        quote, ...) is left out, since the assistant's turn has a beginning of its own."""
         instruction, last = self.template.split(question)
         turns = []
         for shot in shots:
@@ -133,28 +132,28 @@ class Prompting:
                 raise InputError(
                     f"{shot.source or 'a question'}: has no answer, so it cannot be a worked example"
                 )
-            turns += [self.template.split(shot)[1], Traced(shot.labels[shot.answer])]
+            turns += [self.template.split(shot)[1], TracedText(shot.labels[shot.answer])]
         turns.append(last)
         turns[0] = instruction + turns[0]
         return [_without_opening(turn) for turn in turns]
 
 
 def canonical_pairs(pairs: Sequence[PromptPair]) -> list[PromptPair]:
-    """The pairs in an order that depends on their contents alone, as `canonical_order` has it for prompts: by
-    the base prompt's hash, then the chat prompt's, then the answer."""
+    """The pairs in an order that depends on their contents alone: by the base prompt's hash, then the chat prompt's,
+    then the answer."""
     return sorted(pairs, key=_key)
 
 
 def draw_pairs(pairs: Sequence[PromptPair], limit: int, seed: int) -> list[PromptPair]:
     """Draws `limit` pairs without replacement, by seed and content alone; all of them if there are fewer.
 
-    The pairs drawn are those whose base prompts `draw_prompts` draws. They come in canonical order.
+    These are the pairs whose base prompts `draw_prompts` draws, in canonical order.
     """
     ordered = canonical_pairs(pairs)
     return [ordered[index] for index in draw_indices(len(ordered), limit, seed)]
 
 
-def _without_opening(turn: Traced) -> Traced:
+def _without_opening(turn: TracedText) -> TracedText:
     text = turn.text.rstrip()
     while opening := find_opening(text)[0]:
         text = text.removesuffix(opening).rstrip()

@@ -1,7 +1,7 @@
-"""Verbalized confidence: asking a chat model for a letter and a probability, and reading both from its answer.
+"""Verbalized confidence: asks a chat model for a letter and a probability, and reads both from its answer.
 
-The shape is that of Tian et al. 2023, "Just Ask for Calibration" (Verb. 1S top-1: guess and probability in one
-answer, no reasoning), in words of our own. Does not know models.
+The form is that of Tian et al. 2023, "Just Ask for Calibration" (Verb. 1S top-1: guess and probability in one answer,
+without reasoning), in words of our own.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-from edgecal.prompts.chat import ChatTemplate
-from edgecal.prompts.model import Prompt, Question
-from edgecal.prompts.template import PromptTemplate
-from edgecal.prompts.traced import Traced
+from edgecal.prompts.chat_template import ChatTemplate
+from edgecal.prompts.question_templates import PromptTemplate
+from edgecal.prompts.records import Prompt, Question
+from edgecal.prompts.traced_text import TracedText
 
 __all__ = [
     "VERBALIZED_GIVE_UP_PATTERN",
     "VERBALIZED_MAX_TOKENS",
     "VERBALIZED_STOP_PATTERN",
-    "VERBALIZED_TEMPLATE",
     "parse_verbalized",
     "render_verbalized",
 ]
 
-VERBALIZED_TEMPLATE = """\
+_TEMPLATE = """\
 Answer the following multiple-choice question, and say how sure you are. Reply with two short lines and nothing \
 else: on the first the letter of the option that you take to be correct, on the second the probability that this \
 letter is correct, in percent from 0 to 100. The form is:
@@ -37,21 +36,20 @@ Probability: <number>%
 {% for choice in choices %}{{ choice.label }}: {{ choice.text }}
 {% endfor %}"""
 
-# Tokens that an answer in this form may take, a few words more included.
+# The most tokens that an answer in this form takes, with room for a few more words.
 VERBALIZED_MAX_TOKENS = 48
 
-# What a text matches in which the answer is complete: a probability and what follows it, or a paragraph with a
-# number in it.
+# Matches a text in which the answer is complete: a probability and what follows it, or a paragraph with a number.
 VERBALIZED_STOP_PATTERN = r"(?is)(?:probability|confidence)\W{0,8}\d+(?:[.,]\d+)?\s*[^\d\s.,]|\d.*\n\s*\n"
 
-# What a text must match at least to be worth parsing: a letter by itself and a digit.
+# Matches a text that is worth parsing: one with a single letter and a digit.
 VERBALIZED_GIVE_UP_PATTERN = r"(?s)\A(?=.*\b[A-Za-z]\b).*\d"
 
 _THOUGHT_TAG = re.compile(
     r"[<\[](?P<end>/|\|?END_)?[^<>\[\]/\s]{0,20}think[^<>\[\]/\s]{0,20}[>\]]", re.IGNORECASE
 )
 
-# One letter by itself: no part of a word, nor of "e.g." or "I'm".
+# A single letter: no part of a word, nor of "e.g." or "I'm".
 _LETTER = r"(?<![\w'’.])(?P<letter>[A-Za-z])(?![\w'’]|\.\w)"
 _NAMED_LETTER = re.compile(
     r"\b(?:answer|option|choice|guess|letter)s?\b(?:\s+(?:is|would\s+be|should\s+be|to\s+pick|option))*"
@@ -61,11 +59,11 @@ _NAMED_LETTER = re.compile(
 _FIRST_LETTER = re.compile(r"[^\w]{0,6}" + _LETTER)
 _BRACKETED_LETTER = re.compile(r"[(\[]\s*" + _LETTER + r"\s*[)\]]")
 _LONE_CAPITAL = re.compile(r"(?<![\w'’.])(?P<letter>[A-Z])(?![\w'’]|\.\w)")
-# "A good guess", "I think": words. "A is right", "A with 60 %": letters.
+# In "A good guess" and "I think" they are words; in "A is right" and "A with 60 %", letters.
 _WORD_FOLLOWS = re.compile(r"[ \t]+(?!(?:is|with|because|since|at|seems|and|or)\b)[a-z]")
 _ANOTHER_LETTER = re.compile(r"[\W_]{0,4}(?:\band\b|\bor\b|/|&)[\W_]{0,5}[A-Z](?![\w'’])")
 
-# A number, and its unit: percent, of a hundred, of ten, or none. No other fraction.
+# A number and its unit: percent, of a hundred, of ten, or none; no other fraction.
 _NUMBER = re.compile(
     r"(?<![\w.,/])(?P<sign>[-−])?(?P<value>\d+(?:[.,]\d+)*|[.,]\d+)(?![\w])"
     r"(?P<unit>\s*(?:%|percent\b|per\s+cent\b)|\s*(?:/|out\s+of)\s*100?(?![\d.])%?)?(?!\s*/\s*\d)",
@@ -75,26 +73,26 @@ _CONFIDENCE_WORD = re.compile(
     r"\b(?:probabilit(?:y|ies)|confidence|confident|likelihood|certainty|certain|sure|chance)\b",
     re.IGNORECASE,
 )
-# "from 0 to 100", "(0-1)": the scale, not a value. "80-90", "80 to 90": two values.
+# "from 0 to 100" and "(0-1)" name the scale, not a value; "80-90" and "80 to 90" are two values.
 _SCALE = re.compile(
     r"\(?\b(?:from\s+|between\s+)?0(?:\.0+)?\s*%?\s*(?:-|–|—|to|and)\s*(?:1(?:\.0+)?|100)\b(?![.,]?\d)\s*%?\)?",
     re.IGNORECASE,
 )
 _SPAN = re.compile(r"\d\s*%?\s*(?:-|–|—|\bto\b|\band\b)\s*\d", re.IGNORECASE)
-_NEAR = 60  # characters between a word for confidence and its number
+_NEAR = 60  # most characters between a word for confidence and its number
 
 
 def render_verbalized(question: Question, chat_template: ChatTemplate | None = None) -> Prompt:
-    """Asks for a letter and a probability.
+    """A prompt that asks for a letter and a probability.
 
     Parameters
     ----------
     question: the question.
-    chat_template: the chat model's; without one the plain text ends in "Answer:", for the model to go on.
+    chat_template: the chat model's. Without one, the plain text ends in "Answer:".
 
     Returns
     -------
-    A prompt whose answer is to be generated, not read off its first token; the labels are the letters.
+    A prompt whose answer is to be generated as text, not read from the first token; the labels are the letters.
 
     Raises
     ------
@@ -104,29 +102,27 @@ def render_verbalized(question: Question, chat_template: ChatTemplate | None = N
     text = prompt.text or ""
     if chat_template is None:
         return replace(prompt, text=f"{text}\nAnswer:")
-    asked = Traced(text, prompt.data).cut(0, len(text.rstrip()))
+    asked = TracedText(text, prompt.data).cut(0, len(text.rstrip()))
     said = chat_template.trace([asked], question.source or "a question")
     return replace(prompt, text=said.text, data=said.data)
 
 
 def parse_verbalized(text: str, labels: Sequence[str]) -> tuple[int, float] | None:
-    """Reads the letter and the probability from what a model said.
+    """Reads the letter and the probability from a model's answer.
 
-    Thoughts in tags (`<think>`) are left out. The letter is the one after a word such as "answer"; or the
-    first thing said; or the first in brackets; or the first capital that stands alone. It must be one of the
-    labels. The number is the first after a word such as "probability" or "confidence"; or else the only one
-    with a percent sign; or else the only one. Percent is what was asked for, so 2 to 100 are percents with
-    or without the sign; without it numbers up to 1 are probabilities. "95/100" and "9 out of 10" are read too.
+    Thoughts in tags (`<think>`) are ignored. The letter is the one after a word such as "answer", else the first
+    thing said, else the first in brackets, else the first single capital. It must be one of the labels. The number is
+    the first one after a word such as "probability" or "confidence", else the only one with a percent sign, else the
+    only one. Percent was asked for, so 2 to 100 are percents with or without the sign; without it, numbers up to 1
+    are probabilities. "95/100" and "9 out of 10" are read too.
 
     Parameters
     ----------
-    text: the generated text alone, without the prompt.
+    text: the generated text, without the prompt.
     labels: the letters of the options.
 
-    Returns
-    -------
-    (index of the letter, probability from 0 to 1), or None where either is missing, unclear (a span such as
-    "80-90 %", two numbers) or impossible (a letter that is no option, over 100, negative).
+    Returns ------- (index of the letter, probability from 0 to 1), or None if either is missing, unclear (a range
+    such as "80-90 %", two numbers) or impossible (a letter that is no option, over 100, negative).
     """
     said = _without_thoughts(text)
     found = _find_letter(said)
@@ -142,11 +138,11 @@ def parse_verbalized(text: str, labels: Sequence[str]) -> tuple[int, float] | No
 
 @cache
 def _template() -> PromptTemplate:
-    return PromptTemplate(VERBALIZED_TEMPLATE, "the template for verbalized confidence")
+    return PromptTemplate(_TEMPLATE, "the template for verbalized confidence")
 
 
 def _without_thoughts(text: str) -> str:
-    """What is outside thoughts; those need not have been opened in this text, nor closed."""
+    """The text outside thoughts, whose opening or closing tag may be missing."""
     outside: list[str] = []
     at = 0
     inside = False
@@ -190,7 +186,7 @@ def _starts_span(text: str, number: re.Match[str]) -> bool:
 
 
 def _share(number: re.Match[str]) -> float | None:
-    """The probability that a number states; None if it states none."""
+    """The probability that a number states, or None."""
     digits = number["value"]
     if re.fullmatch(r"\d*[.,]\d+|\d+", digits) is None or re.fullmatch(r"\d+,\d{3}", digits):
         return None  # "1.2.3", or thousands

@@ -22,7 +22,7 @@ from edgecal.prompts import (
     Question,
     resolve_template,
 )
-from edgecal.prompts.chat import TEMPLATE_KEY
+from edgecal.prompts.chat_template import TEMPLATE_KEY
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from support.chat_templates import CHAT_TEMPLATES
 
 from edgecal import InputError
 from edgecal.prompts import OWN_CHAT_TEMPLATE, ChatTemplate, resolve_chat_template, special_tokens
-from edgecal.prompts.chat import TEMPLATE_KEY
+from edgecal.prompts.chat_template import TEMPLATE_KEY
 
 TALK = [
     {"role": "user", "content": "First?"},

@@ -4,7 +4,7 @@ import pytest
 from support.chat_templates import CHAT_TEMPLATES
 
 from edgecal.prompts import ChatTemplate, Prompting, PromptTemplate, Question
-from edgecal.prompts.opening import find_opening, follows_directly
+from edgecal.prompts.question_templates import find_opening, follows_directly
 
 QUESTION = Question("Which?", ("x", "y"), source="line 1")
 SHOT = Question("Other?", ("u", "v"), answer=1, source="line 2")

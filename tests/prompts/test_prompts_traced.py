@@ -14,7 +14,7 @@ from edgecal.prompts import (
     render_verbalized,
     resolve_template,
 )
-from edgecal.prompts.traced import Traced, join
+from edgecal.prompts.traced_text import TracedText, join
 
 # Every word of it begins with z, and no template's does.
 QUESTION = Question(
@@ -78,7 +78,7 @@ def test_permuted_options_and_stated_confidence():
 )
 def test_templates_that_work_on_their_texts(source, text):
     prompt = PromptTemplate(source, "own").render(Question("zwhich way", ("za", "zb"), None, "z_law"))
-    marked = Traced(prompt.text, prompt.data).change(lambda part: f"[{part}]")
+    marked = TracedText(prompt.text, prompt.data).change(lambda part: f"[{part}]")
     assert marked == text
 
 
@@ -111,9 +111,11 @@ def test_a_ready_made_prompt_is_verbatim_but_in_a_conversation_what_the_user_say
 
 
 def test_traced_texts():
-    text = join(["ab", Traced.of_data("cd"), "e"]) + "f"
-    assert text == Traced("abcdef", ((2, 4),))
+    text = join(["ab", TracedText.of_data("cd"), "e"]) + "f"
+    assert text == TracedText("abcdef", ((2, 4),))
     assert (
-        text.cut(3) == Traced("def", ((0, 1),)) and text.cut(0, 2) == Traced("ab") and text.cut(4).data == ()
+        text.cut(3) == TracedText("def", ((0, 1),))
+        and text.cut(0, 2) == TracedText("ab")
+        and text.cut(4).data == ()
     )
     assert text.change(str.upper) == "abCDef"

@@ -4,7 +4,7 @@ from edgecal.gguf.header import read_header
 from edgecal.llama.model import Model
 from edgecal.llama.tokenizer import Tokenizer
 from edgecal.prompts import Prompting, Question, resolve_chat_template
-from edgecal.prompts.chat import TEMPLATE_KEY
+from edgecal.prompts.chat_template import TEMPLATE_KEY
 
 
 def test_a_question_that_spells_every_control_token_ends_no_turn(real_model):

@@ -1,8 +1,7 @@
 """A chat model's own template: from a conversation to the text that the model was trained to continue.
 
-Templates are Jinja as transformers and llama.cpp take it (the same options, functions and sandbox), so those in
-GGUF files work. Rendering never looks at a clock. Knows neither tokenizers nor GGUF: the caller hands over what
-the file's header says.
+Templates are Jinja as transformers and llama.cpp take it, with the same options, functions and sandbox, so that those
+in GGUF files work. Rendering never looks at a clock. The caller passes in what the model file's header says.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 
 from edgecal.errors import InputError
-from edgecal.prompts.sandbox import Sandbox, compile_template, read_source, render_template
-from edgecal.prompts.traced import Traced, trace
+from edgecal.prompts.jinja_sandbox import Sandbox, compile_template, read_source, render_template
+from edgecal.prompts.traced_text import TracedText, trace
 
 __all__ = [
     "OWN_CHAT_TEMPLATE",
@@ -34,7 +33,7 @@ __all__ = [
 OWN_CHAT_TEMPLATE = "own"
 TEMPLATE_KEY = "tokenizer.chat_template"
 
-# What "today" is for templates that ask: the date that Llama 3's take when there is no clock.
+# The date for templates that ask for today's: the one that Llama 3's templates use where there is no clock.
 _TODAY = datetime.datetime(2024, 7, 26)
 
 # An opened block of thoughts at the end of a text: <think>, [THINK], <seed:think>, <|START_THINKING|>, ...
@@ -43,7 +42,7 @@ _OPEN_THOUGHT = re.compile(
     re.IGNORECASE,
 )
 
-# Stand-ins for a question and an answer in the conversation that a template is probed with.
+# Stand for a question and an answer in the conversations by which a template is probed.
 _QUESTION, _ANSWER = "Which-of-these-is-it", "This-stands-for-the-answer"
 
 Message = dict[str, str]
@@ -52,7 +51,7 @@ _GENERATION_TAGS = {"generation"}
 
 
 class HeaderLike(Protocol):
-    """A GGUF file's header, as far as it is needed here."""
+    """The part of a GGUF file's header that is needed here."""
 
     @property
     def path(self) -> Path: ...
@@ -61,7 +60,7 @@ class HeaderLike(Protocol):
 
 
 class _Generation(Extension):
-    """`{% generation %}`, with which transformers marks what the assistant said: only its content matters."""
+    """`{% generation %}`, by which transformers marks what the assistant said. Only its content matters here."""
 
     tags = _GENERATION_TAGS
 
@@ -73,30 +72,29 @@ class _Generation(Extension):
 class ChatTemplate:
     """A compiled chat template, rendered with the assistant's turn opened.
 
-    It sees what transformers gives one: `messages`, `add_generation_prompt`, `bos_token`, `eos_token`,
-    `raise_exception`, `strftime_now` and `tojson`; `tools` and `documents` are none, and `enable_thinking` and
-    `thinking` are false. `strftime_now` tells 26 July 2024, whatever the day: a prompt must not change over
-    night.
+    It sees what transformers passes in: `messages`, `add_generation_prompt`, `bos_token`, `eos_token`,
+    `raise_exception`, `strftime_now` and `tojson`; `tools` and `documents` are none, `enable_thinking` and `thinking`
+    are false. `strftime_now` always says 26 July 2024, since a prompt must not change overnight.
 
-    The next token is to be the answer. So, if needed, the text is completed by what the template itself puts
-    between a question and the assistant's answer further up in a conversation (a turn that it does not open,
-    or a channel), and a block of thoughts that it opens is closed.
+    The next token is to be the answer. So if the template does not open the assistant's turn up to its answer, the text
+    is completed by what the template itself puts between an earlier question and its answer; and if it opens a block of
+    thoughts, that is closed.
 
     Parameters
     ----------
     source: the template's text.
     bos_token, eos_token: the texts of these tokens, empty where there is none.
-    name: where it came from, for messages.
+    name: its origin, for messages.
 
     Attributes
     ----------
-    completion: what is added after the template's own text; usually empty.
-    warning: one line about what was added and why, or None.
+    completion: what is added to the template's own text; usually empty.
+    warning: what is added and why, in one line, or None.
 
     Raises
     ------
-    InputError: not valid Jinja; it fails on a plain conversation, or it can in no way be made to open the
-        assistant's turn.
+    InputError: it is not valid Jinja, fails on a plain conversation, or does not open the assistant's turn and shows no
+        way to complete it.
     """
 
     def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "", name: str) -> None:
@@ -127,22 +125,22 @@ class ChatTemplate:
 
         Parameters
         ----------
-        messages: each with "role" ("user" or "assistant", in turns, the first and last by the user) and
+        messages: each with "role" ("user" and "assistant" in turns; the first and the last are the user's) and
             "content".
         what: what is rendered, for messages.
 
         Raises
         ------
-        InputError: the template refuses the conversation, fails, or gives nothing or too much.
+        InputError: the template refuses the conversation, fails, or renders nothing or far too much.
         """
         return self._render(messages, True, what) + self.completion
 
-    def trace(self, turns: Sequence[Traced], what: str = "a conversation") -> Traced:
-        """The same for what is said in turns, by the user first and last, and which parts of the text come from data.
+    def trace(self, turns: Sequence[TracedText], what: str = "a conversation") -> TracedText:
+        """The same for turns that know which of their parts come from data; the first and the last are the user's.
 
         Raises
         ------
-        InputError: as `render` and `edgecal.prompts.traced.trace`.
+        InputError: as `render` and `traced_text.trace`.
         """
 
         def render(texts: Sequence[str]) -> str:
@@ -178,7 +176,7 @@ class ChatTemplate:
                 f"{self.name}: does not open the assistant's turn up to its answer; {between!r}, which stands "
                 "before its answers, is added"
             )
-        # The answer follows as it is ("[/INST]"), or the template opens a turn whatever it is asked.
+        # The answer may follow directly ("[/INST]"), or the template may open a turn in any case.
         opens = before.startswith(opened.rstrip()) or answered.endswith(opened.partition(_QUESTION)[2])
         if opened == closed and not (found and opens):
             raise InputError(
@@ -189,19 +187,19 @@ class ChatTemplate:
 
 
 def resolve_chat_template(chosen: str | Path | None, header: HeaderLike | None) -> ChatTemplate | None:
-    """The chat template that a user means, wherever one is asked for: in Python, and by `--chat-template`.
+    """The chat template that a user means, in Python and by `--chat-template` alike.
 
     Parameters
     ----------
-    chosen: None is none, for plain text. The str "own" (`OWN_CHAT_TEMPLATE`) is the template in the model's file; a
-        file of that name is reached as "./own" or `Path("own")`. Any other str, and every path object, is the path of a
-        Jinja file in UTF-8. `~` is not expanded.
-    header: of the chat model, which also knows the texts of its first and last tokens.
+    chosen: None is no template, for plain text. The str "own" (`OWN_CHAT_TEMPLATE`) is the template in the model's
+        file; a file of that name is reached as "./own" or `Path("own")`. Any other str, and every path object, is the
+        path of a Jinja file in UTF-8. `~` is not expanded.
+    header: that of the chat model, which also holds the texts of its special tokens.
 
     Raises
     ------
-    InputError: the model's file holds no chat template; the file named cannot be read, is a folder or not UTF-8; there
-        is no model; and as `ChatTemplate`.
+    InputError: the model's file holds no chat template; the file named cannot be read, is a folder or is not UTF-8; no
+        header is given; and as `ChatTemplate`.
     """
     if chosen is None:
         return None
@@ -221,8 +219,7 @@ def resolve_chat_template(chosen: str | Path | None, header: HeaderLike | None) 
 
 
 def special_tokens(header: HeaderLike) -> tuple[str, str]:
-    """The texts of a GGUF file's tokens for the beginning and the end of a sequence, as chat templates want
-    them; empty where the file names none."""
+    """The texts of a GGUF file's BOS and EOS tokens; empty where the file names none."""
     tokens = header.get("tokenizer.ggml.tokens")
     texts = []
     for key in ("tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"):
@@ -233,7 +230,7 @@ def special_tokens(header: HeaderLike) -> tuple[str, str]:
 
 
 def _closing(thought: re.Match[str]) -> str:
-    """What ends an opened block of thoughts with nothing in it, in the way of models that can do without."""
+    """The text that closes an empty block of thoughts, as models that can answer without thinking write it."""
     tag = thought["tag"]
     start = "" if thought["end"] and "\n" not in thought["end"] else "\n"
     closing = tag.replace("START", "END") if "START" in tag else f"/{tag}"
@@ -241,7 +238,7 @@ def _closing(thought: re.Match[str]) -> str:
 
 
 def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
-    """JSON as it is, where Jinja's own filter would escape it for HTML."""
+    """JSON without the escapes for HTML of Jinja's own filter."""
     known = {key: options[key] for key in ("separators", "sort_keys", "ensure_ascii") if key in options}
     return json.dumps(value, indent=indent, **{"ensure_ascii": False, **known})
 

@@ -1,7 +1,5 @@
-"""Jinja's sandbox for templates that come from strangers: nothing outside is reached, nothing huge is made or read.
-
-Knows nothing of what is rendered. Chat templates travel inside model files, so they are no more to be trusted
-than the files are.
+"""Jinja in a sandbox, for templates from strangers: they reach nothing outside, and can neither render nor read
+anything huge. Chat templates travel inside model files, so they are no more trustworthy than the files are.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ _MAX_PRODUCT = 1_000_000
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, without products and powers that would fill the memory."""
+    """Jinja's sandbox, without products and powers so large that they would fill the memory."""
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -46,13 +44,13 @@ def read_source(path: str | Path, what: str, expected: str) -> str:
 
     Parameters
     ----------
-    path: as the user gave it. `~` is not expanded: edgecal takes every path as it stands.
-    what: what the file holds, for messages ("template").
-    expected: what the user may give instead, for messages.
+    path: the user's path. `~` is not expanded, as nowhere in edgecal.
+    what: what the file should hold ("template"), for messages.
+    expected: what the user may give, for messages.
 
     Raises
     ------
-    InputError: this is no path, or no file that can be read; or the file is not UTF-8 text, or longer than any prompt.
+    InputError: it is no path; the file cannot be read, is not UTF-8, or is longer than any prompt may be.
     """
     if not isinstance(path, (str, os.PathLike)):  # open() would take a number for an open file
         raise InputError(f"the {what} is {path!r:.200}; give {expected}")
@@ -75,12 +73,7 @@ def read_source(path: str | Path, what: str, expected: str) -> str:
 
 
 def compile_template(sandbox: Sandbox, source: str, name: str) -> Template:
-    """Compiles a template; `name` is for messages.
-
-    Raises
-    ------
-    InputError: it is not valid Jinja; with the line.
-    """
+    """Compiles a template. Raises InputError, with `name` and the line, if it is not valid Jinja."""
     try:
         return sandbox.from_string(source)
     except TemplateSyntaxError as error:
@@ -92,17 +85,16 @@ def compile_template(sandbox: Sandbox, source: str, name: str) -> Template:
 
 
 def render_template(template: Template, values: Mapping[str, Any], name: str, what: str) -> str:
-    """Renders a compiled template with some values.
+    """Renders a compiled template.
 
     Parameters
     ----------
     template, values: as Jinja takes them.
-    name: the template's, for messages.
-    what: what is rendered, for messages.
+    name, what: the template's name, and what is rendered, for messages.
 
     Raises
     ------
-    InputError: the template fails, or gives an empty or an absurdly long text, or no text at all.
+    InputError: the template fails, or renders an empty, absurdly long or not valid text.
     """
     pieces: list[str] = []
     n_characters = 0

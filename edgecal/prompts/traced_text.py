@@ -1,7 +1,7 @@
-"""Which parts of a rendered text come from data (a question, its options, ...), and which from templates.
+"""Text that knows which of its parts come from data (a question, its options, ...) and which from a template.
 
-A tokenizer needs to know it: what people ask must never become a control token, while what a template says may be
-one. Knows templates as functions from texts to a text. Does not know Jinja, tokenizers or questions.
+The tokenizer needs to know: what people ask must never become a control token, while a template may well spell one. A
+template is a mere function here, from the texts of some fields to a text.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from itertools import islice
 
 from edgecal.errors import InputError
 
-__all__ = ["Traced", "join", "trace"]
+__all__ = ["TracedText", "join", "trace"]
 
 Span = tuple[int, int]
 Rendering = Callable[[Sequence[str]], str]
 
-# Private use, so neither letters nor white space: no filter of a template treats them like those.
+# Private-use characters, which no filter of a template treats like letters or white space.
 _PRIVATE = range(0xF0000, 0x10FFFE)
 
-# Without one of these no control token of any known vocabulary can be spelled.
+# Every control token of every known vocabulary has one of these characters in it.
 _SUSPICIOUS = re.compile(r"[<>\[\]{}|\uff5c]")
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedText:
     """A text, and which parts of it come from data.
 
     Attributes
     ----------
     text: the text.
-    data: [start, stop) in characters of each part that comes from data, ascending and apart.
+    data: [start, stop), in characters, of each part that comes from data, ascending and without overlap.
     """
 
     text: str
     data: tuple[Span, ...] = ()
 
     @classmethod
-    def of_data(cls, text: str) -> Traced:
-        """A text that comes from data as a whole."""
+    def of_data(cls, text: str) -> TracedText:
+        """A text all of which comes from data."""
         return cls(text, ((0, len(text)),))
 
-    def cut(self, start: int, stop: int | None = None) -> Traced:
-        """The part from `start` to `stop` (None: to the end)."""
+    def cut(self, start: int, stop: int | None = None) -> TracedText:
+        """The part from `start` to `stop`; None is the end."""
         stop = len(self.text) if stop is None else stop
         inside = ((max(first, start) - start, min(last, stop) - start) for first, last in self.data)
-        return Traced(self.text[start:stop], tuple(span for span in inside if span[0] < span[1]))
+        return TracedText(self.text[start:stop], tuple(span for span in inside if span[0] < span[1]))
 
     def change(self, change: Callable[[str], str]) -> str:
         """The text with every part that comes from data changed."""
@@ -57,41 +57,41 @@ class Traced:
             at = stop
         return "".join([*pieces, self.text[at:]])
 
-    def __add__(self, other: Traced | str) -> Traced:
+    def __add__(self, other: TracedText | str) -> TracedText:
         return join([self, other])
 
 
-def join(parts: Iterable[Traced | str]) -> Traced:
-    """Texts one after the other; a plain one comes from no data."""
+def join(parts: Iterable[TracedText | str]) -> TracedText:
+    """Texts one after another; nothing of a plain str comes from data."""
     texts: list[str] = []
     data: list[Span] = []
     length = 0
     for part in parts:
-        if isinstance(part, Traced):
+        if isinstance(part, TracedText):
             data += [(length + start, length + stop) for start, stop in part.data]
             part = part.text
         texts.append(part)
         length += len(part)
-    return Traced("".join(texts), tuple(data))
+    return TracedText("".join(texts), tuple(data))
 
 
-def trace(render: Rendering, fields: Sequence[Traced], name: str, what: str) -> Traced:
-    """What a template makes of some fields, and which parts of it come from their data.
+def trace(render: Rendering, fields: Sequence[TracedText], name: str, what: str) -> TracedText:
+    """Renders a template and finds which parts of the result come from its fields' data.
 
-    The fields are rendered again with other characters in place of the data's (all but white space, which templates
-    trim): where these stand in the result, the data stand in the text. Where a template treats some of the
-    characters in a way of its own (puts them in upper case, replaces them), the data are put between two marks
-    instead; and where it does neither for all fields at once, for each by itself. None of this changes the text.
+    The fields are rendered once more with other characters in place of the data's, except white space, which templates
+    trim: wherever these come out, the data are in the text. If the template changes some of the data's characters (to
+    upper case, say), the data are put between two marks instead. If neither works for all fields at once, each field
+    is tried by itself. The text itself is always that of the first rendering.
 
     Parameters
     ----------
-    render: from the fields' texts to the text.
-    fields: what the template is given.
-    name, what: the template, and what is rendered, for messages.
+    render: the template, from the fields' texts to a text.
+    fields: the template's fields.
+    name, what: the template's name, and what is rendered, for messages.
 
     Raises
     ------
-    InputError: as `render`; or the template changes data beyond recognition that may spell a control token.
+    InputError: as `render`; or the template changes data that may spell a control token beyond recognition.
     """
     text = render([field.text for field in fields])
     everywhere = range(len(fields))
@@ -104,13 +104,13 @@ def trace(render: Rendering, fields: Sequence[Traced], name: str, what: str) -> 
                 _check_harmless(fields[index], name, what)
             found += spans or ()
         data = _united(found)
-    return Traced(text, data)
+    return TracedText(text, data)
 
 
 def _find(
-    render: Rendering, fields: Sequence[Traced], marked: Sequence[int], text: str
+    render: Rendering, fields: Sequence[TracedText], marked: Sequence[int], text: str
 ) -> tuple[Span, ...] | None:
-    """Where the marked fields' data stand in the text, or None where that cannot be said."""
+    """Where the marked fields' data are in the text, or None if that cannot be found out."""
     used = set(text).union(*(field.text for field in fields))
     for find in (_by_other_characters, _by_marks):
         spans = find(render, fields, marked, text, used)
@@ -120,7 +120,7 @@ def _find(
 
 
 def _by_other_characters(
-    render: Rendering, fields: Sequence[Traced], marked: Sequence[int], text: str, used: set[str]
+    render: Rendering, fields: Sequence[TracedText], marked: Sequence[int], text: str, used: set[str]
 ) -> tuple[Span, ...] | None:
     of_data = {
         char
@@ -141,13 +141,13 @@ def _by_other_characters(
 
 
 def _by_marks(
-    render: Rendering, fields: Sequence[Traced], marked: Sequence[int], text: str, used: set[str]
+    render: Rendering, fields: Sequence[TracedText], marked: Sequence[int], text: str, used: set[str]
 ) -> tuple[Span, ...] | None:
     marks = _unused(2, used)
     if marks is None:
         return None
     left, right = marks[0], marks[1]
-    # White space at the ends stays outside, for templates that trim.
+    # White space at the ends stays outside the marks, for templates that trim.
     said = _render_changed(
         render,
         fields,
@@ -171,16 +171,16 @@ def _by_marks(
 
 
 def _render_changed(
-    render: Rendering, fields: Sequence[Traced], marked: Sequence[int], change: Callable[[str], str]
+    render: Rendering, fields: Sequence[TracedText], marked: Sequence[int], change: Callable[[str], str]
 ) -> str | None:
     try:
         return render([f.change(change) if index in marked else f.text for index, f in enumerate(fields)])
-    except InputError:  # a template may refuse what it does not know
+    except InputError:  # a template may refuse the changed text
         return None
 
 
 def _unused(n: int, used: set[str]) -> str | None:
-    """So many characters that occur nowhere, or None."""
+    """n characters that are not used, or None if there are not as many."""
     found = "".join(islice((char for char in map(chr, _PRIVATE) if char not in used), n))
     return found if len(found) == n else None
 
@@ -195,7 +195,7 @@ def _united(spans: Sequence[Span]) -> tuple[Span, ...]:
     return tuple(united)
 
 
-def _check_harmless(field: Traced, name: str, what: str) -> None:
+def _check_harmless(field: TracedText, name: str, what: str) -> None:
     for start, stop in field.data:
         if found := _SUSPICIOUS.search(field.text, start, stop):
             raise InputError(

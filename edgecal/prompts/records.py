@@ -1,26 +1,108 @@
-"""The three forms of a record, as JSON or a table's row holds them, checked and made a `Question` or a `Prompt`.
+"""What a question and a prompt are, and the three forms in which a record states one.
+
+A `Question` is content: a text and its options. A `Prompt` is what a model is given: a text whose next token is to be
+one of K labels, or the token ids themselves. A template renders the first to the second. As JSON, or as a row of a
+table:
 
     {"question": "...", "choices": ["...", ...]}      rendered with a template later
     {"prompt": "...", "labels": [" A", " B", ...]}    taken verbatim
-    {"tokens": [1, 5, ...], "choice_tokens": [7, 9]}  ids for both models
+    {"tokens": [1, 5, ...], "choice_tokens": [7, 9]}  token ids for both models
 
-Each may hold `"answer"` (an index from 0, or a label; also as a text, or in a list of one) and `"subject"`, a
-question also `"passage"`; other keys are ignored. Null, NaN and a text of blanks are as no key.
-Does not know templates or tokenizers.
+Each may have "answer" (an index from 0 or a label; also as a text, or in a list of one) and "subject", and a question
+may have "passage"; other keys are ignored. Null, NaN and blank texts count as missing.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import string
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import NoReturn
 
 from edgecal.errors import InputError
-from edgecal.prompts.model import LABEL_LETTERS, MAX_CHOICES, MIN_CHOICES, Prompt, Question
 
-__all__ = ["check_prompt", "describe_record", "parse_record"]
+__all__ = [
+    "LABEL_LETTERS",
+    "Prompt",
+    "Question",
+    "check_prompt",
+    "describe_record",
+    "parse_record",
+    "read_bank",
+]
+
+LABEL_LETTERS = string.ascii_uppercase
+_MIN_CHOICES = 2
+_MAX_CHOICES = len(LABEL_LETTERS)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A multiple-choice question; its options are labelled A, B, ... in order.
+
+    Attributes
+    ----------
+    question: the text, not empty.
+    choices: 2 to 26 distinct, non-empty texts.
+    answer: index of the right choice, or None where unknown.
+    subject: free text for grouping, or None.
+    source: where it came from, for messages (`"file.jsonl, line 3"`).
+    passage: a text to be read before the question, or None.
+    """
+
+    question: str
+    choices: tuple[str, ...]
+    answer: int | None = None
+    subject: str | None = None
+    source: str = ""
+    passage: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The option letters, one for each choice."""
+        return tuple(LABEL_LETTERS[: len(self.choices)])
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt with K labels, any of which can be the next token.
+
+    Either `text` and `labels` are set, or `tokens` and `choice_tokens`; the other two are None.
+
+    Attributes
+    ----------
+    text: the prompt.
+    data: [start, stop), in characters, of the parts of `text` that come from data (a question, its options, ...),
+        ascending. These are tokenized as plain text, whatever they spell. In the rest, and in all of a ready-made
+        prompt, text that spells a control token becomes that token.
+    labels: K label texts.
+    labels_verbatim: True: a label is the exact text of one token (`" A"`). False: a label is a letter, and each
+        model's tokenizer decides whether it takes a leading space.
+    tokens: the prompt's token ids, valid for both models. Nothing is added to them, not even BOS.
+    choice_tokens: K token ids.
+    answer: index of the right label, or None.
+    subject, source: as in `Question`.
+    """
+
+    text: str | None = None
+    labels: tuple[str, ...] | None = None
+    labels_verbatim: bool = True
+    tokens: tuple[int, ...] | None = None
+    choice_tokens: tuple[int, ...] | None = None
+    answer: int | None = None
+    subject: str | None = None
+    source: str = ""
+    data: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def n_choices(self) -> int:
+        """K, the number of labels."""
+        return len(self.labels if self.labels is not None else self.choice_tokens or ())
+
 
 _FORMS = {"question": "choices", "prompt": "labels", "tokens": "choice_tokens"}
 _MAX_TOKEN_ID = 2**31 - 1
@@ -29,16 +111,16 @@ _WRAPPED_LETTER = re.compile(r"\(?([A-Za-z])[).]?")
 
 
 def parse_record(record: object, source: str) -> Question | Prompt:
-    """Checks one decoded record and turns it into a `Question` or a `Prompt`.
+    """Checks a decoded record and makes a `Question` or a `Prompt` of it.
 
     Parameters
     ----------
-    record: what the JSON object decoded to, in one of the three forms of this module.
-    source: where it stands, for messages.
+    record: a mapping in one of this module's three forms.
+    source: its place, for messages.
 
     Raises
     ------
-    InputError: with the source, what was expected and what was found.
+    InputError: with the place, what was expected, and what was found.
     """
     if not isinstance(record, Mapping):
         _fail(source, f"expected a JSON object, got {_kind(record)}")
@@ -88,7 +170,7 @@ def parse_record(record: object, source: str) -> Question | Prompt:
 
 
 def describe_record(item: Question | Prompt) -> dict[str, object]:
-    """The record that `parse_record` makes the same object of, but for its source; JSON-ready."""
+    """The JSON-ready record of which `parse_record` makes the same object, its source aside."""
     if isinstance(item, Question):
         values: dict[str, object] = {
             "passage": item.passage,
@@ -107,11 +189,11 @@ def describe_record(item: Question | Prompt) -> dict[str, object]:
 
 
 def check_prompt(item: Question | Prompt, source: str) -> Question | Prompt:
-    """Holds an object that was made in Python to the rules for records.
+    """Checks an object made in Python by the rules for records.
 
     Returns
     -------
-    The same, with `source` as its source if it has none.
+    The same object, with `source` if it has none of its own.
 
     Raises
     ------
@@ -153,7 +235,7 @@ def _check_unicode(text: str, what: str, source: str) -> None:
 
 
 def _optional_text(value: object, what: str, source: str) -> str | None:
-    """A text or None; also a number, as its text."""
+    """A text, a number as a text, or None."""
     if _is_blank(value):
         return None
     text = _number_text(value)
@@ -170,7 +252,7 @@ def _is_blank(value: object) -> bool:
 
 
 def _number_text(value: object) -> object:
-    """A number's text; anything else, NaN too, as it is."""
+    """A number as a text; anything else, also NaN, unchanged."""
     if isinstance(value, str):
         return value
     is_number = isinstance(value, Real) and not isinstance(value, bool) and value == value
@@ -190,7 +272,7 @@ def _token_ids(value: object, key: str, source: str) -> tuple[int, ...]:
 
 
 def _whole_number(value: object) -> int | None:
-    """The integer that a value is or spells (`3`, numpy's, `3.0`, `"3"`), else None; truth values are none."""
+    """The integer that a value is or spells (`3`, `3.0`, `"3"`, or numpy's), else None; booleans are none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -201,17 +283,15 @@ def _whole_number(value: object) -> int | None:
 
 
 def _check_count(count: int, key: str, source: str) -> None:
-    if not MIN_CHOICES <= count <= MAX_CHOICES:
-        _fail(source, f'"{key}" must hold {MIN_CHOICES} to {MAX_CHOICES} items, got {count}')
+    if not _MIN_CHOICES <= count <= _MAX_CHOICES:
+        _fail(source, f'"{key}" must hold {_MIN_CHOICES} to {_MAX_CHOICES} items, got {count}')
 
 
 def _answer(
     value: object, labels: tuple[str, ...], texts: tuple[str, ...], n_choices: int, source: str
 ) -> int | None:
-    """The index of the right choice: from 0, or a label, case aside if labels are letters only.
-
-    A text that may be an index and, by `texts`, another option is refused.
-    """
+    """The index of the right choice, from an index or a label; the case of letters is ignored. A text that is an index
+    and also the text of another option is refused."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if _is_blank(value):
@@ -250,3 +330,14 @@ def _kind(value: object) -> str:
 
 def _fail(source: str, reason: str) -> NoReturn:
     raise InputError(f"{source}: {reason}")
+
+
+_BANK_PATH = Path(__file__).with_name("bank.jsonl")
+
+
+def read_bank() -> list[Question]:
+    """The built-in bank of questions over many subjects, without answers, for users who have no prompts of their
+    own."""
+    lines = _BANK_PATH.read_text("utf-8").splitlines()
+    records = [parse_record(json.loads(line), f"the bank, line {n}") for n, line in enumerate(lines, start=1)]
+    return [record for record in records if isinstance(record, Question)]

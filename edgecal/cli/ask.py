@@ -47,7 +47,7 @@ def ask_command(model: str, question: str, choices: tuple[str, ...], **values: A
     also where the model abstains.
     """
     from edgecal.cli.streams import printing, say
-    from edgecal.runtime.ask import AskRequest, ask
+    from edgecal.runtime.ask_in_worker import AskRequest, ask
 
     options = {"n_threads": values["threads"], "n_threads_batch": values["threads"]}
     if values["ubatch_size"] is not None:

@@ -40,7 +40,7 @@ def export_command(file: str, target: str, sampling: bool | None, output: str | 
     """
     from edgecal.cli.streams import printing, say
     from edgecal.errors import InputError
-    from edgecal.runtime.export import export
+    from edgecal.runtime.export_targets import export
 
     if force and output is None:
         raise click.UsageError("--force needs --output")

@@ -1,17 +1,15 @@
 """Calibrated models in Python apps, and what other programs need to be told: `edgecal.load` and `edgecal export`.
 
-A thin layer on `llama_cpp.Llama` that divides logits by what the file says. Does not fit, judge or write models.
-Importing this package loads neither numpy, llama.cpp nor the rest of edgecal but its errors.
-
-Modules: `answer` (what comes back), `options`, `logits` and `model` (llama.cpp),
-`load`, `ask` (one question in a process of its own), `threshold` (when to abstain), `export` and `quoting` (other
-programs).
+`load` makes a `Model` (`calibrated_model`), a thin layer on `llama_cpp.Llama` that divides the logits
+(`llama_logits`) by what the file says (`edgecal.stamping`) and returns plain values (`answer`). `ask_in_worker` asks
+one question in a process of its own, `abstention` finds when to abstain, and `export_targets` writes for other
+programs. Importing this package loads neither numpy nor llama.cpp.
 """
 
+from edgecal.runtime.abstention import Threshold, threshold_for, threshold_from_eval
 from edgecal.runtime.answer import Answer, GeneratedToken, Generation
+from edgecal.runtime.calibrated_model import Model
 from edgecal.runtime.load import load
-from edgecal.runtime.model import Model
-from edgecal.runtime.threshold import Threshold, threshold_for, threshold_from_eval
 
 __all__ = [
     "Answer",

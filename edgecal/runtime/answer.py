@@ -1,7 +1,7 @@
-"""What a model said: an answer to a question with options, and a generated text. Plain values, no work.
+"""What a model returns: an answer to a question with options, or a generated text; plain values.
 
-All probabilities are in the sense of the file's calibration: the softmax of its logits divided by what is left
-to divide them by.
+All probabilities are calibrated by the file: the softmax of its logits, divided by the temperature unless that is baked
+into them.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ Finish = Literal["end", "stop", "length"]
 
 @dataclass(frozen=True)
 class Answer:
-    """Which of K options a model takes, and how sure it is.
+    """Which of K options a model chooses, and how sure it is.
 
     Attributes
     ----------
-    choice: index of the most probable option, from 0; of several equal ones the first. Also where `abstained`:
-        what it would have said.
-    label: the option's label: its letter, or the verbatim label that was asked for.
-    text: the option's text; of a verbatim label the label itself.
+    choice: index of the most probable option, from 0; of equal ones the first. If `abstained`, what it would have said.
+    label: the option's letter, or the verbatim label that the caller gave.
+    text: the option's text, or the verbatim label.
     confidence: probability of the choice among the K options, above 0 and at most 1.
-    probs: K probabilities in the order of the options; their sum is 1.
+    probs: K probabilities in the order of the options, which sum to 1.
     abstained: whether the confidence is below `min_confidence`.
-    min_confidence: as asked for; None: never abstain.
-    label_mass: probability of all K labels together among the whole vocabulary, before any division (a baked file's
-        is undone). Far below 1, the model was about to say something else, and the answer means little.
-    temperature: what the file's logits were divided by.
+    min_confidence: the caller's; None never abstains.
+    label_mass: probability of all K labels together among the whole vocabulary, by the original logits (a baked
+        file's division is undone). Far below 1, the model was about to say something else, and the answer means little.
+    temperature: the divisor of the file's logits.
     n_tokens: tokens of the prompt.
     """
 
@@ -57,9 +56,9 @@ class GeneratedToken:
     Attributes
     ----------
     id: the token's number.
-    text: what it stands for; bytes that alone are no UTF-8 are U+FFFD.
-    log_prob: its log-probability (nats, at most 0) among the whole vocabulary, logits divided.
-    top: the most probable tokens at this place with their log-probabilities, the most probable first.
+    text: its text; bytes that are no UTF-8 by themselves are U+FFFD.
+    log_prob: its calibrated log-probability (nats, at most 0) among the whole vocabulary.
+    top: the most probable tokens at this place and their log-probabilities, the most probable first.
     """
 
     id: int
@@ -74,12 +73,12 @@ class Generation:
 
     Attributes
     ----------
-    text: what was said, without the prompt, a stop text or the token that ended it.
-    tokens: what was said token by token, up to and including those that completed a stop text.
-    finish: "end" (the model ended its turn), "stop" (a stop text came) or "length" (`max_tokens` were said, or
-        the context is full).
+    text: the text, without the prompt, a stop text or the token that ended it.
+    tokens: the generated tokens, including those that completed a stop text.
+    finish: "end" (the model ended its turn), "stop" (a stop text came) or "length" (`max_tokens` were generated, or the
+        context is full).
     log_prob: sum of the tokens' log-probabilities, in nats.
-    temperature: what the file's logits were divided by.
+    temperature: the divisor of the file's logits.
     """
 
     text: str

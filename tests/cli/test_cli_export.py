@@ -14,7 +14,7 @@ from support.tiny_models import write_tiny_llama
 
 from edgecal.errors import InputError
 from edgecal.runtime import load
-from edgecal.runtime.export import TARGETS, export
+from edgecal.runtime.export_targets import TARGETS, export
 
 
 def run(*arguments, **options):

@@ -66,7 +66,7 @@ def test_the_app_that_abstains(folder, stamped):
     assert 0 < sum("I do not know" in line for line in answers) < 15
     impossible = run(sys.executable, *arguments, "0.99")
     assert impossible.returncode != 0 and "Traceback" not in impossible.stderr
-    assert "no threshold can be vouched for" in impossible.stderr
+    assert "no threshold can be guaranteed" in impossible.stderr
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from edgecal.llama.capture import capture
 from edgecal.llama.settings import CaptureSettings
 from edgecal.metrics import softmax_probs
 from edgecal.runtime import load
-from edgecal.runtime.ask import AskRequest, ask
-from edgecal.runtime.logits import start
+from edgecal.runtime.ask_in_worker import AskRequest, ask
+from edgecal.runtime.llama_logits import start
 from edgecal.stamping.record import read_file_calibration
 
 ONE_THREAD = {"n_threads": 1, "n_threads_batch": 1}
@@ -503,7 +503,7 @@ def test_what_people_ask_ends_no_turn(tmp_path, own):
         ]
         assert verbatim[0] == verbatim[1] - 9
         seen = []
-        model._go_on = lambda tokens, *_: seen.append(tokens.tolist())
+        model._continue = lambda tokens, *_: seen.append(tokens.tolist())
         model.generate("Which?<|im_end|>", chat_template=chat)
         end = model.llama.tokenize(b"<|im_end|>", add_bos=False, special=True)[0]
         assert seen[0].count(end) == 1

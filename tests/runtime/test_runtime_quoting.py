@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from edgecal.errors import InputError
-from edgecal.runtime.quoting import quote_modelfile, quote_shell, short_float32
+from edgecal.runtime.export_targets import quote_modelfile, quote_shell, short_float32
 
 NAMES = [
     "/models/plain.gguf",

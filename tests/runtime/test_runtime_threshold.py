@@ -12,7 +12,7 @@ from edgecal import RunOptions
 from edgecal.errors import InputError, NotIdentifiedError
 from edgecal.llama.settings import CaptureSettings
 from edgecal.runtime import threshold_for, threshold_from_eval
-from edgecal.runtime.threshold import THRESHOLDS, clopper_pearson_low
+from edgecal.runtime.abstention import THRESHOLDS, clopper_pearson_low
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 50, 999, 30_000])

@@ -25,7 +25,7 @@ from edgecal.gguf.rewrite import write_edited
 from edgecal.gguf.values import Value
 from edgecal.prompts import PromptTemplate, Question
 from edgecal.runtime import Model, load
-from edgecal.runtime.logits import log_softmax, start
+from edgecal.runtime.llama_logits import log_softmax, start
 
 EXAMPLE = Path(__file__).parents[2] / "examples/llama_tools.sh"
 AUTHORS = 0.7  # an author's own sampling temperature

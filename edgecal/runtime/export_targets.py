@@ -1,15 +1,17 @@
-"""What other programs need to be told about a calibrated file: a Modelfile, a command line, a snippet, a preset,
-a sidecar; each with one sentence on what that calibrates there and what not.
+"""What other programs need to be told about a calibrated file: a Modelfile, a command line, a snippet, a preset or a
+sidecar, each with a sentence on what it calibrates there and what it does not.
 
-Knows the programs as of November 2026 (llama.cpp 0.5, llama-cpp-python 0.3.36, Ollama's parser of Modelfiles). Runs
-none of them and writes no file. What they share: a temperature that they are told changes how they sample, never the
-log-probabilities that they report, which are those of the logits as the file gives them.
+The programs are those of November 2026 (llama.cpp 0.5, llama-cpp-python 0.3.36, Ollama's parser of Modelfiles). In
+all of them, a temperature changes only how they sample, never the log-probabilities that they report: those are of
+the logits as the file gives them.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +20,21 @@ from typing import Any
 from edgecal.errors import InputError
 from edgecal.gguf.model_checks import check_model
 from edgecal.gguf.shards import ShardSet, find_shards
-from edgecal.runtime.quoting import quote_modelfile, quote_shell, short_float32
 from edgecal.stamping.record import FileCalibration, read_file_calibration
 
-__all__ = ["TARGETS", "Artefact", "export"]
+__all__ = ["TARGETS", "Artefact", "export", "quote_modelfile", "quote_shell", "short_float32"]
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """text: what the program is given, with a line break at its end. sentence: what it will and won't calibrate.
-    has_sentence: whether the text holds the sentence already, as a comment."""
+    """What a program is given.
+
+    Attributes
+    ----------
+    text: the text, which ends in a line break.
+    sentence: what it calibrates and what not.
+    has_sentence: whether the text contains the sentence, as a comment.
+    """
 
     text: str
     sentence: str
@@ -36,7 +43,7 @@ class Artefact:
 
 @dataclass(frozen=True)
 class _Facts:
-    """A calibrated file. `sampling`: the temperature that the program is to sample with; None: it is not told."""
+    """A calibrated file, and the temperature that the program is to sample with; None if it is told none."""
 
     shards: ShardSet
     calibration: FileCalibration
@@ -44,7 +51,7 @@ class _Facts:
 
     @property
     def paths(self) -> list[str]:
-        """All files, absolute: the program may be started anywhere."""
+        """All files, with absolute paths, since the program may be started anywhere."""
         return [_absolute(path) for path in self.shards.paths]
 
     @property
@@ -53,11 +60,11 @@ class _Facts:
         return name if isinstance(name, str) and name.strip() else self.shards.path.stem
 
     def sentence(self, program: str, told: str, reports: str) -> str:
-        """`told`: what follows where a temperature is given; `reports`: what of its probabilities."""
+        """`told` is what the program does with a temperature; `reports` is what it does with probabilities."""
         return self.warned(self._sentence(program, told, reports))
 
     def warned(self, sentence: str) -> str:
-        """The sentence, and what speaks against the temperature if anything does."""
+        """The sentence, with what speaks against the temperature, if anything does."""
         doubts = self.calibration.doubts
         return (
             f"{sentence} But the temperature is not to be relied on: {'; '.join(doubts)}."
@@ -82,19 +89,19 @@ class _Facts:
 
 
 def export(path: str | Path, target: str, *, sampling: bool | None = None) -> Artefact:
-    """What a program needs to be told about the calibrated file at `path`.
+    """What a program needs to be told about a calibrated file.
 
     Parameters
     ----------
     path: a GGUF file; of a split model the first shard.
     target: one of `TARGETS`.
-    sampling: whether the program is told to sample with the calibration's temperature. None does as the file does:
-        yes if `general.sampling.temp` is the calibration's, no if the file was written with --no-sampling-key. A
-        baked file's programs are never told one: its logits are divided already.
+    sampling: whether the program is told to sample with the fitted temperature. None follows the file: yes if its
+        `general.sampling.temp` is the fitted one, no if it was written with --no-sampling-key. For a baked file no
+        program is told one, since its logits are divided already.
 
     Raises
     ------
-    InputError: no such file or target, the file is not calibrated, or a format cannot hold its name.
+    InputError: there is no such file or target, the file is not calibrated, or a format cannot hold its name.
     """
     if target not in TARGETS:
         raise InputError(f"{target!r:.60} is no target of an export; those are {', '.join(TARGETS)}")
@@ -152,7 +159,7 @@ def _llama_cli(facts: _Facts) -> Artefact:
 
 def _command(program: str, facts: _Facts) -> str:
     words = [program, "--model", quote_shell(facts.paths[0])]
-    if facts.sampling is not None:  # new versions would take it from the file
+    if facts.sampling is not None:  # recent versions would also take it from the file
         words += ["--temp", short_float32(facts.sampling)]
     return " ".join(words)
 
@@ -251,7 +258,7 @@ def _json(facts: _Facts) -> Artefact:
 
 
 def _fit(record: Any) -> dict[str, Any]:
-    """What is known of the fit; `interval` is that of divide_logits_by."""
+    """The calibration record without its temperature; `interval` is that of divide_logits_by."""
     names = [name for name in record.__dataclass_fields__ if name != "temperature"]
     return {name: getattr(record, name) for name in names}
 
@@ -283,3 +290,54 @@ def _absolute(path: Path) -> str:
 
 def _short(number: float | None) -> str:
     return "unknown" if number is None else f"{number:.4g}"
+
+
+_QUOTE = '"'
+_LONG_QUOTE = '"""'
+
+
+def short_float32(number: float) -> str:
+    """The shortest decimal that is read as the same float32, such as 3.843 instead of 3.8429999."""
+    exact = struct.pack("<f", number)
+    for digits in range(1, 9):
+        text = f"{number:.{digits}g}"
+        if struct.pack("<f", float(text)) == exact:
+            return text
+    return f"{number:.9g}"
+
+
+def quote_shell(text: str) -> str:
+    """The text as one word of a POSIX shell's command line."""
+    return shlex.quote(text)
+
+
+def quote_modelfile(text: str) -> str:
+    """The text as the value of an instruction in a Modelfile.
+
+    Ollama's parser knows no escapes. A value is the rest of the line without outer white space, or what stands between
+    two `"` or two `\"\"\"`, including line breaks. Characters that do not print are dropped.
+
+    Raises
+    ------
+    InputError: the text has such a character, or cannot be quoted.
+    """
+    if not all(char in " \t\r\n" or (char.isprintable() and not char.isspace()) for char in text):
+        raise InputError(f"{text!a}: has characters that a Modelfile cannot hold; rename the file")
+    if not text.startswith(_QUOTE) and text == text.strip() and not {"\n", "\r"} & set(text):
+        return text
+    # A value ends early where a line within the quotes ends in the closing mark.
+    for mark in (_QUOTE, _LONG_QUOTE):
+        quoted = f"{mark}{text}{mark}"
+        ends_early = any(_is_whole(quoted[:at].strip()) for at, char in enumerate(quoted) if char in "\r\n")
+        if not ends_early and not (mark == _QUOTE and quoted.startswith(_LONG_QUOTE)):
+            return quoted
+    raise InputError(f"{text!a}: a Modelfile cannot hold this name; rename the file")
+
+
+def _is_whole(text: str) -> bool:
+    """Whether Ollama's parser, at the end of a line, takes what it has read so far for a complete value."""
+    if text.startswith(_LONG_QUOTE):
+        return len(text) >= 6 and text.endswith(_LONG_QUOTE)
+    if text.startswith(_QUOTE):
+        return len(text) >= 2 and text.endswith(_QUOTE)
+    return True

@@ -1,24 +1,30 @@
 """A loaded model whose probabilities are calibrated by what its file says.
 
-Renders questions as `edgecal fit` does, finds labels' tokens by the same rules, and divides logits once. Does not
-know how the temperature was found, nor how models are loaded (`load`).
+It renders questions as `edgecal fit` does, finds the labels' tokens by the same rules, and divides the logits once.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from edgecal.errors import InputError
+from edgecal.runtime.abstention import check_min_confidence, is_real
 from edgecal.runtime.answer import Answer, Finish, GeneratedToken, Generation
-from edgecal.runtime.arguments import check_generation, check_share, holds_half_a_character, listed
-from edgecal.runtime.forks import check_not_forked
-from edgecal.runtime.logits import check_causal, context_size, extend, log_softmax, start
+from edgecal.runtime.llama_logits import (
+    check_causal,
+    check_not_forked,
+    context_size,
+    extend,
+    log_softmax,
+    start,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,34 +38,34 @@ __all__ = ["Model"]
 
 
 class Model:
-    """A language model that says how sure it is; made by `edgecal.load`. A context manager that frees it.
+    """A language model that says how sure it is. `edgecal.load` makes it; as a context manager it frees itself.
 
-    Threads: a model answers one question at a time. Its methods may be called from any thread and wait for each
-    other; nothing gets faster by more threads. An app that uses `llama` directly beside them holds `lock` while
-    it does. For answers at the same time load the model once in each process: after a fork, since a model that was
-    loaded before it raises InputError in the child, and cannot be pickled.
+    A model answers one question at a time. Its methods may be called from any thread and wait for each other, so
+    calling from several threads makes nothing faster. An app that uses `llama` directly must hold `lock` meanwhile. For
+    answers in parallel, load the model once in each process, and after a fork: a model that was loaded before it raises
+    InputError in the child. A model cannot be pickled.
 
-    The same model, prompt and options give the same numbers, whatever ran before. That needs every prompt to be
-    run whole: nothing is kept from one question to the next.
+    The same model, prompt and options give the same numbers, whatever ran before. Therefore every prompt is run as a
+    whole, and nothing is reused from one question to the next.
 
     Attributes
     ----------
     path: the file (of a split model the first shard).
-    calibration: what the file says about its calibration, with `.kind` ("stamped", "baked" or "none") and
-        `.sentence` for people.
-    temperature: what this object divides the file's logits by: the file's temperature; 1.0 where it is baked
-        into the weights, and where there is none.
+    calibration: what the file says about its calibration, with `.kind` ("stamped", "baked" or "none") and `.sentence`
+        for people.
+    temperature: the divisor of the file's logits: the file's temperature, or 1.0 if it is baked into the weights or
+        there is none.
     llama: the plain `llama_cpp.Llama`, for everything else. What it returns is not calibrated (unless the file is
-        baked), and it samples at its own temperatures.
-    lock: re-entrant; held by the methods.
+        baked), and it samples at temperatures of its own.
+    lock: the re-entrant lock that the methods hold.
     """
 
     def __init__(self, llama: Any, header: Header, calibration: FileCalibration) -> None:
-        """Takes over a loaded `llama_cpp.Llama` of the file with this header, and closes it in the end.
+        """Takes over a loaded `llama_cpp.Llama` of the file with this header, which `close` frees.
 
         Raises
         ------
-        ModelError: it is no causal language model; it is closed then.
+        ModelError: it is no causal language model. It is closed then.
         """
         from edgecal.llama.library import load_library
         from edgecal.llama.tokenizer import Tokenizer
@@ -69,7 +75,7 @@ class Model:
         self._process = os.getpid()
         self.calibration: FileCalibration = calibration
         self.temperature: float = calibration.divisor
-        # Dividing a baked file's logits by this gives those of the original.
+        # Dividing a baked file's logits by this restores those of the original.
         self._undivided = 1.0 / (calibration.temperature or 1.0) if calibration.kind == "baked" else 1.0
         self.lock = threading.RLock()
         self._header = header
@@ -100,33 +106,33 @@ class Model:
     ) -> Answer:
         """Answers a multiple-choice question, with the confidence that the file was calibrated for.
 
-        The question is rendered as `edgecal fit` and `edgecal eval` render it, the choices lettered A, B, ... in
-        the order given. The confidence is as honest as the fit: for questions like those it was fitted on, put
-        in the same way.
+        The question is rendered as `edgecal fit` and `edgecal eval` render it, with the choices lettered A, B, ... in
+        the order given. The confidence is as good as the fit: it holds for questions like those of the fit, asked in
+        the same way.
 
         Parameters
         ----------
-        question: the text. In it, the choices and the subject nothing becomes a special token, whatever they spell.
+        question: the text. Nothing in it, the choices or the subject becomes a special token, whatever it spells.
         choices: 2 to 26 distinct texts.
-        template: a built-in template's name, Jinja text, the path of a Jinja file, or a `PromptTemplate`; None:
+        template: a built-in template's name, Jinja text, the path of a Jinja file, or a `PromptTemplate`; None is
             "default". See `edgecal.prompts.resolve_template`. A file is read at each call.
         subject: for templates that name one.
-        chat_template: "own" (the template in the model's file) or the path of a Jinja file: ask in a turn of a
-            conversation; None: plain text. Ask as the temperature was fitted.
-        min_confidence: 0 to 1; with a lower confidence the answer is marked `abstained`. `threshold_for` finds
-            one for a wanted accuracy.
+        chat_template: to ask in a turn of a conversation, "own" (the template in the model's file) or the path of a
+            Jinja file; None asks in plain text. Ask in the way in which the temperature was fitted.
+        min_confidence: 0 to 1; an answer with a lower confidence is marked `abstained`. `threshold_for` finds one for
+            a wanted accuracy.
 
         Raises
         ------
-        InputError: the question, a template or an option is wrong, a label is no single token, or the prompt is
+        InputError: the question, a template or an argument is wrong, a label is no single token, or the prompt is
             longer than the context.
         ModelError: llama.cpp failed.
         """
         from edgecal.prompts import Prompting, Question, parse_record, resolve_chat_template
 
-        check_share(min_confidence)
+        check_min_confidence(min_confidence)
         record = parse_record(
-            {"question": question, "choices": listed(choices), "subject": subject}, "the question"
+            {"question": question, "choices": _as_list(choices), "subject": subject}, "the question"
         )
         assert isinstance(record, Question)
         prompting = Prompting(template, chat_template=resolve_chat_template(chat_template, self._header))
@@ -135,13 +141,13 @@ class Model:
     def confidence(
         self, prompt: str, labels: Sequence[str], *, min_confidence: float | None = None
     ) -> Answer:
-        """Which of some continuations comes next, with calibrated probabilities.
+        """Which of several continuations comes next, with calibrated probabilities.
 
         Parameters
         ----------
-        prompt: taken verbatim; special tokens that it spells become those tokens, and BOS is added where the
-            model wants one.
-        labels: 2 to 26 texts, each that of one token as it follows the prompt, such as " yes" and " no".
+        prompt: taken verbatim. Special tokens that it spells become those tokens, and BOS is added if the model
+            wants one.
+        labels: 2 to 26 texts of a single token each after this prompt, such as " yes" and " no".
         min_confidence: as in `choose`.
 
         Raises
@@ -150,8 +156,8 @@ class Model:
         """
         from edgecal.prompts import Prompt, parse_record
 
-        check_share(min_confidence)
-        record = parse_record({"prompt": prompt, "labels": listed(labels)}, "the prompt")
+        check_min_confidence(min_confidence)
+        record = parse_record({"prompt": prompt, "labels": _as_list(labels)}, "the prompt")
         assert isinstance(record, Prompt)
         return self._answer(record, record.labels or (), min_confidence)
 
@@ -166,38 +172,38 @@ class Model:
         n_top: int = 0,
         chat_template: str | Path | None = None,
     ) -> Generation:
-        """Goes on from a prompt, with the calibrated log-probability of each token.
+        """Continues a prompt, with the calibrated log-probability of each token.
 
-        At each step the log-probabilities are the log of the softmax, over the whole vocabulary, of the file's
-        logits divided by the calibration's temperature. What was calibrated: the temperature was fitted on the
-        letters of multiple-choice answers. What was not: free text. There the numbers are on the same scale and
-        comparable with each other, but nobody has measured that a token of 0.8 is right in 8 of 10 cases.
+        The log-probabilities are those of the softmax, over the whole vocabulary, of the file's logits divided by the
+        temperature. The temperature was fitted on the letters of multiple-choice answers, not on free text. There the
+        numbers are on the same scale and comparable with each other, but nobody has measured that a token with
+        probability 0.8 is right in 8 of 10 cases.
 
         Parameters
         ----------
-        prompt: verbatim, as in `confidence`; with a chat template, what the user says, in which nothing becomes a
-            special token. So what an app's users write is to be asked with a chat template.
+        prompt: verbatim, as in `confidence`; with a chat template, the user's turn, in which nothing becomes a special
+            token. So use a chat template for what an app's users write.
         max_tokens: at least 1.
-        sampling: 0 takes the most probable token (a tie: the lowest id). 1 draws from the calibrated
-            distribution, s from the softmax of its log-probabilities divided by s. Nothing is cut off; a calibration
-            of 2 to 4 makes prose drawn at 1 wild, and 1 / `temperature` draws as the undivided logits would.
-        seed: of the draws, 0 to 2^64 - 1.
-        stop: texts that end the text where they come.
-        n_top: so many of the most probable tokens are given at each place.
+        sampling: 0 takes the most probable token (of equal ones the lowest id). 1 draws from the calibrated
+            distribution, and s from the softmax of its log-probabilities divided by s. No token is cut off. With a
+            temperature of 2 to 4, prose drawn at 1 is wild; 1 / `temperature` draws as the undivided logits would.
+        seed: seed of the draws, 0 to 2^64 - 1.
+        stop: texts at which the generated text ends.
+        n_top: how many of the most probable tokens to return at each place.
         chat_template: as in `choose`.
 
         Raises
         ------
-        InputError: an option is wrong, or the prompt and one more token do not fit the context.
+        InputError: an argument is wrong, or the prompt and one more token do not fit into the context.
         ModelError: llama.cpp failed.
         """
-        check_generation(max_tokens, sampling, seed, stop, n_top)
+        _check_generation(max_tokens, sampling, seed, stop, n_top)
         asked = self._verbatim(prompt, chat_template)
         with self._turn():
             tokens = self._tokenizer.prompt_tokens(asked)
-            return self._go_on(tokens, max_tokens, sampling, seed, tuple(stop), n_top)
+            return self._continue(tokens, max_tokens, sampling, seed, tuple(stop), n_top)
 
-    def _go_on(
+    def _continue(
         self,
         prompt: npt.NDArray[np.int32],
         max_tokens: int,
@@ -275,7 +281,7 @@ class Model:
 
         if not isinstance(text, str) or not text:
             raise InputError("the prompt must be a text that is not empty")
-        if holds_half_a_character(text):
+        if _holds_lone_surrogate(text):
             raise InputError("the prompt holds half a character (a lone surrogate), which is no text")
         prompt = Prompt(text=text, labels=(), source="the prompt")
         prompting = Prompting(chat_template=resolve_chat_template(chat_template, self._header))
@@ -283,7 +289,8 @@ class Model:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """The model for oneself, if it can be used here. (In a forked process the lock may be held by nobody.)"""
+        """Holds the model's lock. Checks for a fork first, since in a forked process nobody may be left to release
+        it."""
         check_not_forked(self._process, self.path)
         with self.lock:
             if self._closed or not self._llama.ctx:
@@ -291,8 +298,8 @@ class Model:
             yield
 
     def close(self) -> None:
-        """Frees the model, after the question that is being answered; again is harmless, and so is a forked process,
-        whose copy goes with it."""
+        """Frees the model once the current question is answered. A second call does nothing; nor does a call in a
+        forked process, whose copy ends with the process."""
         if os.getpid() != self._process:
             return
         with self.lock:
@@ -325,3 +332,36 @@ def _draw(log_probs: npt.NDArray[np.float64], sampling: float, random: np.random
 
     upto = np.cumsum(np.exp((log_probs - log_probs.max()) / sampling))
     return int(np.searchsorted(upto, random.random() * upto[-1], side="right"))
+
+
+def _as_list(texts: Sequence[str]) -> object:
+    """Any sequence as a list; a single text, which is a mistake, stays one and is refused later."""
+    return texts if isinstance(texts, str) or not isinstance(texts, Sequence) else list(texts)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool)
+
+
+def _check_generation(max_tokens: int, sampling: float, seed: int, stop: Sequence[str], n_top: int) -> None:
+    """InputError for arguments of `Model.generate` that make no sense."""
+    if not _is_whole(max_tokens) or max_tokens < 1:
+        raise InputError(f"max_tokens is {max_tokens!r:.60}, expected a whole number of at least 1")
+    if not (is_real(sampling) and math.isfinite(sampling) and sampling >= 0):
+        raise InputError(f"sampling is {sampling!r:.60}, expected a finite number of at least 0")
+    if not _is_whole(seed) or not 0 <= seed < 2**64:
+        raise InputError(f"the seed is {seed!r:.60}, expected a whole number from 0 to 2^64 - 1")
+    if not isinstance(stop, Sequence) or isinstance(stop, str) or not all(map(_is_stop, stop)):
+        raise InputError("stop must be a list of texts, none of them empty")
+    if not _is_whole(n_top) or n_top < 0:
+        raise InputError(f"n_top is {n_top!r:.60}, expected a whole number of at least 0")
+
+
+def _is_stop(text: Any) -> bool:
+    """Whether a generated text can contain it."""
+    return isinstance(text, str) and text != "" and not _holds_lone_surrogate(text)
+
+
+def _holds_lone_surrogate(text: str) -> bool:
+    """Whether the text holds half of a surrogate pair, which no encoding can express."""
+    return any("\ud800" <= char <= "\udfff" for char in text)

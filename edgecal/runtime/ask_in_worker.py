@@ -1,7 +1,4 @@
-"""One question in a process of its own, so that a file on which llama.cpp aborts ends that process alone.
-
-Knows how an answer is asked for; `Model` knows how it is given.
-"""
+"""Asks one question in a process of its own, so that a file on which llama.cpp aborts ends only that process."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 from edgecal.runtime.answer import Answer
 from edgecal.stamping.record import FileCalibration
 
-__all__ = ["AskRequest", "Asked", "ask"]
+__all__ = ["AskRequest", "AskResult", "ask"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +19,8 @@ class AskRequest:
     Attributes
     ----------
     path: the model.
-    question, choices, template, subject, chat_template, min_confidence: as `Model.choose` takes them.
-    llama_options: as `load` takes them.
+    question, choices, template, subject, chat_template, min_confidence: those of `Model.choose`.
+    llama_options: those of `load`.
     """
 
     path: str
@@ -37,40 +34,40 @@ class AskRequest:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskResult:
     """The answer, and how the file is calibrated."""
 
     answer: Answer
     calibration: FileCalibration
 
 
-def ask(request: AskRequest, *, timeout_s: float) -> Asked:
+def ask(request: AskRequest, *, timeout_s: float) -> AskResult:
     """Loads the model in a worker process and asks it.
 
     Raises
     ------
     InputError: as `load` and `Model.choose`.
-    ModelError: so too; and llama.cpp aborted, or gave no sign of life for `timeout_s` seconds.
+    ModelError: as these; or llama.cpp aborted, or showed no sign of life for `timeout_s` seconds.
     """
     from edgecal.worker import run_in_worker
 
     asked = run_in_worker(
-        "edgecal.runtime.ask:answer", request, what=f"the model {request.path}", timeout_s=timeout_s
+        "edgecal.runtime.ask_in_worker:answer", request, what=f"the model {request.path}", timeout_s=timeout_s
     )
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, AskResult)
     return asked
 
 
-def answer(request: AskRequest, report: Callable[[Any], None]) -> Asked:
-    """The worker's side; a sign of life once the model is loaded."""
+def answer(request: AskRequest, report: Callable[[Any], None]) -> AskResult:
+    """Runs in the worker; reports a sign of life once the model is loaded."""
     import warnings
 
     from edgecal.errors import UnsettledWarning
     from edgecal.prompts import resolve_template
     from edgecal.runtime.load import load
 
-    template = resolve_template(request.template)  # a mistyped name is told before the model is loaded
-    warnings.simplefilter("ignore", UnsettledWarning)  # whoever asked is told by `Asked.calibration`
+    template = resolve_template(request.template)  # refuse a mistyped name before the model is loaded
+    warnings.simplefilter("ignore", UnsettledWarning)  # the caller learns of it from `AskResult.calibration`
     with load(request.path, **dict(request.llama_options)) as model:
         report("loaded")
         said = model.choose(
@@ -81,4 +78,4 @@ def answer(request: AskRequest, report: Callable[[Any], None]) -> Asked:
             chat_template=request.chat_template,
             min_confidence=request.min_confidence,
         )
-        return Asked(said, model.calibration)
+        return AskResult(said, model.calibration)

@@ -1,50 +1,61 @@
-"""The next token's logits after a prompt, out of a `llama_cpp.Llama`; and log-probabilities.
+"""The next token's logits after a prompt, from a `llama_cpp.Llama`, their log-probabilities, and protection from forks.
 
-Logits come from llama.cpp's getter for one position. (`logits_all` would compute and copy those of every token.)
-Knows nothing of questions, labels or calibration beyond a divisor.
+Logits come from llama.cpp's getter for one position; `logits_all` would compute and copy those of every token.
+
+llama.cpp's threads do not survive a fork, and a child that waits for them hangs. So a model refuses to work in a
+process that was forked after it was loaded, and a new one is not loaded in a child whose parent has computed with
+threads.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from edgecal.errors import InputError, ModelError
-from edgecal.runtime.forks import note_threads
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["check_causal", "context_size", "extend", "log_softmax", "start"]
+__all__ = [
+    "check_can_load",
+    "check_causal",
+    "check_not_forked",
+    "context_size",
+    "extend",
+    "log_softmax",
+    "start",
+]
 
 
 def context_size(llama: Any) -> int:
-    """Tokens that a `llama_cpp.Llama` has room for: llama.cpp rounds up what it is asked for, the wrapper's own
+    """The tokens that a `llama_cpp.Llama` has room for. llama.cpp rounds the requested number up; the wrapper's own
     arrays do not."""
     return min(int(llama.n_ctx()), len(llama.input_ids))
 
 
 def start(llama: Any, tokens: npt.NDArray[np.int32], what: str, n_more: int = 0) -> npt.NDArray[np.float32]:
-    """Forgets everything, runs a prompt, and returns the next token's logits.
+    """Clears the context, runs a prompt, and returns the next token's logits.
 
-    So the numbers depend on the model, the tokens and the settings, and on nothing that ran before: what was in
-    the cache is overwritten with zeros.
+    The numbers depend on the model, the tokens and the settings alone: whatever ran before, the cache is overwritten
+    with zeros.
 
     Parameters
     ----------
     llama: a `llama_cpp.Llama`.
     tokens: int32 [n_tokens], n_tokens >= 1, all in the vocabulary.
     what: the prompt, for messages.
-    n_more: tokens for which there must be room behind the prompt.
+    n_more: tokens for which there must be room after the prompt.
 
     Returns
     -------
-    float32 [n_vocab], the caller's own copy. A masked token's logit may be minus infinity.
+    float32 [n_vocab], a copy. A masked token's logit may be minus infinity.
 
     Raises
     ------
-    InputError: the prompt and what is to follow do not fit the context.
-    ModelError: llama.cpp failed, or a logit is no number.
+    InputError: the prompt and `n_more` tokens do not fit into the context.
+    ModelError: llama.cpp failed, or a logit is NaN or plus infinity.
     """
     from edgecal.llama.library import load_library
 
@@ -62,7 +73,7 @@ def start(llama: Any, tokens: npt.NDArray[np.int32], what: str, n_more: int = 0)
 
 
 def extend(llama: Any, tokens: list[int]) -> npt.NDArray[np.float32]:
-    """Runs further tokens behind those that ran, and returns the next token's logits, as `start` does."""
+    """Runs further tokens after those that ran, and returns the next token's logits, as `start` does."""
     import numpy as np
 
     from edgecal.llama.library import clear_log, last_error_lines, load_library
@@ -71,7 +82,7 @@ def extend(llama: Any, tokens: list[int]) -> npt.NDArray[np.float32]:
     clear_log()
     library, most = load_library(), max(llama.n_threads, llama.n_threads_batch)
     if most > 1:
-        note_threads()
+        _remember_threads()
     fused = llama.context_params.flash_attn_type != library.LLAMA_FLASH_ATTN_TYPE_DISABLED
     try:
         with threads_for_decode(most, all_of_them=fused) as n:
@@ -118,4 +129,33 @@ def check_causal(llama: Any) -> None:
     if not library.llama_get_memory(llama.ctx):
         raise ModelError(
             f"{llama.model_path}: keeps no memory of earlier tokens; edgecal needs a causal language model"
+        )
+
+
+# The process in which llama.cpp has computed with several threads, or None.
+_process_with_threads: int | None = None
+
+
+def _remember_threads() -> None:
+    """Remembers that llama.cpp has threads in this process."""
+    global _process_with_threads
+    _process_with_threads = os.getpid()
+
+
+def check_not_forked(process: int, path: object) -> None:
+    """InputError unless this is the process in which the model was loaded."""
+    if os.getpid() != process:
+        raise InputError(
+            f"{path}: was loaded before this process was forked, and llama.cpp's threads do not survive that; load the "
+            "model after the fork, in each process that uses it"
+        )
+
+
+def check_can_load(path: object, *, one_thread: bool) -> None:
+    """InputError if llama.cpp would hang in this process. With a single thread it does not."""
+    if _process_with_threads not in (None, os.getpid()) and not one_thread:
+        raise InputError(
+            f"{path}: this process was forked from one in which a model had answered already, so that llama.cpp's "
+            "threads would hang here; start processes by multiprocessing's 'spawn', fork before the first answer, or "
+            "load with n_threads=1 and n_threads_batch=1"
         )

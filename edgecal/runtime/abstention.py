@@ -1,13 +1,12 @@
-"""From which confidence on to answer, so that the answers are right as often as wanted: abstention with a guarantee.
+"""Finds the confidence above which a model is right as often as wanted, with a guarantee, for apps that abstain below
+it.
 
-Pure mathematics on calibration data; knows no models.
-
-The thresholds that are tried are fixed beforehand: 0, 0.05, ..., 0.95. Of each, the lower end of the exact
-(Clopper-Pearson) interval of the accuracy among the questions at least that sure must reach the wanted accuracy, at
-a level that is shared out evenly among all that are tried (Bonferroni). So whichever is picked, with probability
-`level` over the draw of the calibration questions the accuracy among answered questions is at least the wanted one,
-for questions drawn as the calibration questions were. It takes nothing for granted about the confidences, and so
-errs on the safe side.
+The thresholds to be tried are fixed beforehand: 0, 0.05, ..., 0.95. For each, the questions at least that sure are
+counted, and the lower end of the exact (Clopper-Pearson) interval of their accuracy must reach the wanted accuracy,
+at a level that is shared out evenly among all thresholds (Bonferroni). So whichever is picked: with probability
+`level` over the draw of the calibration questions, the accuracy among answered questions is at least the wanted one,
+for questions drawn from where the calibration questions were. Nothing is assumed about the confidences, so the
+threshold errs on the safe side.
 
 Clopper & Pearson 1934, Biometrika 26. Geifman & El-Yaniv 2017, "Selective classification for deep neural networks",
 have the same guarantee with a search over the data's own confidences; Angelopoulos et al. 2021 ("Learn then test",
@@ -19,12 +18,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 from edgecal.errors import InputError, NotIdentifiedError
-from edgecal.runtime.arguments import is_real
 
-__all__ = ["THRESHOLDS", "Threshold", "clopper_pearson_low", "threshold_for", "threshold_from_eval"]
+__all__ = [
+    "THRESHOLDS",
+    "Threshold",
+    "check_min_confidence",
+    "clopper_pearson_low",
+    "is_real",
+    "threshold_for",
+    "threshold_from_eval",
+]
 
 THRESHOLDS = tuple(step / 20 for step in range(20))
 
@@ -33,7 +39,7 @@ _NEGLIGIBLE = 1e-17
 
 @dataclass(frozen=True)
 class Threshold:
-    """A confidence from which on to answer, and what is known about the answers.
+    """The confidence above which to answer, and what is known about those answers.
 
     Attributes
     ----------
@@ -42,7 +48,7 @@ class Threshold:
     accuracy_low: with probability `level` the accuracy among answered questions is at least this, and at least
         the wanted one.
     level: probability over the draw of the calibration questions that the guarantee holds.
-    n, n_answered, n_correct: calibration questions, how many of them are answered, and how many rightly.
+    n, n_answered, n_correct: calibration questions, how many of them are answered, and how many correctly.
     """
 
     min_confidence: float
@@ -60,28 +66,28 @@ class Threshold:
 
     @property
     def accuracy(self) -> float:
-        """Share of the answered calibration questions that are answered rightly."""
+        """Share of the answered calibration questions that are answered correctly."""
         return self.n_correct / self.n_answered
 
 
 def threshold_for(
     accuracy: float, confidences: Sequence[float], correct: Sequence[bool], *, level: float = 0.95
 ) -> Threshold:
-    """The lowest threshold whose answers are right as often as wanted, by calibration questions with answers.
+    """The lowest threshold above which answers are right as often as wanted, from calibration questions with answers.
 
     Parameters
     ----------
     accuracy: wanted among the answered questions, above 0 and below 1.
     confidences: [n] within 0 to 1, how sure the model was (`Answer.confidence`); n >= 1.
-    correct: [n], whether it was right. The temperature must not have been fitted on these very answers; what
-        edgecal fits without labels is fine.
+    correct: [n], whether it was right. The temperature must not have been fitted on these answers; one that edgecal
+        fitted without labels is fine.
     level: probability with which the guarantee holds, above 0 and below 1.
 
     Raises
     ------
     InputError: a value is out of range, or the lengths differ.
-    NotIdentifiedError: no threshold can be vouched for: the model is not that good where it is sure, or there are
-        too few questions.
+    NotIdentifiedError: no threshold can be guaranteed: even where it is sure, the model is not right that often, or
+        there are too few questions.
     """
     try:
         sure = [float(value) for value in confidences]
@@ -102,15 +108,15 @@ def threshold_for(
 
 
 def threshold_from_eval(accuracy: float, result: Mapping[str, Any], *, level: float = 0.95) -> Threshold:
-    """The same from what `edgecal eval --json` printed (or `edgecal.evaluate(...).to_dict()`).
+    """The same from the result of `edgecal eval --json` or `edgecal.evaluate(...).to_dict()`.
 
-    The thresholds are the edges of its reliability diagram, whose bins are open on the left: 0, just above 0.1,
-    ..., just above 0.9. The figures are those after the temperature, or of a file without one (a baked one) as it
-    is.
+    The thresholds are the edges of its reliability diagram, whose bins are open on the left: 0, just above 0.1, ...,
+    just above 0.9. The figures are those after the temperature or, for a file without one, such as a baked file, those
+    of the file as it is.
 
     Raises
     ------
-    InputError: not such a result, or a value is out of range.
+    InputError: it is no such result, or a value is out of range.
     NotIdentifiedError: as `threshold_for`.
     """
     try:
@@ -138,7 +144,7 @@ def threshold_from_eval(accuracy: float, result: Mapping[str, Any], *, level: fl
 
 
 def _lowest(accuracy: float, counts: Sequence[tuple[float, int, int]], level: float) -> Threshold:
-    """`counts`: (threshold, answered, right), thresholds ascending, the first of which answers everything."""
+    """From (threshold, answered, right) of each threshold, ascending. The first threshold answers everything."""
     for name, value in (("accuracy", accuracy), ("level", level)):
         if not (is_real(value) and 0.0 < value < 1.0):
             raise InputError(f"the {name} is {value!r:.60}, expected a number above 0 and below 1")
@@ -151,17 +157,17 @@ def _lowest(accuracy: float, counts: Sequence[tuple[float, int, int]], level: fl
     best = max(range(len(counts)), key=lows.__getitem__)
     threshold, answered, right = counts[best]
     raise NotIdentifiedError(
-        f"no threshold can be vouched for with {n} questions: of those answered with a confidence of at least "
+        f"no threshold can be guaranteed with {n} questions: of those answered with a confidence of at least "
         f"{threshold:.2f}, {right} of {answered} are right, which shows an accuracy of {lows[best]:.3f}, and "
         f"{accuracy:g} is wanted; give more questions with answers, or ask for less"
     )
 
 
 def clopper_pearson_low(n_right: int, n: int, alpha: float) -> float:
-    """The lower end of the one-sided exact interval of a share, at confidence 1 - alpha.
+    """The lower end of the exact one-sided interval of a share n_right / n, at confidence 1 - alpha (Clopper & Pearson
+    1934): the share p at which n_right or more out of n have probability alpha; 0 if n_right is 0.
 
-    n_right of n, 0 <= n_right <= n; 0 < alpha < 1. The share p at which n_right or more out of n have the
-    probability alpha; 0 where n_right is 0 (or n is). (Clopper & Pearson 1934.)
+    0 <= n_right <= n; 0 < alpha < 1.
     """
     if n_right == 0:
         return 0.0
@@ -201,3 +207,15 @@ def _upper_tail(k: int, n: int, p: float) -> float:
             break
         term *= (n - i) / (i + 1) * odds
     return min(total, 1.0)
+
+
+def check_min_confidence(min_confidence: float | None) -> None:
+    """InputError unless it is None or a number from 0 to 1."""
+    # not (... <= ...) also refuses NaN
+    if min_confidence is not None and not (is_real(min_confidence) and 0.0 <= min_confidence <= 1.0):
+        raise InputError(f"min_confidence is {min_confidence!r:.60}, expected a number from 0 to 1")
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is a number; texts and booleans are not."""
+    return isinstance(value, SupportsFloat) and not isinstance(value, (str, bool))

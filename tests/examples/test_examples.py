@@ -16,6 +16,7 @@ import llama_cpp
 import numpy as np
 import pytest
 from support.calibrated import CHAT, MODELS, bake, stamp
+from support.pages import code_block
 
 from edgecal.prompts import PromptTemplate, Question
 from edgecal.runtime import load
@@ -140,11 +141,10 @@ def test_the_shell_script_is_one():
 
 
 @pytest.mark.parametrize("name", ["load", "app"])
-def test_what_the_readme_shows_runs(name, tmp_path):
+def test_what_the_pages_show_runs(name, tmp_path):
     """As it stands there, on a calibrated file of the name that it uses."""
     stamp(tmp_path / "chat.calibrated.gguf")
-    readme = (MODELS.parent / "README.md").read_text("utf-8")
-    code = re.search(rf"<!-- {name} -->\n```python\n(.*?)```", readme, re.DOTALL).group(1)
+    code = code_block(name)
     done = subprocess.run(
         [sys.executable, "-c", code + ("" if name == "load" else "print(confidence.sum())\n")],
         cwd=tmp_path,

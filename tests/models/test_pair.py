@@ -1,15 +1,14 @@
-"""The bundled pair is what its card says, measured by edgecal itself through llama.cpp; README quotes a true run."""
+"""The bundled pair is what its card says, measured by edgecal itself through llama.cpp; the guide quotes a true run."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pages import ROOT, code_block
 
 import edgecal
 from edgecal.metrics import compute_ece, softmax_probs
 
-ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
 
 
@@ -32,10 +31,9 @@ def test_figures_of_the_pair():
     assert gain.mean() + 1.96 * gain.std() / np.sqrt(len(gain)) >= 0  # not significantly less accurate
 
 
-def test_the_readme_shows_what_the_demo_prints():
-    shown = re.search(r"<!-- demo -->(.*?)<!-- /demo -->", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+def test_the_guide_shows_what_the_demo_prints():
     temperature, low, high = re.search(
-        r"temperature +([\d.]+) +\(95% interval ([\d.]+) to ([\d.]+)\)", shown.group(1)
+        r"temperature +([\d.]+) +\(95% interval ([\d.]+) to ([\d.]+)\)", code_block("demo")
     ).groups()
     result = edgecal.fit(*PAIR, MODELS / "questions/unlabelled.jsonl")
     assert result.temperature == pytest.approx(float(temperature), rel=0.01)

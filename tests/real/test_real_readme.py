@@ -1,21 +1,16 @@
-"""What README shows, on real models."""
+"""What README and the guide show, on real models."""
 
 import re
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pages import README, code_block, read_page
 from support.real_runs import ONE_THREAD, edgecal
 
 import edgecal as api
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
-
-
-def block(name):
-    return re.search(rf"<!-- {name} -->\n```\w*\n(.*?)```\n<!-- /{name} -->", README, re.DOTALL)[1]
 
 
 def words_and_numbers(printed):
@@ -27,7 +22,7 @@ def words_and_numbers(printed):
 
 def test_the_real_run_is_one(real_pair, real_tasks, tmp_path):
     """The words to the letter, the numbers within what another processor's roundings make of them."""
-    command, _, shown = block("real").partition("\n")
+    command, _, shown = code_block("real").partition("\n")
     names = ["gemma-3-270m-q4_k_m.gguf", "gemma-270m-post.gguf", "tasks.jsonl"]
     for name, path in zip(names, (*real_pair, real_tasks), strict=True):
         (tmp_path / name).symlink_to(path)
@@ -43,7 +38,9 @@ def test_the_first_example(real_pair, tmp_path):
     """Two files and nothing else. This base model does not know what the built-in bank asks, and that is said soon."""
     for name, path in zip(("model-base.gguf", "model-chat.gguf"), real_pair, strict=True):
         (tmp_path / name).symlink_to(path)
-    (example,) = re.findall(r"^    edgecal (fit model-base.gguf model-chat.gguf)$", README, re.MULTILINE)
+    (example,) = re.findall(
+        r"^    edgecal (fit model-base.gguf model-chat.gguf)$", read_page(README), re.MULTILINE
+    )
     done = edgecal(*example.split(), code=4, cwd=tmp_path)
     reasons = [line for line in done.stderr.splitlines() if line.startswith("edgecal: refused: ")]
     assert len(reasons) == 2 and "the base model puts only" in reasons[0] and "--shots" in reasons[0]
@@ -55,13 +52,13 @@ def test_the_app_and_the_load(real_stamped, tmp_path, monkeypatch, capsys):
     (tmp_path / "chat.calibrated.gguf").symlink_to(real_stamped)
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(block("app"), "README", "exec"), names)
+    exec(compile(code_block("app"), "README", "exec"), names)
     names["llm"].close()
     with api.load(real_stamped, **ONE_THREAD) as model:
         expected = model.confidence(names["prompt"], [" yes", " no"])
         answer = model.choose("Which planet is largest?", ["Mars", "Jupiter", "Venus"])
     np.testing.assert_allclose(names["confidence"], expected.probs, atol=1e-5)
-    exec(compile(block("load"), "README", "exec"), {})
+    exec(compile(code_block("load"), "README", "exec"), {})
     said = capsys.readouterr().out
     assert said.startswith(f"{answer.text} {answer.confidence}")
     assert said.rstrip().endswith(str(answer.confidence < 0.8))

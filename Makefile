@@ -108,7 +108,7 @@ clean:
 # $(call install,ENVIRONMENT,EXTRAS)
 define install
 	@$(1)/bin/python -c 'import llama_cpp' 2>/dev/null || { \
-	  echo "Installing edgecal and llama.cpp. llama.cpp is compiled the first time, which takes 5 to 10 minutes on"; \
+	  echo "Installing edgecal and llama.cpp. llama.cpp is compiled the first time, which takes 2 to 5 minutes on"; \
 	  echo "2 cores and prints nothing meanwhile; pip keeps the result for later."; }
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) \
 	  $(if $(wildcard $(1)/.editable),--editable) ".$(2)"

@@ -79,6 +79,8 @@ def test_every_path_and_module_exists(page):
     for word in code_words(read_page(ROOT / page)):
         if re.fullmatch(r"(edgecal|tests|native|models|bench|examples|docs)/[\w./-]*", word):
             assert (ROOT / word).exists(), word
+        elif re.fullmatch(r"\w+\.py", word):
+            assert any(PACKAGE.rglob(word)), word
         elif match := re.fullmatch(r"(edgecal(?:\.[a-z_]\w*)+)", word):
             assert exists(match[1]) or word in explained_keys(), word
 

@@ -39,7 +39,14 @@ if TYPE_CHECKING:
     from edgecal.calibration import Method
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.run import RunOptions
-    from edgecal.result import CompareResult, DoctorResult, EvalResult, FitResult, PlanResult, QuestionsResult
+    from edgecal.results import (
+        CompareResult,
+        DoctorResult,
+        EvalResult,
+        FitResult,
+        PlanResult,
+        QuestionsResult,
+    )
     from edgecal.runtime.load import load
 
 __all__ = [
@@ -90,7 +97,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'edgecal' has no attribute {name!r}")
     from importlib import import_module
 
-    home = "edgecal.result" if name.endswith("Result") else _HOMES.get(name, "edgecal.api")
+    home = "edgecal.results" if name.endswith("Result") else _HOMES.get(name, "edgecal.api")
     return getattr(import_module(home), name)
 
 

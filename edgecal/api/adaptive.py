@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecal.calibration import (
     AdaptivePlan,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgecal.api.loaded import LoadedQuestions
     from edgecal.calibration import Bracket, TemperatureFit
     from edgecal.pair.pair_capture import PairCapture, PairRunner
+    from edgecal.results.fitting import Adaptive
 
 __all__ = ["AdaptiveFit", "fit_adaptively", "fit_all"]
 
@@ -48,8 +49,8 @@ class AdaptiveFit:
     bracket: Bracket
     looks: tuple[Look, ...]
 
-    def describe(self, plan: AdaptivePlan | None, n_total: int) -> dict[str, Any] | None:
-        """The way to the result, as plain values; None for a run over all questions."""
+    def describe(self, plan: AdaptivePlan | None, n_total: int) -> Adaptive | None:
+        """The way to the result; None for a run over all questions."""
         if plan is None:
             return None
         last = self.looks[-1]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecal.api.capture import capture
-from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, measure_effects
+from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, Masses, measure_effects
 from edgecal.api.evaluate import LEVEL, check_bootstrap, describe_bootstrap
 from edgecal.api.extra_runs import run_permutations, run_statements
 from edgecal.api.loaded import LoadedQuestions
@@ -25,13 +25,14 @@ from edgecal.api.questions import (
     load_questions,
 )
 from edgecal.errors import InputError, ModelError
-from edgecal.result import CompareResult
+from edgecal.results import CompareResult
 
 if TYPE_CHECKING:
     from edgecal.calibration import Method
     from edgecal.pair.pair_capture import PairCapture
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import PromptPair
+    from edgecal.results.judging import RunCost
 
 __all__ = ["DEFAULT_PERMUTATIONS", "compare"]
 
@@ -135,9 +136,9 @@ def compare(
         options=run_options,
         on_progress=on_observe(on_progress, "generate"),
     )
-    n_effect_tokens = {"n_prompts": 0, "n_tokens": 0}
+    effects_cost: RunCost = {"n_prompts": 0, "n_tokens": 0}
 
-    def run_effects(pairs: Sequence[PromptPair]) -> dict[str, Any]:
+    def run_effects(pairs: Sequence[PromptPair]) -> Masses:
         from edgecal.pair.run import capture_model
 
         masses = {}
@@ -153,8 +154,8 @@ def compare(
                 options=run_options,
                 on_progress=on_observe(on_progress, "effects"),
             )
-            n_effect_tokens["n_prompts"] += len(prompts)
-            n_effect_tokens["n_tokens"] += seen.n_tokens
+            effects_cost["n_prompts"] += len(prompts)
+            effects_cost["n_tokens"] += seen.n_tokens
             masses[role] = seen.choice_mass
         return masses
 
@@ -201,7 +202,7 @@ def compare(
         extra_runs={
             "cape": permuted.cost,
             "verbalized": stated.cost,
-            "effects": n_effect_tokens if effects else None,
+            "effects": effects_cost if effects else None,
         },
         bootstrap=describe_bootstrap(n_bootstrap, seed),
         runtime=describe_runtime(captured.chat, run_options.settings),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgecal.api.progress import OnProgress, on_observe
 from edgecal.api.questions import PathLike
 from edgecal.errors import EdgecalError, InputError, ModelError
-from edgecal.result import DoctorResult
+from edgecal.results import DoctorResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgecal.gguf.shards import ShardSet
     from edgecal.pair.run import RunOptions
     from edgecal.pair.worker_examine import Examination
+    from edgecal.results.fitting import FinalTransform
 
 __all__ = ["doctor"]
 
@@ -198,7 +199,7 @@ def _facts(shards: ShardSet) -> dict[str, Any]:
     }
 
 
-def _ending(header: Header, n_embd: int) -> dict[str, Any] | None:
+def _ending(header: Header, n_embd: int) -> FinalTransform | None:
     """How the last block's output becomes logits; None where the header does not say."""
     from edgecal.architectures import family_of, norm_of, refusal_of, stream_of, transform_of
 

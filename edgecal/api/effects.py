@@ -6,7 +6,7 @@ Knows what was asked for and how to ask otherwise; models are run by whoever cal
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,9 @@ from edgecal.errors import InputError
 if TYPE_CHECKING:
     from edgecal.api.loaded import LoadedQuestions
     from edgecal.prompts import PromptPair
+    from edgecal.results.questions import Effect
 
-__all__ = ["DEFAULT_EFFECT_SAMPLE", "measure_effects"]
+__all__ = ["DEFAULT_EFFECT_SAMPLE", "Masses", "measure_effects"]
 
 DEFAULT_EFFECT_SAMPLE = 64
 
@@ -29,7 +30,7 @@ def measure_effects(
     masses: Masses,
     n_sample: int,
     run: Callable[[Sequence[PromptPair]], Masses],
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[Effect], list[str]]:
     """Mean choice mass with the plainest prompt, with each deviation from it alone, and with all that was asked for.
 
     Parameters
@@ -72,7 +73,7 @@ def measure_effects(
     variants = [("the default template, nothing else", ask()), *(parts if len(parts) > 1 else [])]
     records = loaded.records
     prompts = [pair for _, variant in variants for pair in variant.render(records)[:n]]
-    effects: list[dict[str, Any]] = []
+    effects: list[Effect] = []
     warnings = []
     try:
         found = run(prompts)

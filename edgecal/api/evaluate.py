@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, measure_effects
 from edgecal.api.misfits import run_those_that_fit
@@ -16,11 +16,13 @@ from edgecal.api.models import describe_model, describe_runtime, model_name
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.questions import PathLike, PromptSource, QuestionOptions, load_questions
 from edgecal.errors import InputError
-from edgecal.result import EvalResult
+from edgecal.results import EvalResult
 
 if TYPE_CHECKING:
+    from edgecal.pair.model_capture import ModelCapture
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import PromptPair
+    from edgecal.results.judging import Bootstrap
 
 __all__ = ["LEVEL", "check_bootstrap", "describe_bootstrap", "evaluate"]
 
@@ -79,6 +81,7 @@ def evaluate(
     check_model(shards.header)
     record = read_calibration(shards.header)
     baked = baked_temperature(shards.header)
+    source: Literal["option", "file", "baked"] | None
     source = "option" if temperature is not None else "file" if record is not None else None
     if baked is not None and temperature is None:
         source = "baked"  # nothing is left to divide by
@@ -87,7 +90,7 @@ def evaluate(
     loaded = load_questions(data, asked, chat_header=shards.header, labelled=True)
     path = str(shards.path)
 
-    def observe_chat(stage: str, pairs: Sequence[PromptPair]) -> Any:
+    def observe_chat(stage: str, pairs: Sequence[PromptPair]) -> ModelCapture:
         return capture_model(
             path,
             "model",
@@ -113,9 +116,8 @@ def evaluate(
     n_choices, labels = loaded.n_choices, loaded.labels
     before = judge_logits(seen.final_logits, n_choices, labels)
     after = None if temperature is None else judge_logits(seen.final_logits, n_choices, labels, temperature)
-    judged = {"before": before, "after": after}
     figures, subject_rows = judge_parts(
-        judged, loaded.subjects, n_bootstrap=n_bootstrap, level=LEVEL, seed=asked.seed
+        before, after, loaded.subjects, n_bootstrap=n_bootstrap, level=LEVEL, seed=asked.seed
     )
     name = model_name(shards)
     return EvalResult(
@@ -138,7 +140,7 @@ def evaluate(
         temperature={"value": temperature, "source": source},
         figures=figures,
         subjects=subject_rows,
-        plots={**picture_judged(None, before, after), "loss": None, "layers": None},
+        plots=picture_judged(None, before, after),
         wrong=list_wrong(loaded.describe_pairs(), before, after),
         bootstrap=describe_bootstrap(n_bootstrap, asked.seed),
         runtime=describe_runtime(seen, run_options.settings),
@@ -162,8 +164,8 @@ def check_bootstrap(n_bootstrap: int) -> None:
         )
 
 
-def describe_bootstrap(n_bootstrap: int, seed: int) -> dict[str, Any]:
-    """How the intervals were made, as plain values."""
+def describe_bootstrap(n_bootstrap: int, seed: int) -> Bootstrap:
+    """How the intervals were made."""
     from edgecal.evaluation.judge import SUBJECT_BOOTSTRAP
 
     n_by_subject = min(n_bootstrap, SUBJECT_BOOTSTRAP)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgecal.evaluation.comparison import Permuted, Stated
     from edgecal.pair.model_capture import CaptureProgress
     from edgecal.pair.run import RunOptions
+    from edgecal.results.judging import RunCost
 
 __all__ = ["run_permutations", "run_statements"]
 
@@ -144,7 +145,7 @@ def run_statements(
     statements = [
         parse_verbalized(text, prompt.labels or ()) for text, prompt in zip(said.texts, prompts, strict=False)
     ]
-    cost = {
+    cost: RunCost = {
         "n_prompts": len(said.texts),
         "n_tokens": said.n_prompt_tokens,
         "n_generated": said.n_generated,

@@ -7,13 +7,13 @@ llama.cpp, and shows nothing to people; the command line is a thin face on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecal.api.loaded import LoadedQuestions
 from edgecal.api.misfits import run_those_that_fit
-from edgecal.api.models import files_sha256, model_name
+from edgecal.api.models import describe_runtime, files_sha256, model_name
 from edgecal.api.output import OutputOptions
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.questions import (
@@ -24,13 +24,19 @@ from edgecal.api.questions import (
     load_questions,
 )
 from edgecal.errors import InputError, NotIdentifiedError, UnsettledError
-from edgecal.result import FitResult
+from edgecal.results import FitResult
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edgecal.api.adaptive import AdaptiveFit
     from edgecal.calibration import AdaptivePlan, ChoiceLogits, Look, Method
     from edgecal.gguf.shards import ShardSet
+    from edgecal.pair.model_capture import ModelCapture
     from edgecal.pair.run import RunOptions
+    from edgecal.results.fitting import AccuracyByRole, Adaptive, EceByState, FittedModel
+    from edgecal.results.questions import Data
     from edgecal.stamping.record import CalibrationRecord
 
 __all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "fit"]
@@ -169,7 +175,11 @@ def fit(
         force_baked=output.force_baked,
         on_progress=_on_bytes(on_progress, "write"),
     )
-    return replace(result, output=str(plan.path), siblings=siblings)
+    return replace(
+        result,
+        output=str(plan.path),
+        siblings=[{"path": one["path"], "how": one["how"]} for one in siblings],
+    )
 
 
 def _run_and_fit(
@@ -270,8 +280,8 @@ def _on_bytes(on_progress: OnProgress | None, stage: str) -> Callable[[int, int]
 
 def _conclude(
     found: AdaptiveFit,
-    data: dict[str, Any],
-    adaptivity: dict[str, Any] | None,
+    data: Data,
+    adaptivity: Adaptive | None,
     base: ShardSet,
     chat: ShardSet,
     cache_folder: Path | None,
@@ -279,7 +289,6 @@ def _conclude(
 ) -> FitResult:
     """The result, before anything is written."""
     from edgecal.calibration import check_labels, find_doubts
-    from edgecal.version import __version__
 
     loaded, captured, fitted = found.loaded, found.captured, found.fitted
     method = fitted.method
@@ -294,28 +303,18 @@ def _conclude(
     )
     judged = check is not None and not method.needs_labels and method.name != "vanilla"
     harmful = check.harmful if check is not None and judged else None
-    both = {"base": (base, captured.base), "chat": (chat, captured.chat)}
-    models: dict[str, dict[str, Any]] = {
-        role: {
-            "path": str(shards.path),
-            "name": model_name(shards),
-            "n_tokens": seen.n_tokens,
-            "peak_memory_bytes": seen.peak_memory_bytes,
-        }
-        for role, (shards, seen) in both.items()
-    }
-    models["base"]["sha256"] = base_sha256
-    lens_errors = {role: seen.lens_error for role, (_, seen) in both.items() if seen.lens_error is not None}
+    seen = {"base": captured.base, "chat": captured.chat}
+    lens_errors = {role: one.lens_error for role, one in seen.items() if one.lens_error is not None}
     return FitResult(
         temperature=fitted.temperature,
         interval=fitted.interval,
         method=method.name,
-        variant=dict(method.variant),
+        variant=method.variant,
         n_prompts=fitted.n_prompts,
         n_agreement=fitted.n_agreement,
         n_disagreement=fitted.n_disagreement,
         agreement_rate=fitted.agreement_rate,
-        choice_mass=captured.choice_mass,
+        choice_mass={"base": mass, "chat": captured.choice_mass["chat"]},
         pdl_histogram=fitted.pdl_histogram,
         loss={"before": fitted.loss_before, "after": fitted.loss_after},
         accuracy=accuracy,
@@ -337,35 +336,44 @@ def _conclude(
         adaptive=adaptivity,
         prompts_sha256=prompts_sha256,
         data=data,
-        models=models,
-        lens=lens_errors or None,
-        runtime={
-            "edgecal": __version__,
-            "llama_cpp": captured.chat.llama_cpp,
-            "system_info": captured.chat.system_info,
-            **asdict(captured.settings),
+        models={
+            "base": {**_describe(base, captured.base), "sha256": base_sha256},
+            "chat": _describe(chat, captured.chat),
         },
+        lens=lens_errors or None,
+        runtime=describe_runtime(captured.chat, captured.settings),
         prompting=loaded.describe_prompting(),
         warnings=[*loaded.warnings(), *captured.warnings(told=doubts, yardstick=not method.needs_labels)],
     )
 
 
+def _describe(shards: ShardSet, seen: ModelCapture) -> FittedModel:
+    return {
+        "path": str(shards.path),
+        "name": model_name(shards),
+        "n_tokens": seen.n_tokens,
+        "peak_memory_bytes": seen.peak_memory_bytes,
+    }
+
+
 def _labelled_figures(
     logits: ChoiceLogits, temperature: float
-) -> tuple[dict[str, float] | None, dict[str, float] | None, int]:
+) -> tuple[AccuracyByRole | None, EceByState | None, int]:
     from edgecal.metrics import compute_accuracy, compute_ece, softmax_probs
 
     labelled = (logits.labels >= 0).nonzero()[0]
     if len(labelled) == 0:
         return None, None, 0
     part = logits.take(labelled)
-    accuracy, ece = {}, {}
-    for name, final, tau in (
-        ("base", part.base_final, 1.0),
-        ("before", part.chat_final, 1.0),
-        ("after", part.chat_final, temperature),
-    ):
-        probs = softmax_probs(final, part.n_choices, tau)
-        accuracy[name] = compute_accuracy(probs, part.labels)
-        ece[name] = compute_ece(probs.max(axis=1), probs.argmax(axis=1) == part.labels)
-    return {"base": accuracy["base"], "chat": accuracy["before"]}, ece, len(labelled)
+    base = softmax_probs(part.base_final, part.n_choices)
+    before = softmax_probs(part.chat_final, part.n_choices)
+    after = softmax_probs(part.chat_final, part.n_choices, temperature)
+
+    def ece(probs: npt.NDArray[np.float64]) -> float:
+        return compute_ece(probs.max(axis=1), probs.argmax(axis=1) == part.labels)
+
+    return (
+        {"base": compute_accuracy(base, part.labels), "chat": compute_accuracy(before, part.labels)},
+        {"base": ece(base), "before": ece(before), "after": ece(after)},
+        len(labelled),
+    )

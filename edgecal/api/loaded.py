@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edgecal.api.questions import QuestionOptions
     from edgecal.data import SkippedRow
     from edgecal.prompts import Prompt, Prompting, PromptPair, Question
+    from edgecal.results.judging import AskedQuestion
+    from edgecal.results.questions import Data, PromptingUsed
 
 __all__ = ["LoadedQuestions", "exceeds_a_fifth"]
 
@@ -109,8 +111,8 @@ class LoadedQuestions:
             ),
         )
 
-    def describe_pairs(self) -> list[dict[str, Any]]:
-        """Each question for people: where, subject, question, choices, answer."""
+    def describe_pairs(self) -> list[AskedQuestion]:
+        """Each question for people."""
         return [_describe(pair) for pair in self.pairs]
 
     def compute_sha256(self, *, with_answers: bool) -> str:
@@ -126,7 +128,7 @@ class LoadedQuestions:
         turns = compute_prompts_sha256(self.chat, with_answers=with_answers)
         return hashlib.sha256((plain + turns).encode()).hexdigest()
 
-    def describe(self, options: QuestionOptions, *, with_answers: bool = True) -> dict[str, Any]:
+    def describe(self, options: QuestionOptions, *, with_answers: bool = True) -> Data:
         """What was read, as plain values (the `data` of a result); without answers where none was looked at."""
         return {
             "files": list(self.files),
@@ -142,7 +144,7 @@ class LoadedQuestions:
             "subjects": list(options.subjects) or None,
         }
 
-    def describe_prompting(self) -> dict[str, Any]:
+    def describe_prompting(self) -> PromptingUsed:
         """How the questions were put, as plain values."""
         chat = self.prompting.chat_template
         return {
@@ -167,7 +169,7 @@ class LoadedQuestions:
         return found
 
 
-def _describe(pair: PromptPair) -> dict[str, Any]:
+def _describe(pair: PromptPair) -> AskedQuestion:
     prompt, question = pair.base, pair.question
     if question is not None:
         text = question.question if question.passage is None else f"{question.passage}\n\n{question.question}"
@@ -180,7 +182,6 @@ def _describe(pair: PromptPair) -> dict[str, Any]:
         "subject": prompt.subject,
         "question": text,
         "choices": choices,
-        "answer": prompt.answer,
     }
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgecal.gguf.shards import ShardSet
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.model_capture import ModelCapture
+    from edgecal.results.fitting import Runtime, Settings
+    from edgecal.results.judging import ModelRun
 
-__all__ = ["describe_model", "describe_runtime", "files_sha256", "model_name"]
+__all__ = ["describe_model", "describe_runtime", "describe_settings", "files_sha256", "model_name"]
 
 
 def model_name(shards: ShardSet) -> str:
@@ -36,8 +38,8 @@ def files_sha256(
         return memo.recall(shards.paths, ["sha256"], compute)["sha256"]
 
 
-def describe_model(shards: ShardSet, seen: ModelCapture) -> dict[str, Any]:
-    """A model and what running it took, as plain values."""
+def describe_model(shards: ShardSet, seen: ModelCapture) -> ModelRun:
+    """A model and what running it took."""
     return {
         "path": str(shards.path),
         "name": model_name(shards),
@@ -47,13 +49,33 @@ def describe_model(shards: ShardSet, seen: ModelCapture) -> dict[str, Any]:
     }
 
 
-def describe_runtime(seen: ModelCapture, settings: CaptureSettings) -> dict[str, Any]:
+def describe_runtime(seen: ModelCapture, settings: CaptureSettings) -> Runtime:
     """Versions and settings that can influence a number."""
     from edgecal.version import __version__
 
+    used = describe_settings(settings)
     return {
         "edgecal": __version__,
         "llama_cpp": seen.llama_cpp,
         "system_info": seen.system_info,
-        **settings.describe(),
+        "n_threads": used["n_threads"],
+        "n_batch": used["n_batch"],
+        "n_ubatch": used["n_ubatch"],
+        "n_seq_max": used["n_seq_max"],
+        "share": used["share"],
+        "flash_attn": used["flash_attn"],
+        "kv_unified": used["kv_unified"],
+    }
+
+
+def describe_settings(settings: CaptureSettings) -> Settings:
+    """How llama.cpp is run."""
+    return {
+        "n_threads": settings.n_threads,
+        "n_batch": settings.n_batch,
+        "n_ubatch": settings.n_ubatch,
+        "n_seq_max": settings.n_seq_max,
+        "share": settings.share,
+        "flash_attn": settings.flash_attn,
+        "kv_unified": settings.kv_unified,
     }

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecal.api.misfits import run_those_that_fit
+from edgecal.api.models import describe_settings
 from edgecal.api.progress import OnProgress, on_observe
 from edgecal.api.questions import PathLike, PromptSource, QuestionOptions, load_questions
-from edgecal.result import PlanResult
+from edgecal.results import PlanResult
 
 if TYPE_CHECKING:
     from edgecal.api.loaded import LoadedQuestions
     from edgecal.calibration import Method
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import Prompt
+    from edgecal.results.fitting import PlannedModels
 
 __all__ = ["plan"]
 
@@ -55,26 +56,20 @@ def plan(
         (str(chat_shards.path), "chat", lambda given: given.chat),
     ]
 
-    def plan_models(given: LoadedQuestions) -> dict[str, dict[str, Any]]:
+    def plan_models(given: LoadedQuestions) -> PlannedModels:
         show = on_observe(on_progress)
-        return {
-            role: {
-                "path": path,
-                **asdict(
-                    plan_model(
-                        path, role, prompts_of(given), layers=layers, options=options, on_progress=show
-                    )
-                ),
-            }
+        base, chat = (
+            plan_model(path, role, prompts_of(given), layers=layers, options=options, on_progress=show)
             for path, role, prompts_of in sides
-        }
+        )
+        return {"base": base, "chat": chat}
 
     loaded, models = run_those_that_fit(loaded, plan_models, sides, strict=asked.strict, options=options)
     return PlanResult(
         n_questions=len(loaded.pairs),
         data=loaded.describe(asked, with_answers=False),
         models=models,
-        seconds=sum(model["seconds"] for model in models.values()),
-        settings=options.settings.describe(),
+        seconds=models["base"]["seconds"] + models["chat"]["seconds"],
+        settings=describe_settings(options.settings),
         warnings=[*loaded.warnings(), *warnings],
     )

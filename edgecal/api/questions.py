@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecal.api.loaded import LoadedQuestions, exceeds_a_fifth
 from edgecal.errors import InputError
-from edgecal.result import QuestionsResult
+from edgecal.results import QuestionsResult
 
 if TYPE_CHECKING:
     from edgecal.data import Data

@@ -33,6 +33,7 @@ from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.losses import Terms, build_loss
 from edgecal.calibration.method import MIN_EXAMPLES, Method
 from edgecal.calibration.search import GRID_TAU, find_crossing, find_valley
+from edgecal.results.fitting import BracketEnds
 
 __all__ = ["Bracket", "fit_bracket"]
 
@@ -71,7 +72,7 @@ class Bracket:
             return math.inf
         return max(self.low, self.high) / min(self.low, self.high)
 
-    def to_dict(self) -> dict[str, float | list[float] | None]:
+    def to_dict(self) -> BracketEnds:
         """Ends and intervals as JSON-ready values."""
         return {
             "low": self.low,

@@ -13,9 +13,9 @@ Knows no models and no files.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from edgecal.calibration.bracket import MAX_SHARE_LOST, Bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.method import MIN_EXAMPLES
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
+from edgecal.results.fitting import LabelVerdict
 
 __all__ = [
     "MAX_RATIO",
@@ -120,7 +121,7 @@ class LabelCheck:
     nll_after: float
     difference: float
     interval: tuple[float, float]
-    found: str
+    found: Literal["better", "worse", "undecided"]
 
     @property
     def harmful(self) -> bool:
@@ -139,9 +140,16 @@ class LabelCheck:
             return f"labels say that it does harm: {figures}: leave the model as it is, or fit on labels (--method ts)"
         return f"labels do not show that it helps: {figures}: more labelled prompts may, or fit on them (--method ts)"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> LabelVerdict:
         """The figures as JSON-ready values."""
-        return {**asdict(self), "interval": list(self.interval)}
+        return {
+            "n": self.n,
+            "nll_before": self.nll_before,
+            "nll_after": self.nll_after,
+            "difference": self.difference,
+            "interval": list(self.interval),
+            "found": self.found,
+        }
 
 
 def check_labels(
@@ -169,6 +177,7 @@ def check_labels(
     change = after - before
     drawn = [float(draw_counts(n, np.uint64(seed), b) @ change) / n for b in range(n_bootstrap)]
     low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+    found: Literal["better", "worse", "undecided"]
     found = "better" if high < 0.0 else "worse" if low > 0.0 else "undecided"
     return LabelCheck(n, float(before.mean()), float(after.mean()), float(change.mean()), (low, high), found)
 

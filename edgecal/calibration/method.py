@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgecal.errors import InputError
+from edgecal.results.fitting import Variant
 
 __all__ = [
     "COMBINES",
@@ -127,7 +128,7 @@ class Method:
         return sum(self.needed.values())
 
     @property
-    def variant(self) -> dict[str, str | float | None]:
+    def variant(self) -> Variant:
         """The options by their public names; None for one that does not apply."""
         return {"ise": self.ise, "tau_scope": self.tau_scope, "combine": self.combine, "lambda": self.lam}
 

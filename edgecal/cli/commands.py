@@ -26,6 +26,7 @@ _COMMANDS = {
     "fit": ("fit", "Fit a chat model's temperature against its base model."),
     "plot": ("plot", "Draw the pictures of a saved result."),
     "questions": ("questions", "Show how question files are read, or convert them."),
+    "schema": ("schema", "Print the JSON Schema of what commands print with --json."),
     "set": ("edit", "Set any metadata key of a GGUF file."),
     "show": ("show", "Print what a GGUF file says about calibration and sampling."),
     "stamp": ("edit", "Write a temperature into a GGUF file."),

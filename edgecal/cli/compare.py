@@ -84,4 +84,4 @@ def compare_command(base: str, chat: str, **values: Any) -> None:
             on_progress=on_progress,
         )
     show_warnings(result.warnings, quiet=values["quiet"])
-    show_result(result.to_dict(), form, values["report"])
+    show_result(result, form, values["report"])

@@ -56,4 +56,4 @@ def eval_command(model: str, **values: Any) -> None:
             on_progress=on_progress,
         )
     show_warnings(result.warnings, quiet=values["quiet"])
-    show_result(result.to_dict(), form, values["report"])
+    show_result(result, form, values["report"])

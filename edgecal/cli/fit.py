@@ -12,7 +12,7 @@ from edgecal.cli.options import bootstrap_option, method_options, question_optio
 from edgecal.errors import NotIdentifiedError, UnsettledError
 
 if TYPE_CHECKING:
-    from edgecal.result import FitResult
+    from edgecal.results import FitResult
 
 __all__ = ["fit_command"]
 

@@ -12,7 +12,8 @@ import click
 from edgecal.cli.options import ANY_PATH, reading_options
 
 if TYPE_CHECKING:
-    from edgecal.result import QuestionsResult
+    from edgecal.results import QuestionsResult
+    from edgecal.results.questions import PromptLine, QuestionLine, TokensLine
 
 __all__ = ["questions_command"]
 
@@ -82,9 +83,11 @@ def _print(result: QuestionsResult, n_shown: int) -> None:
             click.echo(f"    {printable(line)}" if line else "")
 
 
-def _answer_line(question: dict[str, Any]) -> str:
+def _answer_line(question: QuestionLine | PromptLine | TokensLine) -> str:
     """Which option is right; for a ready-made prompt also what they are."""
-    options = question.get("labels", question.get("choice_tokens"))
-    names = list(ascii_uppercase) if options is None else list(map(repr, options))
+    if "choices" in question:
+        names = list(ascii_uppercase)
+    else:
+        names = list(map(repr, question["labels"] if "labels" in question else question["choice_tokens"]))
     right = "no answer" if "answer" not in question else f"right: {names[question['answer']]}"
-    return f"[{right}]" if options is None else f"[{', '.join(names)}; {right}]"
+    return f"[{right}]" if "choices" in question else f"[{', '.join(names)}; {right}]"

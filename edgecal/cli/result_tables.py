@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.table import Table
 from rich.text import Text
 
 from edgecal.cli.streams import printable
 from edgecal.cli.tables import bracket_text, print_plain, terminal_width, two_columns
 from edgecal.report.text_tables import TextTable, describe_data, describe_prompting, list_tables
+from edgecal.results.judging import CompareResult, EvalResult, Judgement, RunCost, TemperatureUsed
 
 __all__ = ["print_result"]
 
 
-def print_result(result: Mapping[str, Any]) -> None:
+def print_result(result: Judgement) -> None:
     """Prints the verdict, what was judged, and the tables."""
-    print_plain(Text(_plain(result["verdict"]), "bold"))
+    print_plain(Text(_plain(result.verdict), "bold"))
     print_plain("")
     facts = two_columns()
     facts.add_row("data", _plain(describe_data(result)))
     facts.add_row("prompting", _plain(describe_prompting(result)))
-    if result["kind"] == "eval":
-        facts.add_row("temperature", _temperature(result["temperature"]))
+    if isinstance(result, EvalResult):
+        facts.add_row("temperature", _temperature(result.temperature))
     else:
-        facts.add_row("bracket", bracket_text(result["bracket"]))
+        facts.add_row("bracket", bracket_text(result.bracket))
         facts.add_row("settled", _settled(result))
-        for name, run in result["extra_runs"].items():
-            if run is not None:
-                facts.add_row(f"run for {name}", _run(run))
+        runs = result.extra_runs
+        for name, cost in (
+            ("cape", runs["cape"]),
+            ("verbalized", runs["verbalized"]),
+            ("effects", runs["effects"]),
+        ):
+            if cost is not None:
+                facts.add_row(f"run for {name}", _run(cost))
     print_plain(facts)
     for table in list_tables(result):
         print_plain("")
@@ -43,7 +46,7 @@ def _plain(text: str) -> str:
     return printable(text.replace("\u00a0", " "))
 
 
-def _temperature(temperature: Mapping[str, Any]) -> str:
+def _temperature(temperature: TemperatureUsed) -> str:
     if temperature["source"] == "baked":
         return "baked into the weights, nothing is left to divide by"
     if temperature["value"] is None:
@@ -52,19 +55,17 @@ def _temperature(temperature: Mapping[str, Any]) -> str:
     return f"{temperature['value']:.4g}, {where}"
 
 
-def _settled(result: Mapping[str, Any]) -> str:
+def _settled(result: CompareResult) -> str:
     """What edgecal fit would do with the method of the verdict, and how many reasons it would give."""
-    if not result["reasons"]:
+    if not result.reasons:
         return "yes"
     what = " and ".join(
-        word
-        for word, holds in (("unsettled", not result["settled"]), ("harmful", result["harmful"]))
-        if holds
+        word for word, holds in (("unsettled", not result.settled), ("harmful", result.harmful)) if holds
     )
     return f"no, {what}: edgecal fit refuses it (the warnings say why)"
 
 
-def _run(run: Mapping[str, int]) -> str:
+def _run(run: RunCost) -> str:
     text = f"{run['n_prompts']:,} prompts, {run['n_tokens']:,} tokens"
     return text + (f", {run['n_generated']:,} generated" if "n_generated" in run else "")
 

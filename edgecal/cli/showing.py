@@ -6,12 +6,15 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgecal.cli.options import ANY_PATH
 from edgecal.errors import OutputError
+
+if TYPE_CHECKING:
+    from edgecal.results.judging import Judgement
 
 __all__ = ["choose_form", "show_result", "show_warnings", "showing_options"]
 
@@ -56,7 +59,7 @@ def choose_form(values: Mapping[str, Any]) -> str:
     return asked[0] if asked else "table"
 
 
-def show_result(result: dict[str, Any], form: str, report: str | None) -> None:
+def show_result(result: Judgement, form: str, report: str | None) -> None:
     """Writes the report if one is wanted, and prints a result of `eval` or `compare`, also if the report failed.
 
     Raises
@@ -65,7 +68,7 @@ def show_result(result: dict[str, Any], form: str, report: str | None) -> None:
     """
     from edgecal.cli.streams import printing, say
 
-    result["runtime"]["command"] = shlex.join(["edgecal", *sys.argv[1:]])
+    result.runtime["command"] = shlex.join(["edgecal", *sys.argv[1:]])
     failure: OutputError | None = None
     if report is not None:
         from edgecal.report import write_report
@@ -76,7 +79,7 @@ def show_result(result: dict[str, Any], form: str, report: str | None) -> None:
             failure = error
     with printing("" if report is None or failure is not None else f"; {report} is complete"):
         if form == "json":
-            click.echo(json.dumps(result, allow_nan=False))
+            click.echo(json.dumps(result.to_dict(), allow_nan=False))
         elif form == "csv":
             from edgecal.report.csv import render_csv
 

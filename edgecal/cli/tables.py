@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from edgecal.cli.doctor import describe_error
 from edgecal.cli.streams import printable
-from edgecal.result import FitResult, PlanResult
+from edgecal.results import FitResult, PlanResult
+from edgecal.results.fitting import BracketEnds
 
 __all__ = ["bracket_text", "print_fit", "print_plain", "print_plan", "terminal_width", "two_columns"]
 
@@ -74,7 +73,8 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
         "memory",
         "peak "
         + " and ".join(
-            f"{_megabytes(result.models[role]['peak_memory_bytes'])} ({role})" for role in ("base", "chat")
+            f"{_megabytes(model['peak_memory_bytes'])} ({role})"
+            for role, model in (("base", result.models["base"]), ("chat", result.models["chat"]))
         ),
     )
     table.add_row("output", printable(result.output) if result.output is not None else "nothing written")
@@ -90,8 +90,7 @@ def print_plan(plan: PlanResult) -> None:
     """Prints what a fit would cost, model by model."""
     table = two_columns()
     table.add_row("questions", f"{plan.n_questions}")
-    for role, model in plan.models.items():
-        name = f"{role} model"
+    for name, model in (("base model", plan.models["base"]), ("chat model", plan.models["chat"])):
         kept = f", {model['n_kept']} of them kept from earlier runs" if model["n_kept"] else ""
         table.add_row(name, f"{printable(model['path'])}: {model['n_prompts']} prompts{kept}")
         table.add_row(
@@ -143,18 +142,19 @@ def _why_stopped(result: FitResult) -> str:
 _FOUND = {"better": "better", "worse": "worse", "undecided": "not shown to be better"}
 
 
-def bracket_text(bracket: dict[str, Any]) -> str:
+def bracket_text(bracket: BracketEnds) -> str:
     """Both ends with their intervals, and the one over the other."""
 
-    def end(name: str) -> str:
-        if bracket[name] is None:
+    def said(name: str, end: float | None, interval: list[float] | None) -> str:
+        if end is None:
             return f"no {name} end"
-        interval = bracket[f"{name}_interval"]
-        return f"{bracket[name]:.4g}" + (f" ({interval[0]:.4g} to {interval[1]:.4g})" if interval else "")
+        return f"{end:.4g}" + (f" ({interval[0]:.4g} to {interval[1]:.4g})" if interval else "")
 
-    ends = bracket["low"], bracket["high"]
-    ratio = "" if None in ends else f", ratio {max(ends) / min(ends):.2f} (2 allowed)"
-    return f"{end('low')} to {end('high')}{ratio}"
+    low, high = bracket["low"], bracket["high"]
+    ratio = ""
+    if low is not None and high is not None:
+        ratio = f", ratio {max(low, high) / min(low, high):.2f} (2 allowed)"
+    return f"{said('low', low, bracket['low_interval'])} to {said('high', high, bracket['high_interval'])}{ratio}"
 
 
 def _settled(result: FitResult) -> str:

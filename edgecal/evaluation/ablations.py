@@ -6,7 +6,6 @@ All from the same captured logits. Knows nothing of models or of how a table is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from edgecal.calibration import ChoiceLogits, Method
 from edgecal.calibration.method import COMBINES, DEFAULT_LAMBDA, ISES, TAU_SCOPES
@@ -15,6 +14,7 @@ from edgecal.evaluation.rows import fit_splits
 from edgecal.evaluation.shape import shape_spread
 from edgecal.evaluation.splits import Split
 from edgecal.metrics import compute_ece, compute_nll
+from edgecal.results.judging import AblationRow
 
 __all__ = ["compute_ablations", "count_ablations"]
 
@@ -24,7 +24,7 @@ _FIRST_COUNT = 50
 
 def compute_ablations(
     logits: ChoiceLogits, method: Method, splits: Sequence[Split], on_step: Callable[[], None] | None = None
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[AblationRow]]:
     """Tables and curves around a Dual-Align method, one thing changed at a time.
 
     Parameters
@@ -43,13 +43,14 @@ def compute_ablations(
     (number of splits).
     """
 
-    def row(
-        name: str, chosen: Method, n_fit: int | None = None, extra: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        made = {"name": name, **(extra or {}), **_judge(logits, chosen, splits, n_fit)}
+    def row(name: str, chosen: Method, n_fit: int | None = None) -> AblationRow:
+        made = _judge(name, logits, chosen, splits, n_fit)
         if on_step is not None:
             on_step()
         return made
+
+    def weighed(lam: float) -> AblationRow:
+        return {**row(f"{lam:g}", _change(method, combine="sum", lam=lam)), "lambda": lam}
 
     output_only = [
         row("output only, agreement examples (daca)", Method("daca")),
@@ -77,9 +78,7 @@ def compute_ablations(
             ),
             row("both", method),
         ],
-        "lambda": [
-            row(f"{lam:g}", _change(method, combine="sum", lam=lam), extra={"lambda": lam}) for lam in LAMBDAS
-        ],
+        "lambda": [weighed(lam) for lam in LAMBDAS],
         "prompts": _prompt_curve(row, [method, Method("daca"), Method("ts")], splits),
     }
 
@@ -93,10 +92,10 @@ def count_ablations(logits: ChoiceLogits, splits: Sequence[Split]) -> int:
 
 
 def _prompt_curve(
-    row: Callable[..., dict[str, Any]], methods: Sequence[Method], splits: Sequence[Split]
-) -> list[dict[str, Any]]:
+    row: Callable[[str, Method, int], AblationRow], methods: Sequence[Method], splits: Sequence[Split]
+) -> list[AblationRow]:
     return [
-        row(f"{method.name}, {n} prompts", method, n, {"method": method.name, "n_prompts": n})
+        {**row(f"{method.name}, {n} prompts", method, n), "method": method.name, "n_prompts": n}
         for method in methods
         for n in _prompt_counts(len(splits[0].fit))
     ]
@@ -131,8 +130,8 @@ def _change(
 
 
 def _judge(
-    logits: ChoiceLogits, method: Method, splits: Sequence[Split], n_fit: int | None
-) -> dict[str, Any]:
+    name: str, logits: ChoiceLogits, method: Method, splits: Sequence[Split], n_fit: int | None
+) -> AblationRow:
     taus, eces, nlls = [], [], []
     fitted = fit_splits(logits, method, splits, n_fit)
     for split, tau in zip(splits, fitted, strict=True):
@@ -145,6 +144,7 @@ def _judge(
         eces.append(compute_ece(judged.confidence, judged.correct))
         nlls.append(compute_nll(judged.probs, part.labels))
     return {
+        "name": name,
         "temperature": shape_spread(taus),
         "ece": shape_spread(eces),
         "nll": shape_spread(nlls),

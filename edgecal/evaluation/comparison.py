@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +26,10 @@ from edgecal.evaluation.rows import (
     tempered_row,
     withheld_row,
 )
-from edgecal.evaluation.shape import number
 from edgecal.evaluation.splits import Split
 from edgecal.evaluation.verdict import write_comparison
 from edgecal.metrics import Judged
+from edgecal.results.judging import AskedQuestion, Comparison, Figures, Headline, MethodRow, RunCost
 
 __all__ = ["Permuted", "Stated", "compare_methods"]
 
@@ -46,13 +45,13 @@ class Permuted:
     probs: float64 [n, k_max], or None where it could not be had.
     n_permutations: most orders of one question, the given one included.
     reason: why there are no probabilities, else None.
-    cost: what was run for it, {"n_prompts", "n_tokens"}, or None for nothing.
+    cost: what was run for it, or None for nothing.
     """
 
     probs: npt.NDArray[np.float64] | None
     n_permutations: int
     reason: str | None = None
-    cost: dict[str, int] | None = None
+    cost: RunCost | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +63,12 @@ class Stated:
     statements: one for each question that was asked, the first ones: (choice, confidence), or None where it was
         not understood.
     reason: why nothing was asked, else None.
-    cost: {"n_prompts", "n_tokens", "n_generated"}, or None for nothing.
+    cost: what was run for it, or None for nothing.
     """
 
     statements: Sequence[tuple[int, float] | None]
     reason: str | None = None
-    cost: dict[str, int] | None = None
+    cost: RunCost | None = None
 
 
 def compare_methods(
@@ -80,7 +79,7 @@ def compare_methods(
     base_mass: float,
     mass_words: Mapping[str, str],
     subjects: Sequence[str | None],
-    questions: Sequence[Mapping[str, Any]],
+    questions: Sequence[AskedQuestion],
     permuted: Permuted,
     stated: Stated,
     no_layers: str | None,
@@ -89,7 +88,7 @@ def compare_methods(
     level: float,
     seed: int,
     on_step: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Everything about a comparison that follows from numbers.
 
     Parameters
@@ -106,10 +105,6 @@ def compare_methods(
     n_bootstrap, level, seed: of the headline's intervals.
     on_step: called with (steps done, steps in all).
 
-    Returns
-    -------
-    The entries verdict, bracket, settled, harmful, reasons, rows, ablations, headline, figures, subjects, plots and
-    wrong of a `CompareResult`.
     """
     variant = method if method.name == "dual-align" else Method()
     n_steps = len(TEMPERED_METHODS) + count_ablations(logits, splits) + 1
@@ -124,8 +119,7 @@ def compare_methods(
     rows = _fixed_rows(logits, splits, permuted, stated, no_layers)
     for candidate in TEMPERED_METHODS:
         if candidate.needs_layers and no_layers is not None:
-            variant_of = dict(candidate.variant)
-            rows.append(withheld_row(candidate.name, candidate.name, no_layers, variant=variant_of))
+            rows.append(withheld_row(candidate.name, candidate.name, no_layers, candidate.variant))
         else:
             rows.append(tempered_row(logits, candidate, splits, default=candidate == method))
         step()
@@ -137,24 +131,34 @@ def compare_methods(
         rows.append(tempered_row(logits, method, splits, default=True))
     _count_worse(rows)
     ablations = compute_ablations(logits, variant, splits, step)
-    headline, parts = _headline(logits, splits[0], method, no_layers, n_bootstrap)
+    headline = _headline(logits, splits[0], method, no_layers, n_bootstrap)
     judge = splits[0].judge
+    part = logits.take(judge)
+    base = judge_logits(part.base_final, part.n_choices, part.labels)
+    before = judge_logits(part.chat_final, part.n_choices, part.labels)
+    after = None
+    if headline is not None:
+        after = judge_logits(part.chat_final, part.n_choices, part.labels, headline["temperature"])
     figures, subject_rows = judge_parts(
-        parts, [subjects[i] for i in judge], n_bootstrap=n_bootstrap, level=level, seed=seed
+        before,
+        after,
+        [subjects[i] for i in judge],
+        base=base,
+        n_bootstrap=n_bootstrap,
+        level=level,
+        seed=seed,
     )
     step()
-    before, after = parts["before"], parts["after"]
-    assert before is not None
     supervised = next((row["figures"]["ece"]["values"][0] for row in rows if row["name"] == "ts"), None)
     fit_part = hide_labels(logits.take(splits[0].fit))
     bracket = fit_bracket(fit_part, n_bootstrap=n_bootstrap, level=level, seed=splits[0].seed)
     doubts = () if method.needs_labels else find_doubts(bracket, base_mass, **mass_words)
-    against = None if figures["difference"] is None else _speak_against(figures, len(judge))
+    against = _speak_against(figures, len(judge))
     loss = (
         None
         if headline is None
         else picture_loss(
-            logits.take(splits[0].fit), method, headline["temperature"], tuple(headline["interval"]), bracket
+            logits.take(splits[0].fit), method, headline["temperature"], headline["interval"], bracket
         )
     )
     return {
@@ -180,33 +184,33 @@ def compare_methods(
         "headline": headline,
         "figures": figures,
         "subjects": subject_rows,
-        "plots": {
-            **picture_judged(parts["base"], before, after),
-            "loss": loss,
-            "layers": picture_layers(logits),
-        },
+        "plots": picture_judged(base, before, after, loss=loss, layers=picture_layers(logits)),
         "wrong": list_wrong([questions[i] for i in judge], before, after),
     }
 
 
-def _speak_against(figures: Mapping[str, Any], n: int) -> str | None:
+def _speak_against(figures: Figures, n: int) -> str | None:
     """Why the questions that judged the headline speak against it, "" if they do not; None if they cannot tell."""
-    before, after, change = (figures[name]["nll"] for name in ("before", "after", "difference"))
-    if n < MIN_LABELLED or change["low"] is None or change["high"] is None:
+    if n < MIN_LABELLED or figures["after"] is None or figures["difference"] is None:
         return None
-    if change["high"] < 0.0:
-        return ""
-    return LabelCheck(
-        n,
-        before["value"],
-        after["value"],
+    change = figures["difference"]["nll"]
+    was, now, difference = (
+        figures["before"]["nll"]["value"],
+        figures["after"]["nll"]["value"],
         change["value"],
-        (change["low"], change["high"]),
-        "worse" if change["low"] > 0.0 else "undecided",
-    ).doubt
+    )
+    low, high = change["low"], change["high"]
+    if low is None or high is None:
+        return None
+    if high < 0.0:
+        return ""
+    assert (
+        was is not None and now is not None and difference is not None
+    )  # a figure with an interval has a value
+    return LabelCheck(n, was, now, difference, (low, high), "worse" if low > 0.0 else "undecided").doubt
 
 
-def _count_worse(rows: Sequence[dict[str, Any]]) -> None:
+def _count_worse(rows: Sequence[MethodRow]) -> None:
     """Marks each fitted row with the number of splits on which its labels are less probable than without it."""
     as_it_is = next(row for row in rows if row["name"] == "polm")["figures"]["nll"]["values"]
     for row in rows:
@@ -217,7 +221,7 @@ def _count_worse(rows: Sequence[dict[str, Any]]) -> None:
 
 def _fixed_rows(
     logits: ChoiceLogits, splits: Sequence[Split], permuted: Permuted, stated: Stated, no_layers: str | None
-) -> list[dict[str, Any]]:
+) -> list[MethodRow]:
     n_choices, labels = logits.n_choices, logits.labels
     rows = [
         fixed_row("plm", "base model as it is", judge_logits(logits.base_final, n_choices, labels), splits),
@@ -229,7 +233,8 @@ def _fixed_rows(
         rows.append(withheld_row("cape", title, permuted.reason or "not asked for"))
     else:
         judged = Judged.from_probs(permuted.probs, labels, n_choices)
-        rows.append(fixed_row("cape", title, judged, splits, n_permutations=permuted.n_permutations))
+        rows.append(fixed_row("cape", title, judged, splits))
+        rows[-1]["n_permutations"] = permuted.n_permutations
     title = "share of the layers that prefer the final answer"
     consistency = judge_consistency(logits)
     if consistency is None:
@@ -240,7 +245,7 @@ def _fixed_rows(
     return rows
 
 
-def _stated_row(stated: Stated, labels: npt.NDArray[np.integer], splits: Sequence[Split]) -> dict[str, Any]:
+def _stated_row(stated: Stated, labels: npt.NDArray[np.integer], splits: Sequence[Split]) -> MethodRow:
     title = "confidence that the chat model states"
     if stated.reason is not None or not stated.statements:
         return withheld_row("verbalized", title, stated.reason or "nothing was asked")
@@ -252,33 +257,26 @@ def _stated_row(stated: Stated, labels: npt.NDArray[np.integer], splits: Sequenc
             f"only {share:.1%} of {n_asked} answers state a letter and a number that can be understood, under "
             f"{_MIN_PARSED_SHARE:.0%}"
         )
-        return withheld_row("verbalized", title, reason, parsed_share=share)
-    return fixed_row("verbalized", title, judged, splits, which, parsed_share=share)
+        return {**withheld_row("verbalized", title, reason), "parsed_share": share}
+    return {**fixed_row("verbalized", title, judged, splits, which), "parsed_share": share}
 
 
 def _headline(
     logits: ChoiceLogits, split: Split, method: Method, no_layers: str | None, n_bootstrap: int
-) -> tuple[dict[str, Any] | None, dict[str, Judged | None]]:
-    """The chosen method on one split, and what the models say there before and after."""
-    part = logits.take(split.judge)
-    parts: dict[str, Judged | None] = {
-        "base": judge_logits(part.base_final, part.n_choices, part.labels),
-        "before": judge_logits(part.chat_final, part.n_choices, part.labels),
-        "after": None,
-    }
+) -> Headline | None:
+    """The chosen method on one split; None where it finds no temperature there."""
     if method.needs_layers and no_layers is not None:
-        return None, parts
+        return None
     try:
         tau, interval = fit_split(logits, method, split.fit, split.seed, n_bootstrap)
     except NotIdentifiedError:
-        return None, parts
-    parts["after"] = judge_logits(part.chat_final, part.n_choices, part.labels, tau)
+        return None
     return {
         "method": method.name,
-        "variant": dict(method.variant),
+        "variant": method.variant,
         "temperature": tau,
-        "interval": [number(interval[0]), number(interval[1])],
+        "interval": list(interval),
         "split_seed": split.seed,
         "n_fit": len(split.fit),
         "n_evaluate": len(split.judge),
-    }, parts
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from edgecal.calibration import Bracket, ChoiceLogits, Method, evaluate_loss
 from edgecal.calibration.losses import compute_divergence
 from edgecal.evaluation.shape import numbers
 from edgecal.metrics import Judged, compute_reliability, compute_risk_coverage
+from edgecal.results.judging import LayerDivergence, LossCurve, Plots, ReliabilityBins, RiskCurve
 
 __all__ = ["picture_judged", "picture_layers", "picture_loss"]
 
@@ -17,18 +19,34 @@ _LOSS_POINTS = 121
 _LOSS_REACH = 3.0  # times the temperature and its inverse
 
 
-def picture_judged(base: Judged | None, before: Judged, after: Judged | None) -> dict[str, Any]:
-    """`reliability` and `risk_coverage` of up to three sets of examples, None for those that are None."""
-    given = {"base": base, "before": before, "after": after}
+def picture_judged(
+    base: Judged | None,
+    before: Judged,
+    after: Judged | None,
+    *,
+    loss: LossCurve | None = None,
+    layers: LayerDivergence | None = None,
+) -> Plots:
+    """The numbers behind all pictures: of up to three sets of examples, and of the loss and the layers if given."""
     return {
-        "reliability": {name: None if it is None else _reliability(it) for name, it in given.items()},
-        "risk_coverage": {name: None if it is None else _risk_coverage(it) for name, it in given.items()},
+        "reliability": {
+            "base": None if base is None else _reliability(base),
+            "before": _reliability(before),
+            "after": None if after is None else _reliability(after),
+        },
+        "risk_coverage": {
+            "base": None if base is None else _risk_coverage(base),
+            "before": _risk_coverage(before),
+            "after": None if after is None else _risk_coverage(after),
+        },
+        "loss": loss,
+        "layers": layers,
     }
 
 
 def picture_loss(
-    logits: ChoiceLogits, method: Method, chosen: float, interval: tuple[float, float], bracket: Bracket
-) -> dict[str, Any] | None:
+    logits: ChoiceLogits, method: Method, chosen: float, interval: Sequence[float], bracket: Bracket
+) -> LossCurve | None:
     """A method's loss around the chosen temperature and the bracket, on the questions that it was fitted on.
 
     None for a method that minimises nothing.
@@ -41,15 +59,15 @@ def picture_loss(
     return {
         "method": method.name,
         "unit": "nats squared" if method.name == "process" else "nats",
-        "temperature": numbers(grid),
-        "loss": numbers(evaluate_loss(logits, method, grid)),
+        "temperature": grid.tolist(),
+        "loss": evaluate_loss(logits, method, grid).tolist(),
         "chosen": float(chosen),
         "interval": [float(interval[0]), float(interval[1])],
         "bracket": bracket.to_dict(),
     }
 
 
-def picture_layers(logits: ChoiceLogits) -> dict[str, Any] | None:
+def picture_layers(logits: ChoiceLogits) -> LayerDivergence | None:
     """Mean divergence of the two models by layer, for agreement and disagreement, and where it jumps most.
 
     None without layer logits or with fewer than 2 layers.
@@ -60,8 +78,8 @@ def picture_layers(logits: ChoiceLogits) -> dict[str, Any] | None:
     agree = logits.agreement
     n_layer = profile.shape[1]
 
-    def mean(which: np.ndarray[Any, np.dtype[np.bool_]]) -> list[float | None] | None:
-        return numbers(profile[which].mean(axis=0)) if which.any() else None
+    def mean(which: np.ndarray[Any, np.dtype[np.bool_]]) -> list[float] | None:
+        return profile[which].mean(axis=0).tolist() if which.any() else None
 
     return {
         "layer": list(range(1, n_layer + 1)),
@@ -73,11 +91,11 @@ def picture_layers(logits: ChoiceLogits) -> dict[str, Any] | None:
     }
 
 
-def _reliability(judged: Judged) -> dict[str, Any]:
+def _reliability(judged: Judged) -> ReliabilityBins:
     found = compute_reliability(judged)
     return {
-        "edges": numbers(found.edges),
-        "n": [int(count) for count in found.n],
+        "edges": found.edges.tolist(),
+        "n": found.n.tolist(),
         "confidence": numbers(found.confidence),
         "accuracy": numbers(found.accuracy),
         "low": numbers(found.low),
@@ -85,6 +103,6 @@ def _reliability(judged: Judged) -> dict[str, Any]:
     }
 
 
-def _risk_coverage(judged: Judged) -> dict[str, Any]:
+def _risk_coverage(judged: Judged) -> RiskCurve:
     coverage, risk = compute_risk_coverage(judged)
-    return {"coverage": numbers(coverage), "risk": numbers(risk)}
+    return {"coverage": coverage.tolist(), "risk": risk.tolist()}

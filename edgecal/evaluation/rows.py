@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,8 @@ from edgecal.evaluation.baselines import judge_logits
 from edgecal.evaluation.shape import shape_spread
 from edgecal.evaluation.splits import Split
 from edgecal.metrics import FIGURES, Judged, compute_figures
+from edgecal.results.fitting import Variant
+from edgecal.results.judging import MethodRow
 
 __all__ = [
     "DUAL_ALIGN_VARIANTS",
@@ -86,7 +87,7 @@ def fit_splits(
 
 def tempered_row(
     logits: ChoiceLogits, method: Method, splits: Sequence[Split], *, default: bool = False
-) -> dict[str, Any]:
+) -> MethodRow:
     """A method that divides the chat model's logits by a fitted temperature."""
     fitted = fit_splits(logits, method, splits)
     judged: list[Judged | None] = []
@@ -96,7 +97,7 @@ def tempered_row(
             None if isinstance(tau, str) else judge_logits(part.chat_final, part.n_choices, part.labels, tau)
         )
     row = _row(method.name, judged, len(splits[0].judge))
-    row["variant"] = dict(method.variant) if method.needs_layers else None
+    row["variant"] = method.variant if method.needs_layers else None
     row["uses_labels"] = method.needs_labels
     row["default"] = default
     row["temperature"] = shape_spread(None if isinstance(tau, str) else tau for tau in fitted)
@@ -110,8 +111,7 @@ def fixed_row(
     judged: Judged,
     splits: Sequence[Split],
     which: npt.NDArray[np.int64] | None = None,
-    **extra: Any,
-) -> dict[str, Any]:
+) -> MethodRow:
     """Something that is not fitted, judged on the same questions as what is.
 
     Parameters
@@ -120,7 +120,6 @@ def fixed_row(
     judged: its examples.
     splits: the divisions; only their second parts are used.
     which: int64 [m], which question each example is, where not every question has one.
-    extra: further entries of the row.
     """
     parts: list[Judged | None] = []
     for split in splits:
@@ -130,15 +129,15 @@ def fixed_row(
             inside = np.flatnonzero(np.isin(which, split.judge))
             parts.append(judged.take(inside) if inside.size else None)
     counts = [0 if part is None else len(part) for part in parts]
-    return {**_row(name, parts, min(counts)), "title": title, **extra}
+    return {**_row(name, parts, min(counts)), "title": title}
 
 
-def withheld_row(name: str, title: str, reason: str, **extra: Any) -> dict[str, Any]:
+def withheld_row(name: str, title: str, reason: str, variant: Variant | None = None) -> MethodRow:
     """A method whose figures would mislead or cannot be had, with the reason."""
-    return {**_row(name, [], 0), "title": title, "withheld": reason, **extra}
+    return {**_row(name, [], 0), "title": title, "withheld": reason, "variant": variant}
 
 
-def _row(name: str, judged: Sequence[Judged | None], n: int) -> dict[str, Any]:
+def _row(name: str, judged: Sequence[Judged | None], n: int) -> MethodRow:
     figures = [None if part is None else compute_figures(part) for part in judged]
     return {
         "name": name,

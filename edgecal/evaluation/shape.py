@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecal.metrics import Estimate
+from edgecal.results.judging import FigureSet, Spread
 
 __all__ = ["number", "numbers", "shape_figures", "shape_spread"]
 
@@ -27,7 +27,7 @@ def numbers(values: Iterable[float] | npt.NDArray[np.floating]) -> list[float | 
     return [number(value) for value in values]
 
 
-def shape_figures(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
+def shape_figures(estimates: Mapping[str, Estimate]) -> FigureSet:
     """Figures with their intervals: {name: {value, low, high}}."""
     return {
         name: {"value": number(item.value), "low": number(item.low), "high": number(item.high)}
@@ -35,7 +35,7 @@ def shape_figures(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, floa
     }
 
 
-def shape_spread(values: Iterable[float | None]) -> dict[str, Any]:
+def shape_spread(values: Iterable[float | None]) -> Spread:
     """Mean and standard deviation (population) over splits, of those that have a number, and each one's value."""
     each = [number(value) for value in values]
     known = [value for value in each if value is not None]

@@ -5,12 +5,9 @@ Says no more than the intervals allow. Knows nothing of how the figures came abo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from edgecal.results.judging import Estimate, FigureSet
 
 __all__ = ["write_comparison", "write_evaluation"]
-
-Figures = Mapping[str, Mapping[str, Any]]
 
 _NEARLY_RIGHT = 0.03  # a calibration error below this is called small
 # fewer questions are not judged: a bootstrap of a handful that are all right says that it could not be otherwise
@@ -19,9 +16,9 @@ _FEWEST = 20
 
 def write_evaluation(
     name: str,
-    before: Figures,
-    after: Figures | None,
-    difference: Figures | None,
+    before: FigureSet,
+    after: FigureSet | None,
+    difference: FigureSet | None,
     temperature: float | None,
     *,
     n_questions: int,
@@ -49,9 +46,9 @@ def write_evaluation(
 
 def write_comparison(
     chat: str,
-    before: Figures,
-    after: Figures | None,
-    difference: Figures | None,
+    before: FigureSet,
+    after: FigureSet | None,
+    difference: FigureSet | None,
     temperature: float | None,
     *,
     n_questions: int,
@@ -93,9 +90,9 @@ def write_comparison(
     )
 
 
-def _state(figures: Figures, n_questions: int) -> str:
-    accuracy, confidence = figures["accuracy"]["value"], figures["confidence"]["value"]
-    error, gap = figures["ece"]["value"], confidence - accuracy
+def _state(figures: FigureSet, n_questions: int) -> str:
+    accuracy, confidence, error = (_value(figures, name) for name in ("accuracy", "confidence", "ece"))
+    gap = confidence - accuracy
     sure = f"{_percent(confidence)} sure on average"
     right = f"is right on {_percent(accuracy)} of these questions"
     if n_questions < _FEWEST:
@@ -111,14 +108,14 @@ def _state(figures: Figures, n_questions: int) -> str:
     return f"{right} and {sure}: with so few questions, no more than chance may lie between the two"
 
 
-def _holds(interval: Mapping[str, Any], value: float) -> bool:
+def _holds(interval: Estimate, value: float) -> bool:
     low, high = interval["low"], interval["high"]
     return low is not None and high is not None and bool(low <= value <= high)
 
 
-def _refusal(before: Figures, after: Figures, settled: bool, harmful: bool) -> str:
+def _refusal(before: FigureSet, after: FigureSet, settled: bool, harmful: bool) -> str:
     if harmful:
-        was, now = before["nll"]["value"], after["nll"]["value"]
+        was, now = _value(before, "nll"), _value(after, "nll")
         what = "gets worse" if now > was else "is not shown to get better"
         also = "" if settled else ", and unlabelled questions leave its temperature unsettled"
         return f"; edgecal fit refuses that as harmful, since its NLL {what} ({was:.3f} before, {now:.3f} after){also}"
@@ -127,17 +124,24 @@ def _refusal(before: Figures, after: Figures, settled: bool, harmful: bool) -> s
     return ""
 
 
-def _effect(before: Figures, after: Figures, difference: Figures, *, praised: bool = True) -> str:
-    change, was, now = difference["ece"], before["ece"]["value"], after["ece"]["value"]
-    moved = f"its calibration error (ECE) from {_percent(was)} to {_percent(now)}"
-    if change["low"] is None or change["high"] is None or (change["high"] < 0 and not praised):
+def _effect(before: FigureSet, after: FigureSet, difference: FigureSet, *, praised: bool = True) -> str:
+    low, high = difference["ece"]["low"], difference["ece"]["high"]
+    was, now = _percent(_value(before, "ece")), _percent(_value(after, "ece"))
+    moved = f"its calibration error (ECE) from {was} to {now}"
+    if low is None or high is None or (high < 0 and not praised):
         return f"takes {moved}"
-    if change["high"] < 0:
+    if high < 0:
         return f"brings {moved} and changes no answer"
-    if change["low"] > 0:
+    if low > 0:
         return f"makes it worse: {moved}"
-    low, high = (_points(change[end]) for end in ("low", "high"))
-    return f"takes {moved}, which is within the noise ({low} to {high})"
+    return f"takes {moved}, which is within the noise ({_points(low)} to {_points(high)})"
+
+
+def _value(figures: FigureSet, name: str) -> float:
+    """A figure that is defined wherever there is a question."""
+    value = figures[name]["value"]
+    assert value is not None
+    return value
 
 
 def _percent(share: float) -> str:

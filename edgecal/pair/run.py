@@ -17,8 +17,8 @@ from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.model_capture import CaptureProgress, CaptureRequest, ModelCapture
 from edgecal.pair.worker_examine import Examination, ExamineRequest
 from edgecal.pair.worker_generate import GenerateRequest, Generation, GiveUp
-from edgecal.pair.worker_plan import ModelPlan
 from edgecal.prompts.records import Prompt
+from edgecal.results.fitting import PlannedModel
 from edgecal.worker import Worker
 from edgecal.worker.process import DEFAULT_TIMEOUT_S
 
@@ -107,12 +107,12 @@ def plan_model(
     layers: bool,
     options: RunOptions,
     on_progress: RoleProgress | None = None,
-) -> ModelPlan:
+) -> PlannedModel:
     """What running one model over prompts would cost; parameters and errors as for `capture_model`."""
     request = _request(path, role, prompts, options, layers=layers)
     found = _run("edgecal.pair.worker_plan:plan_model", request, role, options, on_progress)
-    assert isinstance(found, ModelPlan)
-    return found
+    planned: PlannedModel = found
+    return planned
 
 
 def check(

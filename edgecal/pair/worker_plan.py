@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -16,53 +16,20 @@ import numpy as np
 from edgecal.architectures import PLAIN_STREAM
 from edgecal.pair.model_capture import CaptureProgress, CaptureRequest
 from edgecal.pair.resident_model import find_stream, read_shards
+from edgecal.results.fitting import PlannedModel
 
 if TYPE_CHECKING:
     from edgecal.llama.model import Model
     from edgecal.llama.packing import CapturePlan
 
-__all__ = ["ModelPlan", "plan_model"]
+__all__ = ["plan_model"]
 
 # Rows of the probe: a full decode, as most are; and how often, of which the quickest counts.
 _PROBE_ROWS = 128
 _PROBES = 3
 
 
-@dataclass(frozen=True)
-class ModelPlan:
-    """The cost of a run for one model.
-
-    Attributes
-    ----------
-    n_prompts, n_kept: prompts, and how many of them the cache answers.
-    n_tokens, n_distinct, n_computed: of the others: all tokens; the least that any order could compute; and what is
-        computed, with what is filled up.
-    n_decodes, n_sequences: calls of llama.cpp, and the most sequences that a context holds.
-    tokens_per_s: of the probe.
-    seconds: load and computation, as predicted.
-    file_bytes, buffer_bytes, cache_bytes: the file, which is mapped; what llama.cpp allocates for weights (repacked
-        ones) beside it; and the keys and values of the largest context.
-    available_bytes: memory that is free.
-    n_threads: of llama.cpp.
-    """
-
-    n_prompts: int
-    n_kept: int
-    n_tokens: int
-    n_distinct: int
-    n_computed: int
-    n_decodes: int
-    n_sequences: int
-    tokens_per_s: float
-    seconds: float
-    file_bytes: int
-    buffer_bytes: int
-    cache_bytes: int
-    available_bytes: int
-    n_threads: int
-
-
-def plan_model(request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> ModelPlan:
+def plan_model(request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> PlannedModel:
     """Loads the model, plans the prompts and probes how quick it is.
 
     Raises
@@ -90,7 +57,8 @@ def plan_model(request: CaptureRequest, report: Callable[[CaptureProgress], None
             tokens = [item.tokens for item, is_kept in zip(resolved, kept, strict=True) if not is_kept]
             plan = plan_for(model, tokens, request.settings)
             rate = _probe(request, model)
-            return ModelPlan(
+            return PlannedModel(
+                path=request.path,
                 n_prompts=len(resolved),
                 n_kept=sum(kept),
                 n_tokens=plan.n_tokens,

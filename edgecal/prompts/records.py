@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edgecal.errors import InputError
+from edgecal.results.questions import PromptLine, QuestionLine, TokensLine
 
 __all__ = [
     "LABEL_LETTERS",
@@ -169,23 +170,22 @@ def parse_record(record: object, source: str) -> Question | Prompt:
     return Prompt(text=text, labels=options, answer=answer, subject=subject, source=source)
 
 
-def describe_record(item: Question | Prompt) -> dict[str, object]:
+def describe_record(item: Question | Prompt) -> QuestionLine | PromptLine | TokensLine:
     """The JSON-ready record of which `parse_record` makes the same object, its source aside."""
+    line: QuestionLine | PromptLine | TokensLine
     if isinstance(item, Question):
-        values: dict[str, object] = {
-            "passage": item.passage,
-            "question": item.question,
-            "choices": item.choices,
-        }
+        line = {"question": item.question, "choices": list(item.choices)}
+        if item.passage is not None:
+            line = {"passage": item.passage, **line}
+    elif item.text is not None:
+        line = {"prompt": item.text, "labels": list(item.labels or ())}
     else:
-        values = {"prompt": item.text, "labels": item.labels, "tokens": item.tokens}
-        values |= {"choice_tokens": item.choice_tokens}
-    values |= {"answer": item.answer, "subject": item.subject}
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in values.items()
-        if value is not None
-    }
+        line = {"tokens": list(item.tokens or ()), "choice_tokens": list(item.choice_tokens or ())}
+    if item.answer is not None:
+        line["answer"] = item.answer
+    if item.subject is not None:
+        line["subject"] = item.subject
+    return line
 
 
 def check_prompt(item: Question | Prompt, source: str) -> Question | Prompt:

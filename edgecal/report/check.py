@@ -1,16 +1,34 @@
 """Is a JSON value the result of `edgecal eval` or `edgecal compare`, complete enough to be drawn?
 
-Holds the shape of a result. Knows nothing of how it came about or how it is shown.
+Types and ranges are those of `edgecal.results`; what remains here is what holds between two keys, and how large a
+number a picture can still compute with. A file may be of an older edgecal or written by hand, so that every misfit is
+told in one line with its place, and what older results lack is filled in.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from edgecal.errors import InputError
+from edgecal.results import CompareResult, EvalResult
+from edgecal.results.fitting import Runtime
+from edgecal.results.judging import (
+    AblationRow,
+    Bootstrap,
+    Judgement,
+    LayerDivergence,
+    LossCurve,
+    MethodRow,
+    ReliabilityBins,
+    RiskCurve,
+    SplitsUsed,
+    Spread,
+    WrongAnswer,
+)
+from edgecal.results.questions import Data, MeasuredPrompting
 
 __all__ = ["check_result"]
 
@@ -19,14 +37,48 @@ _LARGEST_COUNT = 10**15
 _LARGEST_SEED = 1 << 128
 _MOST_ITEMS = 100_000
 
-Check = Callable[[Any, str], Any]
+# What a result may lack, and what stands for it. Besides, whatever may be null may be missing.
+_ABSENT: dict[tuple[type, str], Callable[[], Any]] = {
+    **{
+        (shape, key): made
+        for shape in (EvalResult, CompareResult)
+        for key, made in (("subjects", list), ("wrong", list), ("warnings", list), ("runtime", dict))
+    },
+    **{
+        (shape, "bootstrap"): lambda: {"n": 0, "n_by_subject": 0, "level": 0.95, "seed": 0}
+        for shape in (EvalResult, CompareResult)
+    },
+    (EvalResult, "temperature"): lambda: {"value": None, "source": None},
+    (CompareResult, "bracket"): lambda: dict.fromkeys(("low", "high", "low_interval", "high_interval")),
+    (CompareResult, "settled"): lambda: None,
+    (CompareResult, "reasons"): list,
+    (CompareResult, "ablations"): dict,
+    (CompareResult, "extra_runs"): lambda: dict.fromkeys(("cape", "verbalized", "effects")),
+    (Bootstrap, "n_by_subject"): int,
+    (Bootstrap, "seed"): int,
+    (Data, "formats"): list,
+    (Data, "decisions"): list,
+    (Data, "n_skipped"): int,
+    (Data, "skipped"): list,
+    (Data, "sha256"): str,
+    (Data, "seed"): int,
+    (MeasuredPrompting, "template"): str,
+    (MeasuredPrompting, "shots"): int,
+    (MeasuredPrompting, "choice_mass"): dict,
+    (MeasuredPrompting, "effects"): list,
+    (SplitsUsed, "seeds"): list,
+    (Spread, "values"): list,
+    (MethodRow, "figures"): dict,
+    (MethodRow, "not_identified"): list,
+    (AblationRow, "not_identified"): int,
+}
 
 
 class _MisfitError(Exception):
     """What does not fit and where in the value it stands."""
 
 
-def check_result(value: object, where: str) -> dict[str, Any]:
+def check_result(value: object, where: str) -> Judgement:
     """The result of an evaluation or a comparison, checked.
 
     Parameters
@@ -34,28 +86,114 @@ def check_result(value: object, where: str) -> dict[str, Any]:
     value: what a JSON text decoded to.
     where: where it came from, for the message.
 
-    Returns
-    -------
-    A copy in which keys that may be null are there, null if they were missing; keys that are not known stay.
-
     Raises
     ------
     InputError: it is no such result: another kind, a missing key, a wrong type, lengths that do not fit.
     """
+    kinds = {"eval": EvalResult, "compare": CompareResult}
     try:
         if not isinstance(value, Mapping):
             raise _MisfitError(f"expected a JSON object, got {_kind(value)}")
         if "kind" not in value:
             raise _MisfitError('the key "kind" is missing')
         kind = value["kind"]
-        if not (isinstance(kind, str) and kind in _KINDS):
+        if not (isinstance(kind, str) and kind in kinds):
             raise _MisfitError(f'"kind" is {_shown(kind)}, expected "eval" or "compare"')
-        checked: dict[str, Any] = _KINDS[kind](value, "")
+        shape = kinds[kind]
+        checked = _convert(dict(value), shape)
+        runtime = checked.pop("runtime")
+        _check_sizes(checked, "")
+        result: Judgement = shape(**checked, runtime=runtime)
+        _check_lengths(result)
     except _MisfitError as misfit:
         raise InputError(
             f"{where}: {misfit}; give what `edgecal eval --json` or `edgecal compare --json` printed"
         ) from None
-    return checked
+    return result
+
+
+def _convert(value: dict[str, Any], shape: type) -> dict[str, Any]:
+    """The value with all keys of the shape; `runtime` as it stands, since older versions tell other things."""
+    import msgspec
+
+    from edgecal.results.schema import struct_of
+
+    struct = struct_of(shape, {Runtime: dict[str, Any]}, closed=False, absent=_ABSENT)
+    try:
+        found: dict[str, Any] = msgspec.to_builtins(msgspec.convert(value, struct))
+    except msgspec.ValidationError as error:
+        said, _, place = str(error).partition(" - at `$")
+        way = _spell_out(value, struct, str(error), re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", place))
+        raise _MisfitError(_in_words(said, value, way)) from None
+    return found
+
+
+def _spell_out(
+    value: dict[str, Any], struct: Any, message: str, steps: list[tuple[str, str]]
+) -> list[str | int]:
+    """The way to a misfit. For a key of an open object msgspec says `[...]`; that key alone gives the message again."""
+    import msgspec
+
+    way: list[str | int] = []
+    for name, index in steps:
+        if index != "...":
+            way.append(name or int(index))
+            continue
+        items = _at(value, way)
+        for key in items:
+            trial = _replaced(value, way, {key: items[key]})
+            try:
+                msgspec.convert(trial, struct)
+            except msgspec.ValidationError as error:
+                if str(error) == message:
+                    value = trial
+                    way.append(key)
+                    break
+    return way
+
+
+def _at(value: Any, way: list[str | int]) -> Any:
+    for step in way:
+        value = value[step]
+    return value
+
+
+def _replaced(value: Any, way: list[str | int], part: object) -> Any:
+    """A copy in which `part` stands at the end of the way."""
+    if not way:
+        return part
+    first, *rest = way
+    changed = list(value) if isinstance(value, (list, tuple)) else dict(value)
+    changed[first] = _replaced(value[first], rest, part)  # type: ignore[index]
+    return changed
+
+
+_TYPES = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "text",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+}
+_BOUNDS = {">=": "{} or more", ">": "above {}", "<=": "at most {}"}
+
+
+def _in_words(said: str, value: Any, way: list[str | int]) -> str:
+    """What msgspec says of a place, as edgecal says it: what is there, and what was expected."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:40]}" for step in way).lstrip(".")
+    there = _at(value, way)
+    if found := re.fullmatch(r"Object missing required field `(.*)`", said):
+        return f"{path}.{found[1]} is missing".lstrip(".")
+    if found := re.fullmatch(r"Expected `([\w |]+)`, got `\w+`", said):
+        wanted = " or ".join(_TYPES.get(name, name) for name in found[1].split(" | "))
+        return f"{path} should be {wanted}, got {_kind(there)}"
+    if found := re.fullmatch(r"Expected `array` of length ([<>=]+) (\d+)", said):
+        return f"{path} has {len(there)} items, expected {_BOUNDS[found[1]].format(found[2])}"
+    if found := re.fullmatch(r"Expected `\w+` ([<>=]+) ([\d.]+)", said):
+        return f"{path} is {_shown(there)}, expected {_BOUNDS[found[1]].format(found[2].removesuffix('.0'))}"
+    return f"{path} is {_shown(there)}: {said[:1].lower()}{said[1:]}"
 
 
 def _kind(value: object) -> str:
@@ -81,336 +219,89 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def _expected(what: str, value: object, path: str) -> _MisfitError:
-    return _MisfitError(f"{path} should be {what}, got {_kind(value)}")
-
-
-def _number(low: float = -_LARGEST, high: float = _LARGEST, *, above: float = -math.inf) -> Check:
-    def check(value: Any, path: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _expected("a number", value, path)
-        if not (low <= value <= high and value > above):
-            bound = f"above {above:g}" if above > -math.inf else f"{low:g} to {high:g}"
-            raise _MisfitError(f"{path} is {_shown(value)}, expected {bound}")
-        return float(value)
-
-    return check
-
-
-def _whole(low: int = 0, high: int = _LARGEST_COUNT) -> Check:
-    def check(value: Any, path: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise _expected("a whole number", value, path)
-        if not low <= value <= high:
-            raise _MisfitError(f"{path} is {_shown(value)}, expected {low} or more, and a possible number")
-        return value
-
-    return check
-
-
-def _text(value: Any, path: str) -> str:
-    if not isinstance(value, str):
-        raise _expected("text", value, path)
-    return value
-
-
-def _flag(value: Any, path: str) -> bool:
-    if not isinstance(value, bool):
-        raise _expected("true or false", value, path)
-    return value
-
-
-def _anything(value: Any, path: str) -> Any:
-    return value
-
-
-class _Optional:
-    """A value that may be null or missing; `default` stands for both."""
-
-    def __init__(self, check: Check, default: Callable[[], Any] = lambda: None) -> None:
-        self.check = check
-        self.default = default
-
-    def __call__(self, value: Any, path: str) -> Any:
-        return self.default() if value is None else self.check(value, path)
-
-
-def _list(check: Check) -> Check:
-    def check_list(value: Any, path: str) -> list[Any]:
-        if not isinstance(value, (list, tuple)):
-            raise _expected("a list", value, path)
+def _check_sizes(value: Any, path: str) -> None:
+    """No number that a picture cannot compute with, and no list that a page cannot show."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in ("seed", "seeds", "split_seed"):
+                _check_sizes(item, f"{path}.{key[:40]}".lstrip("."))
+    elif isinstance(value, list):
         if len(value) > _MOST_ITEMS:
             raise _MisfitError(f"{path} has {len(value)} items, at most {_MOST_ITEMS} can be shown")
-        return [check(item, f"{path}[{index}]") for index, item in enumerate(value)]
-
-    return check_list
-
-
-def _two(check: Check) -> Check:
-    def check_two(value: Any, path: str) -> list[Any]:
-        items: list[Any] = _list(check)(value, path)
-        if len(items) != 2:
-            raise _MisfitError(f"{path} has {len(items)} items, expected 2")
-        return items
-
-    return check_two
+        for index, item in enumerate(value):
+            _check_sizes(item, f"{path}[{index}]")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        largest = _LARGEST_COUNT if isinstance(value, int) else _LARGEST
+        if not -largest <= value <= largest:
+            raise _MisfitError(f"{path} is {_shown(value)}, expected a number of at most {largest:g}")
 
 
-def _mapping(check: Check) -> Check:
-    def check_mapping(value: Any, path: str) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            raise _expected("an object", value, path)
-        return {
-            _text(key, f"a key of {path}"): check(item, f"{path}.{key[:40]}") for key, item in value.items()
-        }
-
-    return check_mapping
-
-
-def _record(fits: Callable[[dict[str, Any], str], None] | None = None, /, **fields: Check) -> Check:
-    def check_record(value: Any, path: str) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            raise _expected("an object", value, path)
-        checked = dict(value)
-        for name, check in fields.items():
-            key = name.rstrip("_")
-            below = f"{path}.{key}" if path else key
-            if key not in value and not isinstance(check, _Optional):
-                raise _MisfitError(f"{below} is missing")
-            checked[key] = check(value.get(key), below)
-        if fits is not None:
-            fits(checked, path)
-        return checked
-
-    return check_record
+def _check_lengths(result: Judgement) -> None:
+    for role, bins in _roles("plots.reliability", result.plots["reliability"]):
+        _check_reliability(bins, role)
+    for role, curve in _roles("plots.risk_coverage", result.plots["risk_coverage"]):
+        _check_risk(curve, role)
+    if result.plots["loss"] is not None:
+        _check_loss(result.plots["loss"])
+    if result.plots["layers"] is not None:
+        _check_layers(result.plots["layers"])
+    for index, wrong in enumerate(result.wrong):
+        _check_wrong(wrong, f"wrong[{index}]")
+    seeds = [result.data["seed"], result.bootstrap["seed"]]
+    if isinstance(result, CompareResult):
+        seeds += result.splits["seeds"]
+    if max(seeds) > _LARGEST_SEED:
+        raise _MisfitError(f"a seed is {_shown(max(seeds))}, expected a possible number")
 
 
-def _same_lengths(*keys: str) -> Callable[[dict[str, Any], str], None]:
-    def fits(value: dict[str, Any], path: str) -> None:
-        wanted = len(value[keys[0]])
-        if wanted == 0:
-            raise _MisfitError(f"{path}.{keys[0]} is empty")
-        for key in keys[1:]:
-            if value[key] is not None and len(value[key]) != wanted:
-                raise _MisfitError(f"{path}.{key} has {len(value[key])} items, but {keys[0]} has {wanted}")
-
-    return fits
+def _roles(path: str, plots: Any) -> Iterator[tuple[str, Any]]:
+    yield from ((f"{path}.{role}", plot) for role, plot in plots.items() if plot is not None)
 
 
-def _reliability_fits(value: dict[str, Any], path: str) -> None:
-    _same_lengths("n", "confidence", "accuracy", "low", "high")(value, path)
-    _increasing(value["edges"], f"{path}.edges")
-    if len(value["edges"]) != len(value["n"]) + 1:
-        raise _MisfitError(
-            f"{path}.edges has {len(value['edges'])} items, expected {len(value['n']) + 1}, one more than n"
-        )
-    for index, n in enumerate(value["n"]):
-        if n and (value["confidence"][index] is None or value["accuracy"][index] is None):
-            raise _MisfitError(f"{path}: bin {index} holds {n} questions and no confidence or accuracy")
+def _check_reliability(bins: ReliabilityBins, path: str) -> None:
+    n = len(bins["n"])
+    _same_length(path, "n", bins["n"], confidence=bins["confidence"], accuracy=bins["accuracy"])
+    _same_length(path, "n", bins["n"], low=bins["low"], high=bins["high"])
+    _check_increasing(bins["edges"], f"{path}.edges")
+    if len(bins["edges"]) != n + 1:
+        raise _MisfitError(f"{path}.edges has {len(bins['edges'])} items, expected {n + 1}, one more than n")
+    for index, (count, *means) in enumerate(
+        zip(bins["n"], bins["confidence"], bins["accuracy"], strict=True)
+    ):
+        if count and None in means:
+            raise _MisfitError(f"{path}: bin {index} holds {count} questions and no confidence or accuracy")
 
 
-def _loss_fits(value: dict[str, Any], path: str) -> None:
-    _same_lengths("temperature", "loss")(value, path)
-    _increasing(value["temperature"], f"{path}.temperature")
+def _check_risk(curve: RiskCurve, path: str) -> None:
+    _same_length(path, "coverage", curve["coverage"], risk=curve["risk"])
 
 
-def _layers_fit(value: dict[str, Any], path: str) -> None:
-    _same_lengths("layer", "agreement", "disagreement", "pdl_histogram")(value, path)
-    _increasing(value["layer"], f"{path}.layer")
+def _check_loss(curve: LossCurve) -> None:
+    _same_length("plots.loss", "temperature", curve["temperature"], loss=curve["loss"])
+    _check_increasing(curve["temperature"], "plots.loss.temperature")
 
 
-def _increasing(values: list[float], path: str) -> None:
+def _check_layers(layers: LayerDivergence) -> None:
+    means = {"agreement": layers["agreement"], "disagreement": layers["disagreement"]}
+    _same_length("plots.layers", "layer", layers["layer"], **means, pdl_histogram=layers["pdl_histogram"])
+    _check_increasing(layers["layer"], "plots.layers.layer")
+
+
+def _check_wrong(wrong: WrongAnswer, path: str) -> None:
+    n = len(wrong["choices"])
+    for key, choice in (("answer", wrong["answer"]), ("predicted", wrong["predicted"])):
+        if choice >= n:
+            raise _MisfitError(f"{path}.{key} is {choice}, but there are {n} choices")
+
+
+def _same_length(path: str, name: str, first: list[Any], **others: list[Any] | None) -> None:
+    if not first:
+        raise _MisfitError(f"{path}.{name} is empty")
+    for key, values in others.items():
+        if values is not None and len(values) != len(first):
+            raise _MisfitError(f"{path}.{key} has {len(values)} items, but {name} has {len(first)}")
+
+
+def _check_increasing(values: list[Any], path: str) -> None:
     if any(b <= a for a, b in itertools.pairwise(values)):
         raise _MisfitError(f"{path} does not increase")
-
-
-def _wrong_fits(value: dict[str, Any], path: str) -> None:
-    for key in ("answer", "predicted"):
-        if value[key] >= len(value["choices"]):
-            raise _MisfitError(f"{path}.{key} is {value[key]}, but there are {len(value['choices'])} choices")
-
-
-def _nothing() -> list[Any]:
-    return []
-
-
-_share = _number(0, 1)
-_maybe = _Optional(_number())
-_maybe_share = _Optional(_share)
-_maybe_text = _Optional(_text)
-_maybe_whole = _Optional(_whole())
-_seed = _whole(high=_LARGEST_SEED)
-_figures = _mapping(_record(value=_maybe, low=_maybe, high=_maybe))
-_spread = _Optional(_record(mean=_maybe, sd=_maybe, values=_Optional(_list(_maybe), _nothing)))
-_masses = _mapping(_maybe)
-_temperature = _number(above=0)
-
-_pair = _Optional(_two(_temperature))
-_bracket = _record(
-    low=_Optional(_temperature), high=_Optional(_temperature), low_interval=_pair, high_interval=_pair
-)
-
-_rel = _record(
-    _reliability_fits,
-    edges=_list(_share),
-    n=_list(_whole()),
-    confidence=_list(_maybe_share),
-    accuracy=_list(_maybe_share),
-    low=_list(_maybe_share),
-    high=_list(_maybe_share),
-)
-_curve = _record(_same_lengths("coverage", "risk"), coverage=_list(_share), risk=_list(_share))
-_plots = _record(
-    reliability=_record(base=_Optional(_rel), before=_rel, after=_Optional(_rel)),
-    risk_coverage=_record(base=_Optional(_curve), before=_curve, after=_Optional(_curve)),
-    loss=_Optional(
-        _record(
-            _loss_fits,
-            method=_text,
-            unit=_text,
-            temperature=_list(_temperature),
-            loss=_list(_number()),
-            chosen=_temperature,
-            interval=_two(_temperature),
-            bracket=_Optional(_bracket),
-        )
-    ),
-    layers=_Optional(
-        _record(
-            _layers_fit,
-            layer=_list(_whole(1)),
-            agreement=_Optional(_list(_number(0))),
-            disagreement=_Optional(_list(_number(0))),
-            pdl_histogram=_list(_whole()),
-            n_agreement=_whole(),
-            n_disagreement=_whole(),
-        )
-    ),
-)
-_wrong = _record(
-    _wrong_fits,
-    where=_text,
-    subject=_maybe_text,
-    question=_text,
-    choices=_list(_text),
-    answer=_whole(),
-    predicted=_whole(),
-    confidence_before=_share,
-    confidence_after=_maybe_share,
-)
-_model = _record(
-    path=_text,
-    name=_maybe_text,
-    architecture=_maybe_text,
-    n_tokens=_maybe_whole,
-    peak_memory_bytes=_maybe_whole,
-    sha256=_maybe_text,
-)
-_common: dict[str, Check] = {
-    "verdict": _text,
-    "data": _record(
-        files=_list(_text),
-        formats=_Optional(_list(_text), _nothing),
-        decisions=_Optional(_list(_text), _nothing),
-        n_read=_maybe_whole,
-        n_questions=_whole(),
-        n_skipped=_Optional(_whole(), int),
-        skipped=_Optional(_list(_record(where=_text, reason=_text)), _nothing),
-        sha256=_maybe_text,
-        limit=_maybe_whole,
-        seed=_Optional(_seed),
-        subjects=_Optional(_list(_text)),
-    ),
-    "prompting": _record(
-        template=_maybe_text,
-        shots=_Optional(_whole(), int),
-        chat_template=_maybe_text,
-        choice_mass=_Optional(_masses, dict),
-        effects=_Optional(_list(_record(name=_text, n=_whole(), choice_mass=_masses)), _nothing),
-    ),
-    "plots": _plots,
-    "wrong": _Optional(_list(_wrong), _nothing),
-    "bootstrap": _Optional(_record(n=_whole(), level=_share, seed=_Optional(_seed))),
-    "runtime": _Optional(_mapping(_anything), dict),
-    "warnings": _Optional(_list(_text), _nothing),
-}
-_eval = _record(
-    **_common,
-    model=_model,
-    temperature=_Optional(_record(value=_Optional(_temperature), source=_maybe_text)),
-    figures=_record(before=_figures, after=_Optional(_figures), difference=_Optional(_figures)),
-    subjects=_Optional(
-        _list(_record(subject=_text, n=_whole(), before=_figures, after=_Optional(_figures))), _nothing
-    ),
-)
-_ablation = _record(
-    name=_text,
-    temperature=_spread,
-    ece=_spread,
-    nll=_spread,
-    not_identified=_Optional(_whole(), int),
-    lambda_=_Optional(_number(0)),
-    n_prompts=_Optional(_whole(1)),
-    method=_maybe_text,
-)
-_compare = _record(
-    **_common,
-    models=_record(base=_model, chat=_model),
-    bracket=_Optional(_bracket),
-    settled=_Optional(_flag),
-    harmful=_Optional(_flag),
-    reasons=_Optional(_list(_text), _nothing),
-    splits=_record(
-        n=_whole(),
-        fit_share=_maybe_share,
-        seeds=_Optional(_list(_seed), _nothing),
-        n_fit=_maybe_whole,
-        n_evaluate=_maybe_whole,
-    ),
-    rows=_list(
-        _record(
-            name=_text,
-            title=_text,
-            variant=_Optional(_mapping(_anything)),
-            uses_labels=_flag,
-            default=_flag,
-            temperature=_spread,
-            figures=_Optional(_mapping(_spread), dict),
-            n=_maybe_whole,
-            not_identified=_Optional(_list(_text), _nothing),
-            n_worse=_maybe_whole,
-            withheld=_maybe_text,
-            parsed_share=_maybe_share,
-            n_permutations=_maybe_whole,
-        )
-    ),
-    extra_runs=_Optional(_mapping(_anything), dict),
-    ablations=_Optional(_mapping(_Optional(_list(_ablation), _nothing)), dict),
-    headline=_Optional(
-        _record(
-            method=_text,
-            variant=_Optional(_mapping(_anything)),
-            temperature=_temperature,
-            interval=_list(_temperature),
-            split_seed=_Optional(_seed),
-            n_fit=_maybe_whole,
-            n_evaluate=_maybe_whole,
-        )
-    ),
-    figures=_record(
-        base=_Optional(_figures), before=_figures, after=_Optional(_figures), difference=_Optional(_figures)
-    ),
-    subjects=_Optional(
-        _list(
-            _record(
-                subject=_text,
-                n=_whole(),
-                base=_Optional(_figures),
-                before=_figures,
-                after=_Optional(_figures),
-            )
-        ),
-        _nothing,
-    ),
-)
-_KINDS: dict[str, Check] = {"eval": _eval, "compare": _compare}

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+
+from edgecal.results.fitting import Variant
+from edgecal.results.judging import CompareResult, EvalResult, Judgement, Spread
 
 __all__ = ["render_csv"]
 
+Cell = str | float | None
+_NO_OPTIONS: Variant = {"ise": None, "tau_scope": None, "combine": None, "lambda": None}
 
-def render_csv(result: Mapping[str, Any]) -> str:
+
+def render_csv(result: Judgement) -> str:
     """Values as they are (shares, not percent; nothing for what is undefined), under a line of names.
 
     `eval`: one line for each subject ("" for all questions) and each of before, after and difference; three
     columns for each figure: its name, `_low` and `_high`. `compare`: `table` is "methods" or an ablation's name;
     one line for each row, with `_mean` and `_sd` over the splits.
     """
-    rows = list(_eval_rows(result) if result["kind"] == "eval" else _compare_rows(result))
+    rows = list(_eval_rows(result) if isinstance(result, EvalResult) else _compare_rows(result))
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -26,27 +31,35 @@ def render_csv(result: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def _eval_rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    parts = [("", result["data"]["n_questions"], result["figures"])]
-    parts += [(row["subject"], row["n"], row) for row in result["subjects"]]
-    for subject, n, sets in parts:
-        for state in ("before", "after", "difference"):
-            figures = sets.get(state)
-            if figures is None:
-                continue
-            row = {"subject": subject, "n": n, "state": state}
-            for name, item in figures.items():
-                row |= {name: item["value"], f"{name}_low": item["low"], f"{name}_high": item["high"]}
-            yield row
+def _eval_rows(result: EvalResult) -> Iterator[dict[str, Cell]]:
+    overall = result.figures
+    sets = [("", result.data["n_questions"], "before", overall["before"])]
+    sets += [
+        ("", sets[0][1], name, one)
+        for name, one in (("after", overall["after"]), ("difference", overall["difference"]))
+        if one
+    ]
+    for part in result.subjects:
+        sets.append((part["subject"], part["n"], "before", part["before"]))
+        if part["after"] is not None:
+            sets.append((part["subject"], part["n"], "after", part["after"]))
+    for subject, n, state, figures in sets:
+        row: dict[str, Cell] = {"subject": subject, "n": n, "state": state}
+        for name, item in figures.items():
+            row |= {name: item["value"], f"{name}_low": item["low"], f"{name}_high": item["high"]}
+        yield row
 
 
-def _compare_rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for row in result["rows"]:
-        variant = row["variant"] or {}
+def _compare_rows(result: CompareResult) -> Iterator[dict[str, Cell]]:
+    for row in result.rows:
+        variant = row["variant"] or _NO_OPTIONS
         yield {
             "table": "methods",
             "name": row["name"],
-            **{option: variant.get(option) for option in ("ise", "tau_scope", "combine", "lambda")},
+            "ise": variant["ise"],
+            "tau_scope": variant["tau_scope"],
+            "combine": variant["combine"],
+            "lambda": variant["lambda"],
             "n_prompts": None,
             "uses_labels": row["uses_labels"],
             "n": row["n"],
@@ -61,19 +74,22 @@ def _compare_rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 for key, value in _spread(name, item).items()
             },
         }
-    for table, rows in result["ablations"].items():
-        for row in rows:
+    for table, changed in result.ablations.items():
+        for one in changed:
             yield {
                 "table": table,
-                "name": row["name"],
-                "lambda": row.get("lambda"),
-                "n_prompts": row.get("n_prompts"),
-                "not_identified": row["not_identified"],
-                **_spread("temperature", row["temperature"]),
-                **_spread("ece", row["ece"]),
-                **_spread("nll", row["nll"]),
+                "name": one["name"],
+                "lambda": one.get("lambda"),
+                "n_prompts": one.get("n_prompts"),
+                "not_identified": one["not_identified"],
+                **_spread("temperature", one["temperature"]),
+                **_spread("ece", one["ece"]),
+                **_spread("nll", one["nll"]),
             }
 
 
-def _spread(name: str, item: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {f"{name}_mean": item and item["mean"], f"{name}_sd": item and item["sd"]}
+def _spread(name: str, item: Spread | None) -> dict[str, Cell]:
+    return {
+        f"{name}_mean": None if item is None else item["mean"],
+        f"{name}_sd": None if item is None else item["sd"],
+    }

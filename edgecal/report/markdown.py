@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from edgecal.report.text import visible
 from edgecal.report.text_tables import TextTable, describe_data, describe_prompting, list_tables
+from edgecal.results.judging import CompareResult, Judgement
 
 __all__ = ["render_markdown"]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#$~])")
 
 
-def render_markdown(result: Mapping[str, Any]) -> str:
+def render_markdown(result: Judgement) -> str:
     """Headings, the verdict, what was judged, and every table; names are escaped. Ends with a line break."""
-    models = [result["model"]] if result["kind"] == "eval" else list(result["models"].values())
-    names = " and ".join(_escape(model["name"]) for model in models)
-    runtime = result["runtime"]
+    if isinstance(result, CompareResult):
+        named = [result.models["base"]["name"], result.models["chat"]["name"]]
+    else:
+        named = [result.model["name"]]
+    names = " and ".join(map(_escape, named))
+    runtime = result.runtime
     lines = [
         f"## Calibration of {names}",
         "",
-        _escape(result["verdict"]),
+        _escape(result.verdict),
         "",
         f"- Data: {_escape(describe_data(result))}",
         f"- Prompting: {_escape(describe_prompting(result))}",

@@ -23,6 +23,7 @@ from edgecal.report.page_tables import (
     ablation_tables,
     effects_table,
     figures_table,
+    interval_level,
     methods_table,
     short,
     subjects_table,
@@ -37,6 +38,8 @@ from edgecal.report.sentences import (
 )
 from edgecal.report.text import clipped, percent, visible
 from edgecal.report.words import method_title
+from edgecal.results.judging import CompareResult, Figures, Judgement, ModelRun, Plots, WrongAnswer
+from edgecal.results.questions import Data
 
 __all__ = ["check_report_path", "render_html", "write_report"]
 
@@ -54,12 +57,12 @@ class _Picture:
     sentence: str
 
 
-def render_html(result: Mapping[str, Any]) -> str:
+def render_html(result: Judgement | Mapping[str, Any]) -> str:
     """The page of an evaluation's or a comparison's result.
 
     Parameters
     ----------
-    result: what `--json` prints, as a dictionary.
+    result: a result, or what `--json` prints of one, as a dictionary.
 
     Returns
     -------
@@ -81,11 +84,11 @@ def render_html(result: Mapping[str, Any]) -> str:
     )
     template = environment.from_string(folder.joinpath("page.html.j2").read_text(encoding="utf-8"))
     css = folder.joinpath("style.css").read_text(encoding="utf-8")
-    page = _contents(check_result(result, "the result"), Markup)
+    page = _contents(result if isinstance(result, Judgement) else check_result(result, "the result"), Markup)
     return template.render(css=Markup(css), **page).lstrip() + "\n"
 
 
-def write_report(result: Mapping[str, Any], path: str | Path, force: bool = False) -> None:
+def write_report(result: Judgement | Mapping[str, Any], path: str | Path, force: bool = False) -> None:
     """Write the page of a result to a file: whole, or not at all.
 
     Parameters
@@ -130,90 +133,88 @@ def _may_be_replaced(path: Path) -> bool:
     return not start or _MARK in start
 
 
-def _contents(result: dict[str, Any], markup: Any) -> dict[str, Any]:
+def _contents(result: Judgement, markup: Any) -> dict[str, Any]:
     """Everything that the template asks for."""
-    level = "" if result["bootstrap"] is None else f"{percent(result['bootstrap']['level'], 0)} "
+    level = interval_level(result)
     drawings = {name: markup(svg) for name, svg in page_pictures(result).items()}
-    compare = result["kind"] == "compare"
-    names = (
-        [_name(result["models"][role]) for role in ("chat", "base")] if compare else [_name(result["model"])]
-    )
-    n = result["data"]["n_questions"]
-    subtitle = (
-        f"{n:,} question{'' if n == 1 else 's'} from {short(', '.join(result['data']['files'])) or 'no file'}"
-    )
+    n, data = result.data["n_questions"], result.data
+    subtitle = f"{n:,} question{'' if n == 1 else 's'} from {short(', '.join(data['files'])) or 'no file'}"
+    compare = result if isinstance(result, CompareResult) else None
+    model = result.models["chat"] if isinstance(result, CompareResult) else result.model
+    if compare is not None:
+        subtitle += f" · compared with its base model {_name(compare.models['base'])}"
     return {
-        "title": f"Calibration of {names[0]}",
-        "subtitle": subtitle + (f" · compared with its base model {names[1]}" if compare else ""),
-        "verdict": re.sub(r"(?<=\d) %", "\u00a0%", clipped(result["verdict"], 1000)),  # no line begins with %
-        "tiles": _tiles(result),
-        "has_after": result["figures"]["after"] is not None,
-        "has_loss": result["plots"]["loss"] is not None,
+        "title": f"Calibration of {_name(model)}",
+        "subtitle": subtitle,
+        "verdict": re.sub(r"(?<=\d) %", "\u00a0%", clipped(result.verdict, 1000)),  # no line begins with %
+        "tiles": _tiles(result.figures),
+        "has_after": result.figures["after"] is not None,
+        "has_loss": result.plots["loss"] is not None,
         "level": level,
-        "reliability": _reliability(result, drawings),
-        "method_pictures": _method_pictures(result, drawings, level),
+        "reliability": _reliability(result.plots, drawings),
+        "method_pictures": _method_pictures(result.plots, drawings, level),
         "risk": _Picture(
             "risk-coverage",
             "If it may leave questions unanswered",
             drawings["risk-coverage"],
-            risk_sentence(prepare.prepare_risk_coverage(result)),
+            risk_sentence(prepare.prepare_risk_coverage(result.plots["risk_coverage"])),
         ),
         "figures": figures_table(result),
-        "methods": methods_table(result) if compare else None,
-        "methods_picture": _methods_picture(result, drawings),
-        "ablations": ablation_tables(result) if compare else [],
+        "methods": None if compare is None else methods_table(compare),
+        "methods_picture": None if compare is None else _methods_picture(compare, drawings),
+        "ablations": [] if compare is None else ablation_tables(compare),
         "sweeps": _sweeps(drawings),
         "subjects": subjects_table(result),
-        "wrong": [_wrong(one) for one in result["wrong"][:_MOST_WRONG]],
-        "masses": _masses(result["prompting"]["choice_mass"]),
+        "wrong": [_wrong(one) for one in result.wrong[:_MOST_WRONG]],
+        "masses": _masses(result.prompting["choice_mass"]),
         "effects": effects_table(result),
-        "warnings": [clipped(warning, 500) for warning in result["warnings"]],
-        "n_skipped": f"{result['data']['n_skipped']:,}" if result["data"]["n_skipped"] else "",
+        "warnings": [clipped(warning, 500) for warning in result.warnings],
+        "n_skipped": f"{data['n_skipped']:,}" if data["n_skipped"] else "",
         "skipped": [
             {"where": short(row["where"]), "reason": clipped(row["reason"], 300)}
-            for row in result["data"]["skipped"][:_MOST_WRONG]
+            for row in data["skipped"][:_MOST_WRONG]
         ],
-        "skipped_more": _more(result["data"]),
-        "command": _command(result["runtime"]),
+        "skipped_more": _more(data),
+        "command": _command(result.runtime),
         "facts": provenance(result),
     }
 
 
-def _name(model: Mapping[str, Any]) -> str:
+def _name(model: ModelRun) -> str:
     return short(model["name"] or Path(model["path"]).name or model["path"])
 
 
-def _tiles(result: Mapping[str, Any]) -> list[dict[str, str]]:
+def _tiles(figures: Figures) -> list[dict[str, str]]:
     """How often right, and how sure before and after: the verdict in three numbers."""
-    figures = result["figures"]
+    before, after = figures["before"], figures["after"] or {}
     wanted = [
-        ("right", "before", "accuracy", "of the answers are right"),
-        ("before", "before", "confidence", "is how sure the model says it is, on average"),
-        ("after", "after", "confidence", "is how sure it says it is with the temperature"),
+        ("right", before.get("accuracy"), "of the answers are right"),
+        ("before", before.get("confidence"), "is how sure the model says it is, on average"),
+        ("after", after.get("confidence"), "is how sure it says it is with the temperature"),
     ]
-    tiles = []
-    for role, column, name, label in wanted:
-        value = ((figures[column] or {}).get(name) or {}).get("value")
-        if value is not None:
-            tiles.append({"role": role, "value": percent(value, 0), "label": label})
-    return tiles
+    return [
+        {"role": role, "value": percent(item["value"], 0), "label": label}
+        for role, item, label in wanted
+        if item is not None and item["value"] is not None
+    ]
 
 
-def _reliability(result: Mapping[str, Any], drawings: Mapping[str, Any]) -> list[_Picture]:
+def _reliability(plots: Plots, drawings: Mapping[str, Any]) -> list[_Picture]:
     titles = {"base": "The base model", "before": "Before calibration", "after": "After calibration"}
     return [
         _Picture(
             f"reliability-{role}", titles[role], drawings[f"reliability-{role}"], reliability_sentence(data)
         )
-        for role, data in (prepare.prepare_reliability(result) or {}).items()
+        for role, data in (prepare.prepare_reliability(plots["reliability"]) or {}).items()
     ]
 
 
-def _method_pictures(result: Mapping[str, Any], drawings: Mapping[str, Any], level: str) -> list[_Picture]:
+def _method_pictures(plots: Plots, drawings: Mapping[str, Any], level: str) -> list[_Picture]:
     pictures = []
-    loss, layers = prepare.prepare_loss(result), prepare.prepare_layers(result)
-    if loss is not None:
-        method = method_title(result["plots"]["loss"]["method"])
+    curve = plots["loss"]
+    loss, layers = prepare.prepare_loss(curve), prepare.prepare_layers(plots["layers"])
+    if curve is not None and loss is not None:
+        method = method_title(curve["method"])
         pictures.append(
             _Picture(
                 "loss", "The loss at every temperature", drawings["loss"], loss_sentence(loss, method, level)
@@ -226,11 +227,11 @@ def _method_pictures(result: Mapping[str, Any], drawings: Mapping[str, Any], lev
     return pictures
 
 
-def _methods_picture(result: Mapping[str, Any], drawings: Mapping[str, Any]) -> _Picture | None:
-    data = prepare.prepare_methods(result)
+def _methods_picture(result: CompareResult, drawings: Mapping[str, Any]) -> _Picture | None:
+    data = prepare.prepare_methods(result.rows)
     if data is None:
         return None
-    sentence = methods_sentence(data, result["splits"]["n"])
+    sentence = methods_sentence(data, result.splits["n"])
     return _Picture("methods", "Calibration error of each method", drawings["methods"], sentence)
 
 
@@ -254,7 +255,7 @@ def _sweeps(drawings: Mapping[str, Any]) -> list[_Picture]:
     ]
 
 
-def _wrong(one: Mapping[str, Any]) -> dict[str, Any]:
+def _wrong(one: WrongAnswer) -> dict[str, Any]:
     roles = {one["predicted"]: "chosen", one["answer"]: "right"}
     confidence = f"It was {_sure(one['confidence_before'])} sure"
     if one["confidence_after"] is not None:
@@ -275,22 +276,18 @@ def _sure(share: float) -> str:
     return f"over {percent(0.999)}" if 0.9995 <= share < 1 else percent(share)
 
 
-def _masses(masses: Mapping[str, float | None]) -> list[str]:
+def _masses(masses: Mapping[str, float]) -> list[str]:
     titles = {"base": "the base model", "chat": "the chat model", "model": "the model"}
-    shown = [
-        f"{percent(mass, 1)} for {titles.get(model, short(model))}"
-        for model, mass in masses.items()
-        if mass is not None
-    ]
+    shown = [f"{percent(mass, 1)} for {titles.get(model, short(model))}" for model, mass in masses.items()]
     return [f"Choice mass in this run: {' and '.join(shown)}."] if shown else []
 
 
-def _more(data: Mapping[str, Any]) -> str:
+def _more(data: Data) -> str:
     more = data["n_skipped"] - min(len(data["skipped"]), _MOST_WRONG)
     return f"and {more:,} more" if more > 0 else ""
 
 
-def _command(runtime: Mapping[str, Any]) -> str:
+def _command(runtime: Mapping[str, object]) -> str:
     command = runtime.get("command")
     if (
         isinstance(command, Sequence)

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgecal.report.text import clipped, number, percent, points, signed
 from edgecal.report.words import ABLATIONS, EFFECTS, METHODS, figure_words, method_title
+from edgecal.results.judging import CompareResult, Estimate, ExtraRuns, Judgement, MethodRow, Spread
 
 __all__ = [
     "Cell",
@@ -21,6 +22,7 @@ __all__ = [
     "ablation_tables",
     "effects_table",
     "figures_table",
+    "interval_level",
     "methods_table",
     "short",
     "subjects_table",
@@ -82,10 +84,21 @@ def short(text: str) -> str:
     return clipped(text, 160)
 
 
-def figures_table(result: Mapping[str, Any]) -> Table:
+def interval_level(result: Judgement) -> str:
+    """ "95 % " before the word interval; nothing where there are none."""
+    bootstrap = result.bootstrap
+    return f"{percent(bootstrap['level'], 0)} " if bootstrap["n"] else ""
+
+
+def figures_table(result: Judgement) -> Table:
     """Every figure before and after, with intervals and the difference; for a comparison the base model's too."""
-    figures = result["figures"]
-    before, after, difference, base = (figures.get(key) for key in ("before", "after", "difference", "base"))
+    figures = result.figures
+    before, after, difference, base = (
+        figures["before"],
+        figures["after"],
+        figures["difference"],
+        figures.get("base"),
+    )
     columns = [Column("Figure", numeric=False), Column("Before")]
     columns += [Column("After")] if after is not None else []
     columns += [Column("Change")] if difference is not None else []
@@ -102,7 +115,7 @@ def figures_table(result: Mapping[str, Any]) -> Table:
         aim = "equal to the accuracy" if name == "confidence" else ""
         cells.append(Cell(aim if words.better == "none" else words.better))
         rows.append(Row(tuple(cells), strong=name in ("ece", "nll")))
-    level = "" if result["bootstrap"] is None else f"{percent(result['bootstrap']['level'], 0)} "
+    level = interval_level(result)
     remarks = [f"Small numbers: {level}interval, from drawing the questions again with replacement."]
     if difference is not None:
         remarks[0] += (
@@ -112,9 +125,9 @@ def figures_table(result: Mapping[str, Any]) -> Table:
     return Table("figures", "Every figure, with its interval", tuple(columns), tuple(rows), remarks)
 
 
-def methods_table(result: Mapping[str, Any]) -> Table | None:
+def methods_table(result: CompareResult) -> Table | None:
     """The compared methods, mean ± standard deviation over the splits; None if there are no rows."""
-    rows = result["rows"]
+    rows = result.rows
     if not rows:
         return None
     names = [name for name in _METHOD_FIGURES if any(row["figures"].get(name) is not None for row in rows)]
@@ -123,9 +136,9 @@ def methods_table(result: Mapping[str, Any]) -> Table | None:
         words = figure_words(name)
         columns.append(Column(_METHOD_FIGURES[name], detail="in %" if words.percent else ""))
     columns += [Column("Needs answers", numeric=False), Column("Not identified", detail="of the splits")]
-    splits = result["splits"]
-    counts = Counter(row["n"] for row in rows if row["n"] is not None)
-    usual_n = counts.most_common(1)[0][0] if counts else None
+    splits = result.splits
+    counts = Counter(row["n"] for row in rows)
+    usual_n = counts.most_common(1)[0][0]
     explained: set[str] = set()
     lines = []
     for row in rows:
@@ -150,23 +163,23 @@ def methods_table(result: Mapping[str, Any]) -> Table | None:
         n_failed = len(row["not_identified"])
         cells.append(Cell(f"{n_failed:,} of {splits['n']:,}" if failed else "none"))
         lines.append(Row(tuple(cells), strong=row["default"]))
-    judged = "" if usual_n is None else f" ({usual_n:,} questions in each split)"
-    remark = "Lower is better but for AUROC and accuracy. Methods that need no answers never see one."
-    if splits["fit_share"] is not None:
-        remark = f"{percent(splits['fit_share'], 0)} of the questions fit, the rest judge{judged}. {remark}"
+    remark = (
+        f"{percent(splits['fit_share'], 0)} of the questions fit, the rest judge ({usual_n:,} questions in each "
+        "split). Lower is better but for AUROC and accuracy. Methods that need no answers never see one."
+    )
     return Table(
         "methods",
         f"Every method on the same questions: mean ± standard deviation over {_count(splits['n'], 'split')}",
         tuple(columns),
         tuple(lines),
-        [remark, *_extra_runs(result["extra_runs"])],
+        [remark, *_extra_runs(result.extra_runs)],
     )
 
 
-def ablation_tables(result: Mapping[str, Any]) -> list[Table]:
+def ablation_tables(result: CompareResult) -> list[Table]:
     """One table for each setting that was varied."""
     tables = []
-    for index, (name, rows) in enumerate(result["ablations"].items()):
+    for index, (name, rows) in enumerate(result.ablations.items()):
         if not rows:
             continue
         lines = []
@@ -190,9 +203,9 @@ def ablation_tables(result: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def subjects_table(result: Mapping[str, Any]) -> Table | None:
+def subjects_table(result: Judgement) -> Table | None:
     """Accuracy, confidence and calibration error of each subject; None without subjects."""
-    rows = result["subjects"]
+    rows = result.subjects
     if not rows:
         return None
     has_base = any(row.get("base") is not None for row in rows)
@@ -224,9 +237,9 @@ def subjects_table(result: Mapping[str, Any]) -> Table | None:
     )
 
 
-def effects_table(result: Mapping[str, Any]) -> Table | None:
+def effects_table(result: Judgement) -> Table | None:
     """How the way of asking changes the choice mass; None if nothing was tried."""
-    effects = result["prompting"]["effects"]
+    effects = result.prompting["effects"]
     if not effects:
         return None
     models = _names(effect["choice_mass"] for effect in effects)
@@ -250,7 +263,7 @@ def _mass(share: float | None) -> Cell:
     return Cell(_NOTHING if share is None else percent(share, 2))
 
 
-def _interval(value: Mapping[str, float | None] | None, is_share: bool) -> Cell:
+def _interval(value: Estimate | None, is_share: bool) -> Cell:
     if value is None or value["value"] is None:
         return Cell(_NOTHING)
     show = percent if is_share else number
@@ -261,7 +274,7 @@ def _interval(value: Mapping[str, float | None] | None, is_share: bool) -> Cell:
     return Cell(show(value["value"]), f"{bounds[0]} to {bounds[1]}")
 
 
-def _difference(value: Mapping[str, float | None] | None, is_share: bool, better: str) -> Cell:
+def _difference(value: Estimate | None, is_share: bool, better: str) -> Cell:
     if value is None or value["value"] is None:
         return Cell(_NOTHING)
     show = points if is_share else signed
@@ -280,7 +293,7 @@ def _difference(value: Mapping[str, float | None] | None, is_share: bool, better
     return Cell(text, f"{bounds}; {'better' if good else 'worse'}", "good" if good else "bad")
 
 
-def _spread(value: Mapping[str, Any] | None, is_share: bool) -> Cell:
+def _spread(value: Spread | None, is_share: bool) -> Cell:
     if value is None or value["mean"] is None:
         return Cell(_NOTHING)
     scale, decimals = (100.0, 1) if is_share else (1.0, 3)
@@ -288,9 +301,9 @@ def _spread(value: Mapping[str, Any] | None, is_share: bool) -> Cell:
     return Cell(mean, "" if value["sd"] is None else f"±\u00a0{number(scale * value['sd'], decimals)}")
 
 
-def _method_detail(row: Mapping[str, Any], usual_n: int | None, *, explain: bool) -> str:
+def _method_detail(row: MethodRow, usual_n: int, *, explain: bool) -> str:
     parts = [METHODS[row["name"]][1]] if explain and row["name"] in METHODS else []
-    variant = row["variant"] or {}
+    variant: Mapping[str, object] = row["variant"] or {}
     settings = [f"{clipped(key, 40)} {_scalar(value)}" for key, value in variant.items() if value is not None]
     if settings:
         parts.append(", ".join(settings))
@@ -298,7 +311,7 @@ def _method_detail(row: Mapping[str, Any], usual_n: int | None, *, explain: bool
         parts.append(f"{row['n_permutations']:,} orders of the options")
     if row["parsed_share"] is not None:
         parts.append(f"{percent(row['parsed_share'], 0)} of the answers could be read")
-    if row["withheld"] is None and row["n"] not in (None, usual_n):
+    if row["withheld"] is None and row["n"] != usual_n:
         parts.append(f"judged on {row['n']:,}")
     return "; ".join(parts)
 
@@ -307,23 +320,20 @@ def _scalar(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else clipped(str(value), 40)
 
 
-def _extra_runs(runs: Mapping[str, Any]) -> list[str]:
+def _extra_runs(runs: ExtraRuns) -> list[str]:
     """What was run besides one pass of each model, a sentence each."""
-    units = {"n_prompts": "prompts", "n_tokens": "tokens read", "n_generated": "tokens written"}
+    titled = (
+        (METHODS["cape"][0], runs["cape"]),
+        (METHODS["verbalized"][0], runs["verbalized"]),
+        ("the ways of asking", runs["effects"]),
+    )
     sentences = []
-    for name, counts in runs.items():
-        if not isinstance(counts, Mapping):
-            continue
-        parts = [f"{counts[key]:,} {unit}" for key, unit in units.items() if _is_count(counts.get(key))]
-        if parts:
-            others = {"effects": "the ways of asking"}
-            title = METHODS[name][0] if name in METHODS else others.get(name, short(name))
-            sentences.append(f"Extra runs for {title}: {', '.join(parts)}.")
+    for title, cost in titled:
+        if cost is not None:
+            written = f", {cost['n_generated']:,} tokens written" if "n_generated" in cost else ""
+            read = f"{cost['n_prompts']:,} prompts, {cost['n_tokens']:,} tokens read"
+            sentences.append(f"Extra runs for {title}: {read}{written}.")
     return sentences
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**15
 
 
 def _count(n: int, what: str) -> str:

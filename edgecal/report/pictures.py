@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgecal.errors import InputError
+from edgecal.results.judging import CompareResult, Judgement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,12 +24,12 @@ _WIDTH = 4.6  # inches, 331 units: on a phone's screen one unit is about one pix
 _DPI = 200
 
 
-def available_pictures(result: Mapping[str, Any]) -> tuple[str, ...]:
+def available_pictures(result: Judgement) -> tuple[str, ...]:
     """The pictures for which a checked result has numbers, in the order of `PICTURES`."""
     return tuple(picture for picture in PICTURES if _numbers(result, picture))
 
 
-def draw(result: Mapping[str, Any], picture: str, format: str = "svg", dark: bool = False) -> bytes:
+def draw(result: Judgement, picture: str, format: str = "svg", dark: bool = False) -> bytes:
     """One picture of a checked result, complete with its background.
 
     Parameters
@@ -65,7 +65,7 @@ def draw(result: Mapping[str, Any], picture: str, format: str = "svg", dark: boo
         return _svg(figure).encode("utf-8")
 
 
-def page_pictures(result: Mapping[str, Any]) -> dict[str, str]:
+def page_pictures(result: Judgement) -> dict[str, str]:
     """Every picture of a checked result as an `<svg>` element for the page, by name.
 
     Colours are CSS variables (`var(--ink)` and so on), identifiers begin with the picture's name, the font is
@@ -89,20 +89,22 @@ def page_pictures(result: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _numbers(result: Mapping[str, Any], picture: str) -> Any:
+def _numbers(result: Judgement, picture: str) -> Any:
     from edgecal.report import prepare
 
     if picture == "reliability":
-        return prepare.prepare_reliability(result)
+        return prepare.prepare_reliability(result.plots["reliability"])
     if picture == "loss":
-        return prepare.prepare_loss(result)
+        return prepare.prepare_loss(result.plots["loss"])
     if picture == "layers":
-        return prepare.prepare_layers(result)
+        return prepare.prepare_layers(result.plots["layers"])
     if picture == "risk-coverage":
-        return prepare.prepare_risk_coverage(result)
+        return prepare.prepare_risk_coverage(result.plots["risk_coverage"])
+    if not isinstance(result, CompareResult):
+        return None
     if picture == "methods":
-        return prepare.prepare_methods(result)
-    return prepare.prepare_sweep(result, picture)
+        return prepare.prepare_methods(result.rows)
+    return prepare.prepare_sweep(result.ablations.get(picture, []), picture)
 
 
 def _figure(picture: str, numbers: Any, palette: Palette) -> Figure:

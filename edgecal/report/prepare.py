@@ -5,14 +5,22 @@ What cannot be drawn, because the result has nothing for it, is None. Knows noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecal.report.words import method_title
+from edgecal.results.judging import (
+    AblationRow,
+    LayerDivergence,
+    LossCurve,
+    MethodRow,
+    ReliabilityBins,
+    ReliabilityPlots,
+    RiskPlots,
+)
 
 __all__ = [
     "FEW",
@@ -33,7 +41,6 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 FEW = 10  # a group with fewer questions is drawn hollow and not joined: its place is mostly chance
-ROLES = ("before", "after", "base")
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,31 +147,28 @@ class Methods:
     as_it_is: float  # ECE of the chat model, NaN if it was not judged
 
 
-def prepare_reliability(result: Mapping[str, Any]) -> dict[str, Reliability] | None:
-    """The diagrams that the result has, by role (before, after, base), in this order; None without questions."""
-    found = {
-        role: _reliability(value)
-        for role in ROLES
-        if (value := result["plots"]["reliability"].get(role)) is not None
-    }
+def prepare_reliability(plots: ReliabilityPlots) -> dict[str, Reliability] | None:
+    """The diagrams that there are, by role (before, after, base), in this order; None without questions."""
+    sets = (("before", plots["before"]), ("after", plots["after"]), ("base", plots["base"]))
+    found = {role: _reliability(value) for role, value in sets if value is not None}
     return {role: one for role, one in found.items() if one.n.sum() > 0} or None
 
 
-def prepare_loss(result: Mapping[str, Any]) -> Loss | None:
+def prepare_loss(value: LossCurve | None) -> Loss | None:
     """The loss curve around the chosen temperature and 1; None if nothing was fitted."""
-    value = result["plots"]["loss"]
     if value is None:
         return None
     temperature, loss = _floats(value["temperature"]), _floats(value["loss"])
     low, high = sorted(value["interval"])
     chosen = value["chosen"]
     # The far ends say nothing and would flatten the valley: from just below 1 and the interval to well above.
-    bracket = value.get("bracket") or {}
-    names = [name for name in ("low", "high") if name in bracket]
+    bracket = value["bracket"]
+    named = {}
+    if bracket is not None:
+        named["low"] = bracket["low"], bracket["low_interval"]
+        named["high"] = bracket["high"], bracket["high_interval"]
     ends = sorted(
-        (bracket[name], None if (pair := bracket[f"{name}_interval"]) is None else (pair[0], pair[1]))
-        for name in names
-        if bracket[name] is not None
+        (end, None if pair is None else (pair[0], pair[1])) for end, pair in named.values() if end is not None
     )
     reach = [low, high, *(x for end, pair in ends for x in (end, *(pair or ())))]
     first, last = min(0.7, min(reach) / 1.6), max(2.0, high * 2.5, max(reach) * 1.3)
@@ -181,13 +185,12 @@ def prepare_loss(result: Mapping[str, Any]) -> Loss | None:
         float(np.interp(np.log(chosen), np.log(temperature), loss)),
         float(np.interp(0.0, np.log(temperature), loss)) if spans else float("nan"),
         tuple(ends),
-        tuple(name for name in names if bracket[name] is None),
+        tuple(name for name, (end, _) in named.items() if end is None),
     )
 
 
-def prepare_layers(result: Mapping[str, Any]) -> Layers | None:
+def prepare_layers(value: LayerDivergence | None) -> Layers | None:
     """Divergence by layer; None if layers were not looked at."""
-    value = result["plots"]["layers"]
     if value is None:
         return None
     return Layers(
@@ -200,11 +203,10 @@ def prepare_layers(result: Mapping[str, Any]) -> Layers | None:
     )
 
 
-def prepare_risk_coverage(result: Mapping[str, Any]) -> dict[str, Curve]:
-    """The curves that the result has, by role (before, after, base), in this order, by increasing coverage."""
+def prepare_risk_coverage(plots: RiskPlots) -> dict[str, Curve]:
+    """The curves that there are, by role (before, after, base), in this order, by increasing coverage."""
     curves = {}
-    for role in ROLES:
-        value = result["plots"]["risk_coverage"].get(role)
+    for role, value in (("before", plots["before"]), ("after", plots["after"]), ("base", plots["base"])):
         if value is not None:
             coverage, risk = _floats(value["coverage"]), _floats(value["risk"])
             order = np.argsort(coverage, kind="stable")
@@ -212,31 +214,29 @@ def prepare_risk_coverage(result: Mapping[str, Any]) -> dict[str, Curve]:
     return curves
 
 
-def prepare_sweep(result: Mapping[str, Any], name: str) -> Sweep | None:
+def prepare_sweep(rows: Sequence[AblationRow], name: str) -> Sweep | None:
     """The ablation `name` ("lambda" or "prompts") as lines; None with fewer than two points to join."""
-    key = {"lambda": "lambda", "prompts": "n_prompts"}[name]
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in result.get("ablations", {}).get(name, ()):
-        spread = row["ece"]
-        if row[key] is not None and spread is not None and spread["mean"] is not None:
-            method = row["method"] or "dual-align"
-            if method_title(method) is not None:
-                groups.setdefault(method, []).append(row)
-    lines = tuple(_sweep_line(method, rows, key) for method, rows in groups.items())
+    groups: dict[str, list[tuple[float, AblationRow]]] = {}
+    for row in rows:
+        x = row.get("lambda") if name == "lambda" else row.get("n_prompts")
+        method = row.get("method", "dual-align")
+        if x is not None and row["ece"]["mean"] is not None and method_title(method) is not None:
+            groups.setdefault(method, []).append((x, row))
+    lines = tuple(_sweep_line(method, points) for method, points in groups.items())
     return Sweep(lines) if any(len(line.x) > 1 for line in lines) else None
 
 
-def prepare_methods(result: Mapping[str, Any]) -> Methods | None:
+def prepare_methods(rows: Sequence[MethodRow]) -> Methods | None:
     """A row of each known method that was judged (its default one if marked, else the first); None under two."""
-    chosen: dict[str, Mapping[str, Any]] = {}
-    for row in result.get("rows", ()):
+    chosen: dict[str, MethodRow] = {}
+    for row in rows:
         name, spread = row["name"], row["figures"].get("ece")
         judged = row["withheld"] is None and spread is not None and spread["mean"] is not None
         if judged and method_title(name) is not None and (name not in chosen or row["default"]):
             chosen[name] = row
-    rows = list(chosen.values())
-    if len(rows) < 2:
+    if len(chosen) < 2:
         return None
+    rows = list(chosen.values())
     references = {"plm", "polm", "vanilla"}
     return Methods(
         tuple(str(method_title(row["name"])) for row in rows),
@@ -246,15 +246,16 @@ def prepare_methods(result: Mapping[str, Any]) -> Methods | None:
         ),
         _floats([row["figures"]["ece"]["mean"] for row in rows]),
         np.nan_to_num(_floats([row["figures"]["ece"]["sd"] for row in rows])),
-        float(chosen["polm"]["figures"]["ece"]["mean"]) if "polm" in chosen else float("nan"),
+        float(_floats([chosen["polm"]["figures"]["ece"]["mean"]])[0]) if "polm" in chosen else float("nan"),
     )
 
 
-def _reliability(value: Mapping[str, Any]) -> Reliability:
+def _reliability(value: ReliabilityBins) -> Reliability:
     n = np.asarray(value["n"], dtype=np.int64)
     filled = n > 0
     confidence, accuracy, low, high = (
-        np.where(filled, _floats(value[key]), np.nan) for key in ("confidence", "accuracy", "low", "high")
+        np.where(filled, _floats(values), np.nan)
+        for values in (value["confidence"], value["accuracy"], value["low"], value["high"])
     )
     total = int(n.sum())
     return Reliability(
@@ -270,19 +271,17 @@ def _reliability(value: Mapping[str, Any]) -> Reliability:
     )
 
 
-def _sweep_line(method: str, rows: Sequence[Mapping[str, Any]], key: str) -> SweepLine:
-    rows = sorted(rows, key=lambda row: float(row[key]))
-
-    def column(name: str, part: str) -> Floats:
-        return _floats([None if row[name] is None else row[name][part] for row in rows])
-
+def _sweep_line(method: str, points: Sequence[tuple[float, AblationRow]]) -> SweepLine:
+    points = sorted(points, key=lambda point: point[0])
+    eces = [row["ece"] for _, row in points]
+    temperatures = [row["temperature"] for _, row in points]
     return SweepLine(
         method,
-        _floats([row[key] for row in rows]),
-        column("ece", "mean"),
-        np.nan_to_num(column("ece", "sd")),
-        column("temperature", "mean"),
-        np.nan_to_num(column("temperature", "sd")),
+        _floats([x for x, _ in points]),
+        _floats([one["mean"] for one in eces]),
+        np.nan_to_num(_floats([one["sd"] for one in eces])),
+        _floats([one["mean"] for one in temperatures]),
+        np.nan_to_num(_floats([one["sd"] for one in temperatures])),
     )
 
 

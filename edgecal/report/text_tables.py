@@ -5,12 +5,12 @@ Knows results and words, not how a table is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from edgecal.report.text import number, percent, plain, points, signed, visible
 from edgecal.report.words import ABLATIONS, figure_words
+from edgecal.results.judging import CompareResult, Estimate, Judgement, MethodRow, Spread
 
 __all__ = ["NOTHING", "TextTable", "describe_data", "describe_prompting", "list_tables"]
 
@@ -52,18 +52,18 @@ class TextTable:
         return replace(self, columns=(*self.columns[:at], *self.columns[at + 1 :]), rows=rows)
 
 
-def list_tables(result: Mapping[str, Any]) -> list[TextTable]:
+def list_tables(result: Judgement) -> list[TextTable]:
     """The tables of an `eval` or `compare` result, the most important first; empty ones are left out."""
     tables = [_figures(result)]
-    if result["kind"] == "compare":
+    if isinstance(result, CompareResult):
         tables = [_methods(result), _figures(result), *_ablations(result)]
     tables += [_subjects(result), _effects(result)]
     return [table for table in tables if table.rows]
 
 
-def describe_data(result: Mapping[str, Any]) -> str:
+def describe_data(result: Judgement) -> str:
     """What was judged, in one line."""
-    data = result["data"]
+    data = result.data
     files = ", ".join(visible(path) for path in data["files"][:_SHOWN_FILES]) or "records"
     if len(data["files"]) > _SHOWN_FILES:
         files += f" and {len(data['files']) - _SHOWN_FILES:,} more files"
@@ -73,9 +73,9 @@ def describe_data(result: Mapping[str, Any]) -> str:
     return "; ".join([text, *map(visible, data["decisions"])])
 
 
-def describe_prompting(result: Mapping[str, Any]) -> str:
+def describe_prompting(result: Judgement) -> str:
     """How it was asked and how much of the probability lay on the choices, in one line."""
-    prompting = result["prompting"]
+    prompting = result.prompting
     parts = [visible(prompting["template"])]
     if prompting["shots"]:
         parts.append(f"{prompting['shots']} worked example{'s' if prompting['shots'] > 1 else ''}")
@@ -90,37 +90,44 @@ def _mass(masses: Mapping[str, float]) -> str:
     return ", ".join(f"{percent(mass)} ({role})" for role, mass in masses.items())
 
 
-def _figures(result: Mapping[str, Any]) -> TextTable:
-    sets = result["figures"]
-    columns = [name for name in ("base", "before", "after", "difference") if sets.get(name) is not None]
-    titles = {"base": "base model", "before": "before", "after": "after", "difference": "difference"}
+def _figures(result: Judgement) -> TextTable:
+    sets = result.figures
+    titled = (
+        ("base model", sets.get("base")),
+        ("before", sets["before"]),
+        ("after", sets["after"]),
+        ("difference", sets["difference"]),
+    )
+    columns = {title: figures for title, figures in titled if figures is not None}
     rows = []
     for name in sets["before"]:
-        cells = [_interval(name, sets[column][name], difference=column == "difference") for column in columns]
+        cells = [
+            _interval(name, figures[name], difference=title == "difference")
+            for title, figures in columns.items()
+        ]
         rows.append((figure_words(name).title, *cells))
-    level, n = result["bootstrap"]["level"], result["bootstrap"]["n"]
+    level, n = result.bootstrap["level"], result.bootstrap["n"]
     note = f"with {percent(level, 0)} intervals from {n:,} bootstrap resamples" if n else ""
-    head = result.get("headline")
-    if result["kind"] == "compare" and head is not None:
+    if isinstance(result, CompareResult) and result.headline is not None:
+        head = result.headline
         note = (
             f"{head['method']}, temperature {plain(head['temperature'])}, fitted on {head['n_fit']:,} questions and "
             f"judged on {head['n_evaluate']:,} others; {note}"
         ).rstrip("; ")
-    names = tuple(titles[column] for column in columns)
-    return TextTable("Figures", ("figure", *names), tuple(rows), note, ("base model", "difference"))
+    return TextTable("Figures", ("figure", *columns), tuple(rows), note, ("base model", "difference"))
 
 
-def _methods(result: Mapping[str, Any]) -> TextTable:
+def _methods(result: CompareResult) -> TextTable:
     rows = []
-    for row in result["rows"]:
+    for row in result.rows:
         title = _method_name(row)
         if row["withheld"] is not None:
             rows.append((title, NOTHING, *(NOTHING for _ in _METHOD_FIGURES), f"withheld: {row['withheld']}"))
             continue
         cells = [_spread(name, row["figures"][name]) for name in _METHOD_FIGURES]
         tau = NOTHING if row["temperature"] is None else _temperature(row["temperature"])
-        rows.append((title, tau, *cells, "; ".join(_remarks(row, result["splits"]["n"]))))
-    splits = result["splits"]
+        rows.append((title, tau, *cells, "; ".join(_remarks(row, result.splits["n"]))))
+    splits = result.splits
     note = (
         f"mean ± standard deviation over {splits['n']} splits; fitted on {splits['n_fit']:,} questions, judged on "
         f"{splits['n_evaluate']:,}; in brackets --ise, --tau-scope and --combine"
@@ -130,16 +137,18 @@ def _methods(result: Mapping[str, Any]) -> TextTable:
     return TextTable("Methods", columns, tuple(rows), note, optional)
 
 
-def _method_name(row: Mapping[str, Any]) -> str:
+def _method_name(row: MethodRow) -> str:
     """The method and its options' values: dual-align (mixture, final, sum 0.1)."""
-    variant = row["variant"] or {}
-    values = [str(variant[name]) for name in ("ise", "tau_scope", "combine") if variant.get(name)]
-    if variant.get("lambda") is not None:
+    variant = row["variant"]
+    if variant is None:
+        return row["name"]
+    values = [value for value in (variant["ise"], variant["tau_scope"], variant["combine"]) if value]
+    if variant["lambda"] is not None:
         values[-1] += f" {variant['lambda']:g}"
-    return f"{row['name']} ({', '.join(values)})" if values else str(row["name"])
+    return f"{row['name']} ({', '.join(values)})" if values else row["name"]
 
 
-def _remarks(row: Mapping[str, Any], n_splits: int) -> list[str]:
+def _remarks(row: MethodRow, n_splits: int) -> list[str]:
     remarks = []
     if row["default"]:
         remarks.append("the verdict's")
@@ -147,7 +156,7 @@ def _remarks(row: Mapping[str, Any], n_splits: int) -> list[str]:
         remarks.append("uses labels")
     if row["not_identified"]:
         remarks.append(f"not identified on {len(row['not_identified'])} of {n_splits} splits")
-    if row.get("n_worse"):
+    if row["n_worse"]:
         remarks.append(f"worse NLL than as it is on {row['n_worse']} of {n_splits} splits")
     if row["n_permutations"] is not None:
         remarks.append(f"{row['n_permutations']} orders of the options")
@@ -156,9 +165,9 @@ def _remarks(row: Mapping[str, Any], n_splits: int) -> list[str]:
     return remarks
 
 
-def _ablations(result: Mapping[str, Any]) -> list[TextTable]:
+def _ablations(result: CompareResult) -> list[TextTable]:
     tables = []
-    for name, rows in result["ablations"].items():
+    for name, rows in result.ablations.items():
         made = tuple(
             (
                 row["name"],
@@ -174,24 +183,24 @@ def _ablations(result: Mapping[str, Any]) -> list[TextTable]:
     return tables
 
 
-def _subjects(result: Mapping[str, Any]) -> TextTable:
-    after = result["figures"].get("after") is not None
+def _subjects(result: Judgement) -> TextTable:
+    after = result.figures["after"] is not None
     columns = ["subject", "questions", "accuracy", "confidence", "ECE"]
     if after:
         columns += ["confidence after", "ECE after"]
     rows = []
-    for row in result["subjects"]:
+    for row in result.subjects:
         cells = [_value(name, row["before"][name]["value"]) for name in ("accuracy", "confidence", "ece")]
-        if after:
+        if row["after"] is not None:
             cells += [_value(name, row["after"][name]["value"]) for name in ("confidence", "ece")]
         rows.append((visible(row["subject"]), f"{row['n']:,}", *cells))
     return TextTable("Subjects", tuple(columns), tuple(rows), optional=("confidence", "confidence after"))
 
 
-def _effects(result: Mapping[str, Any]) -> TextTable:
+def _effects(result: Judgement) -> TextTable:
     rows = tuple(
         (visible(effect["name"]), f"{effect['n']:,}", _mass(effect["choice_mass"]))
-        for effect in result["prompting"]["effects"]
+        for effect in result.prompting["effects"]
     )
     return TextTable(
         "Probability on the choices, by prompting", ("prompting", "questions", "choice mass"), rows
@@ -204,7 +213,7 @@ def _value(name: str, value: float | None, decimals: int = 1) -> str:
     return percent(value, decimals) if figure_words(name).percent else number(value)
 
 
-def _interval(name: str, item: Mapping[str, Any], *, difference: bool) -> str:
+def _interval(name: str, item: Estimate, *, difference: bool) -> str:
     if item["value"] is None:
         return NOTHING
     share = figure_words(name).percent
@@ -220,16 +229,15 @@ def _interval(name: str, item: Mapping[str, Any], *, difference: bool) -> str:
     return f"{say(item['value'])}{unit} ({say(item['low'])} to {say(item['high'])})"
 
 
-def _spread(name: str, item: Mapping[str, Any]) -> str:
-    if item["mean"] is None:
+def _spread(name: str, item: Spread) -> str:
+    mean, sd = item["mean"], item["sd"]
+    if mean is None or sd is None:
         return NOTHING
     if figure_words(name).percent:
-        return f"{number(100 * item['mean'], 1)} ± {number(100 * item['sd'], 1)} %"
-    return f"{number(item['mean'])} ± {number(item['sd'])}"
+        return f"{number(100 * mean, 1)} ± {number(100 * sd, 1)} %"
+    return f"{number(mean)} ± {number(sd)}"
 
 
-def _temperature(item: Mapping[str, Sequence[Any] | float | None]) -> str:
+def _temperature(item: Spread) -> str:
     mean, sd = item["mean"], item["sd"]
-    if not isinstance(mean, float) or not isinstance(sd, float):
-        return NOTHING
-    return f"{number(mean, 2)} ± {number(sd, 2)}"
+    return NOTHING if mean is None or sd is None else f"{number(mean, 2)} ± {number(sd, 2)}"

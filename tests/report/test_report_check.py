@@ -6,7 +6,7 @@ import pytest
 from support.results import compare_result, eval_result, hostile_result, minimal_result
 
 from edgecal.errors import InputError
-from edgecal.report import check_result
+from edgecal.report import check_result, render_html
 
 DELETE = object()
 
@@ -32,8 +32,8 @@ def test_results_pass_and_stay_as_they_are(kind, make):
     before = copy.deepcopy(result)
     checked = check_result(result, "here")
     assert result == before
-    assert checked["figures"] == result["figures"]
-    assert checked["plots"]["reliability"]["before"] == result["plots"]["reliability"]["before"]
+    assert checked.figures == result["figures"]
+    assert checked.plots["reliability"]["before"] == result["plots"]["reliability"]["before"]
 
 
 def test_what_may_be_null_may_be_missing():
@@ -48,13 +48,31 @@ def test_what_may_be_null_may_be_missing():
     ):
         result = changed(result, path, DELETE)
     checked = check_result(result, "here")
-    assert checked["bootstrap"] is None and checked["temperature"] is None
-    assert checked["warnings"] == [] and checked["wrong"] == []
-    assert checked["plots"]["loss"] is None and checked["figures"]["after"] is None
+    assert checked.bootstrap["n"] == 0 and checked.temperature == {"value": None, "source": None}
+    assert checked.warnings == [] and checked.wrong == []
+    assert checked.plots["loss"] is None and checked.figures["after"] is None
 
 
-def test_unknown_keys_stay():
-    assert check_result(eval_result() | {"later": 1}, "here")["later"] == 1
+@pytest.mark.parametrize("make", [eval_result, compare_result])
+def test_whatever_an_older_version_did_not_print_may_be_missing(make):
+    result = make()
+    for key in ("runtime", "subjects", "bracket", "settled", "harmful", "reasons", "ablations", "extra_runs"):
+        result.pop(key, None)
+    for key in ("formats", "decisions", "n_skipped", "skipped", "sha256", "limit", "seed", "subjects"):
+        del result["data"][key]
+    for key in ("template", "shots", "chat_template", "choice_mass", "effects"):
+        del result["prompting"][key]
+    for row in result.get("rows", ()):
+        for key in ("variant", "figures", "not_identified", "n_worse", "withheld", "parsed_share"):
+            del row[key]
+    checked = check_result(result, "here")
+    assert checked.data["n_skipped"] == 0 and checked.prompting["choice_mass"] == {}
+    assert "Calibration of" in render_html(result)
+
+
+def test_unknown_keys_do_no_harm_and_what_ran_is_kept_as_it_stands():
+    result = changed(eval_result(), ("data", "later"), 1) | {"later": 1, "runtime": {"later": [1]}}
+    assert check_result(result, "here").runtime == {"later": [1]}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +105,7 @@ REL, RISK, LOSS, LAYERS = ("plots", "reliability", "before"), ("plots", "risk_co
         (("data", "n_questions"), -1, "data.n_questions is -1, expected 0 or more"),
         (("data", "n_questions"), 10**30, "data.n_questions is 1000"),
         (("figures", "before", "ece"), 0.3, "figures.before.ece should be an object, got a number"),
-        (("figures", "before", "ece", "value"), "0.3", "figures.before.ece.value should be a number, got text"),
+        (("figures", "before", "ece", "value"), "0.3", "figures.before.ece.value should be a number or null, got text"),
         (("figures", "before", "ece", "value"), float("nan"), "figures.before.ece.value is nan"),
         (("figures", "before", "ece", "value"), float("inf"), "figures.before.ece.value is inf"),
         (("figures", "before", "ece", "value"), 10**400, "figures.before.ece.value is 1000"),
@@ -95,7 +113,7 @@ REL, RISK, LOSS, LAYERS = ("plots", "reliability", "before"), ("plots", "risk_co
         ((*REL, "n"), [], "plots.reliability.before.n is empty"),
         ((*REL, "edges"), [0, 1], "plots.reliability.before.edges has 2 items, expected 11"),
         ((*REL, "edges", 3), 0.1, "plots.reliability.before.edges does not increase"),
-        ((*REL, "accuracy", 9), 1.5, "plots.reliability.before.accuracy[9] is 1.5, expected 0 to 1"),
+        ((*REL, "accuracy", 9), 1.5, "plots.reliability.before.accuracy[9] is 1.5, expected at most 1"),
         ((*REL, "accuracy", 9), None, "plots.reliability.before: bin 9 holds"),
         (REL, None, "plots.reliability.before should be an object, got null"),
         ((*RISK, "risk"), [0.5], "plots.risk_coverage.before.risk has 1 items, but coverage has"),
@@ -110,13 +128,18 @@ REL, RISK, LOSS, LAYERS = ("plots", "reliability", "before"), ("plots", "risk_co
         ((*LAYERS, "agreement"), [0.1], "plots.layers.agreement has 1 items, but layer has 8"),
         ((*LAYERS, "pdl_histogram", 0), -1, "plots.layers.pdl_histogram[0] is -1"),
         (("wrong", 0, "answer"), 4, "wrong[0].answer is 4, but there are 4 choices"),
-        (("wrong", 0, "confidence_before"), 1.01, "wrong[0].confidence_before is 1.01, expected 0 to 1"),
+        (("wrong", 0, "confidence_before"), 1.01, "wrong[0].confidence_before is 1.01, expected at most 1"),
         (("rows", 0, "uses_labels"), "no", "rows[0].uses_labels should be true or false, got text"),
-        (("rows", 0, "figures", "ece", "mean"), [], "rows[0].figures.ece.mean should be a number, got a list"),
+        (("rows", 0, "figures", "ece", "mean"), [], "rows[0].figures.ece.mean should be a number or null, got a list"),
         (("ablations", "lambda", 0, "lambda"), -0.1, "ablations.lambda[0].lambda is -0.1"),
         (("splits",), DELETE, "splits is missing"),
         (("headline", "temperature"), 0, "headline.temperature is 0, expected above 0"),
         (("warnings", 0), {}, "warnings[0] should be text, got an object"),
+        (("warnings",), None, "warnings should be a list, got null"),
+        (("prompting", "choice_mass", "chat"), "0.5", "prompting.choice_mass.chat should be a number, got text"),
+        (("ablations", "ise", 1, "ece", "sd"), "0.5", "ablations.ise[1].ece.sd should be a number or null, got text"),
+        (("data", "seed"), 1 << 200, "a seed is 16069"),
+        (("plots", "loss", "unit"), "bits", 'plots.loss.unit is "bits"'),
     ],
 )  # fmt: skip
 def test_every_way_of_being_wrong(path, value, complaint):

@@ -28,8 +28,7 @@ def compare():
 def test_reliability_numbers():
     value = {"edges": [0, 0.5, 0.75, 1], "n": [0, 10, 30], "confidence": [None, 0.6, 0.9],
              "accuracy": [None, 0.5, 0.7], "low": [None, 0.2, 0.5], "high": [None, 0.8, None]}  # fmt: skip
-    result = {"plots": {"reliability": {"before": value, "after": None}}}
-    found = prepare.prepare_reliability(result)
+    found = prepare.prepare_reliability({"base": None, "before": value, "after": None})
     assert list(found) == ["before"]
     data = found["before"]
     np.testing.assert_array_equal(data.share, [0, 0.25, 0.75])
@@ -48,12 +47,12 @@ def test_no_question_no_diagram():
         "low": [None],
         "high": [None],
     }
-    assert prepare.prepare_reliability({"plots": {"reliability": {"before": value}}}) is None
+    assert prepare.prepare_reliability({"base": None, "before": value, "after": None}) is None
 
 
 def test_loss_is_cut_to_what_is_worth_seeing(compare):
-    data = prepare.prepare_loss(compare)
-    full = compare["plots"]["loss"]
+    data = prepare.prepare_loss(compare.plots["loss"])
+    full = compare.plots["loss"]
     assert (
         full["temperature"][0]
         < data.temperature[0]
@@ -71,33 +70,35 @@ def test_loss_is_cut_to_what_is_worth_seeing(compare):
 def test_the_bracket_is_in_the_loss_picture_with_both_intervals(compare):
     from edgecal.report.sentences import loss_sentence
 
-    data = prepare.prepare_loss(compare)
+    data = prepare.prepare_loss(compare.plots["loss"])
     assert data.ends == ((2.7, (2.6, 2.8)), (3.9, (3.8, 4.0))) and data.missing == ()
     assert "the bracket, from 2.70 (2.60 to 2.80) to 3.90 (3.80 to 4.00)" in loss_sentence(data, None, "")
     far = copy.deepcopy(compare)
-    far["plots"]["loss"]["bracket"] |= {
+    far.plots["loss"]["bracket"] |= {
         "low": 0.4,
         "low_interval": None,
         "high": 20.0,
         "high_interval": [9.0, 30.0],
     }
-    wide = prepare.prepare_loss(far)
+    wide = prepare.prepare_loss(far.plots["loss"])
     assert wide.temperature[0] < 0.4 < 30.0 < wide.temperature[-1]
-    far["plots"]["loss"]["bracket"] |= {"low": None}
-    half = prepare.prepare_loss(far)
+    far.plots["loss"]["bracket"] |= {"low": None}
+    half = prepare.prepare_loss(far.plots["loss"])
     assert half.ends == ((20.0, (9.0, 30.0)),) and half.missing == ("low",)
     assert "lacks its low end, the other is 20.0 (9.00 to 30.0)" in loss_sentence(half, None, "")
-    del far["plots"]["loss"]["bracket"]  # a result of an earlier version
-    old = prepare.prepare_loss(far)
+    result = compare_result()
+    del result["plots"]["loss"]["bracket"]  # a result of an earlier version
+    far = check_result(result, "r")
+    old = prepare.prepare_loss(far.plots["loss"])
     assert (old.ends, old.missing) == ((), ()) and "bracket" not in loss_sentence(old, None, "")
-    drawn = [b"bracket" in draw(check_result(result, "r"), "loss") for result in (compare, far)]
+    drawn = [b"bracket" in draw(result, "loss") for result in (compare, far)]
     assert drawn == [True, False]
 
 
 def test_no_method_is_called_the_best_where_the_model_as_it_is_is_better(compare):
     from edgecal.report.sentences import methods_sentence
 
-    data = prepare.prepare_methods(compare)
+    data = prepare.prepare_methods(compare.rows)
     assert "has the smallest error here" in methods_sentence(data, 5)
     worse = dataclasses.replace(data, as_it_is=0.001)
     assert "None of the methods that never see an answer has a smaller error" in methods_sentence(worse, 5)
@@ -105,22 +106,22 @@ def test_no_method_is_called_the_best_where_the_model_as_it_is_is_better(compare
 
 def test_risk_curves_are_read_between_points():
     curve = prepare.prepare_risk_coverage(
-        {"plots": {"risk_coverage": {"before": {"coverage": [1.0, 0.5], "risk": [0.4, 0.2]}}}}
+        {"base": None, "before": {"coverage": [1.0, 0.5], "risk": [0.4, 0.2]}, "after": None}
     )["before"]
     np.testing.assert_array_equal(curve.coverage, [0.5, 1.0])
     assert curve.at(0.75) == pytest.approx(0.3)
 
 
 def test_sweep_has_a_line_for_each_known_method(compare):
-    sweep = prepare.prepare_sweep(compare, "prompts")
+    sweep = prepare.prepare_sweep(compare.ablations["prompts"], "prompts")
     assert [line.method for line in sweep.lines] == ["daca", "dual-align", "ts"]
     np.testing.assert_array_equal(sweep.lines[0].x, [30, 60, 125, 250, 360])
     np.testing.assert_array_equal(sweep.lines[1].x, [60, 125, 250, 360])  # at 30 nothing was identified
-    assert prepare.prepare_sweep({"ablations": {"lambda": []}}, "lambda") is None
+    assert prepare.prepare_sweep([], "lambda") is None
 
 
 def test_methods_are_the_default_rows_that_were_judged(compare):
-    methods = prepare.prepare_methods(compare)
+    methods = prepare.prepare_methods(compare.rows)
     assert methods.titles.count("Dual-Align") == 1
     assert "Verbalized" not in methods.titles  # withheld
     assert dict(zip(methods.titles, methods.kinds, strict=True)) == {
@@ -266,7 +267,7 @@ def degenerate_results():
     for row in result["rows"]:
         row["figures"] = {"ece": {"mean": 0.0, "sd": None, "values": []}}
     for row in result["ablations"]["lambda"]:
-        row["temperature"] = None
+        row["temperature"] = {"mean": None, "sd": None, "values": []}
         row["ece"]["sd"] = None
     yield result
     result = eval_result()

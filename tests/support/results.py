@@ -46,7 +46,7 @@ def minimal_result(kind):
     result["figures"] |= {"after": None, "difference": None}
     if kind == "eval":
         result["temperature"] = {"value": None, "source": None}
-        result["model"] |= {"name": None, "architecture": None, "n_tokens": None, "peak_memory_bytes": None}
+        result["model"]["architecture"] = None
     else:
         result["rows"] = []
         result["headline"] = None
@@ -71,6 +71,9 @@ HOSTILE = [
 ]
 
 
+ENUMERATED = {"kind", "source", "unit"}  # of these only known values pass
+
+
 def hostile_result(kind):
     """A complete result in which every text of a user or of a file is an attack, a control character or huge."""
     result = eval_result() if kind == "eval" else compare_result()
@@ -85,7 +88,7 @@ def hostile_result(kind):
             return {key: spoil(item, (*keys, key)) for key, item in value.items()}
         if isinstance(value, list):
             return [spoil(item, keys) for item in value]
-        return attack() if isinstance(value, str) and keys != ("kind",) else value
+        return attack() if isinstance(value, str) and keys[-1] not in ENUMERATED else value
 
     result = spoil(result, ())
     result["runtime"][HOSTILE[0]] = {HOSTILE[4]: [HOSTILE[5], None, True, 1e300]}
@@ -138,7 +141,7 @@ def _common(chat, after, labels, subject):
             "layers": None,
         },
         "wrong": wrong_of(before, after, labels, subject),
-        "bootstrap": {"n": 1000, "level": 0.95, "seed": 0},
+        "bootstrap": {"n": 1000, "n_by_subject": 20, "level": 0.95, "seed": 0},
         "runtime": {
             "command": "edgecal compare models/edgecal-tiny-base-Q8_0.gguf models/edgecal-tiny-chat-Q8_0.gguf "
             "--data models/questions/test.jsonl --report report.html",
@@ -181,7 +184,8 @@ def _eval():
 
 
 def _spread(mean, sd, n=5):
-    return {"mean": mean, "sd": sd, "values": [mean + sd * x for x in np.linspace(-1.2, 1.2, n)]}
+    mean, sd = float(mean), float(sd)
+    return {"mean": mean, "sd": sd, "values": [mean + sd * x for x in np.linspace(-1.2, 1.2, n).tolist()]}
 
 
 def _row(
@@ -194,7 +198,7 @@ def _row(
         "name": name, "title": title, "variant": variant, "uses_labels": uses_labels, "default": default,
         "temperature": None if temperature is None else _spread(temperature, 0.03 * temperature),
         "figures": figures, "n": 840, "not_identified": [], "withheld": None, "parsed_share": None,
-        "n_permutations": None, **more,
+        "n_permutations": None, "n_worse": None if temperature is None else 0, **more,
     }  # fmt: skip
 
 
@@ -244,7 +248,7 @@ def _compare():
         f"{was['accuracy']['value']:.0%} of the time. A temperature of 3.74, found without any answers, brings its "
         f"calibration error from {was['ece']['value']:.1%} to {now['ece']['value']:.1%}; fitting on the right answers "
         "does no better.",
-        "models": {role: _model(role) | {"sha256": sha * 64} for role, sha in (("base", "a"), ("chat", "b"))},
+        "models": {"base": _model("base") | {"sha256": "b" * 64}, "chat": _model("chat")},
         "prompting": {
             "template": "the built-in template", "shots": 0, "chat_template": None,
             "choice_mass": {"base": 0.999, "chat": 0.998},
@@ -254,7 +258,7 @@ def _compare():
                 {"name": "chat-template", "n": 200, "choice_mass": {"base": 0.999, "chat": 0.871}},
             ],
         },
-        "bracket": BRACKET, "settled": True, "harmful": False, "reasons": [],
+        "bracket": dict(BRACKET), "settled": True, "harmful": False, "reasons": [],
         "splits": {"n": 5, "fit_share": 0.3, "seeds": [0, 1, 2, 3, 4], "n_fit": 360, "n_evaluate": 840},
         "rows": rows,
         "extra_runs": {
@@ -280,8 +284,8 @@ def _compare():
             ],
             "prompts": [
                 _ablation_row(f"{name}, {n} prompts", chat, labels, t * (1 + 2.5 / n), n_prompts=n, method=name)
-                | ({"temperature": None, "ece": {"mean": None, "sd": None, "values": [None] * 5},
-                    "nll": None, "not_identified": 5} if n < 60 and name == "dual-align" else {})
+                | ({key: {"mean": None, "sd": None, "values": [None] * 5} for key in ("temperature", "ece", "nll")}
+                   | {"not_identified": 5} if n < 60 and name == "dual-align" else {})
                 for name, t in (("daca", 3.42), ("dual-align", 3.74), ("ts", 3.95))
                 for n in (30, 60, 125, 250, 360)
             ],

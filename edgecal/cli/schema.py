@@ -1,0 +1,26 @@
+"""`edgecal schema`: the JSON Schema of what commands print with --json."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+__all__ = ["schema_command"]
+
+
+@click.command("schema", short_help="Print the JSON Schema of what commands print with --json.")
+@click.argument("command", required=False)
+def schema_command(command: str | None) -> None:
+    """Print the JSON Schema (draft 2020-12) of what COMMAND prints with --json; of all commands by default.
+
+    It says of every key what it means, of which type it is and in which range. For `edgecal questions`, it is about
+    each line; for `edgecal export`, about --to json. Later versions may add keys, but do not change these.
+    """
+    from edgecal.cli.streams import printing
+    from edgecal.results.schema import PRINTED, make_schema
+
+    if command is not None and command not in PRINTED:
+        raise click.UsageError(f"COMMAND is {command!r}, expected one of {', '.join(PRINTED)}")
+    with printing():
+        print(json.dumps(make_schema(command), indent=2))

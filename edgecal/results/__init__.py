@@ -1,0 +1,11 @@
+"""The shape of every result, said once: as Python values, as JSON and as a published schema.
+
+A result's parts are TypedDicts, so that what `--json` prints is what the code holds and mypy checks; `schema` makes
+the JSON Schema of `edgecal schema` from the same types.
+"""
+
+from edgecal.results.fitting import DoctorResult, FitResult, PlanResult
+from edgecal.results.judging import CompareResult, EvalResult
+from edgecal.results.questions import QuestionsResult
+
+__all__ = ["CompareResult", "DoctorResult", "EvalResult", "FitResult", "PlanResult", "QuestionsResult"]

@@ -1,0 +1,338 @@
+"""What the commands that read, change or ask a single model file print."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from edgecal.results.fitting import SiblingFile
+from edgecal.results.printed import Count, Interval, Json, NonNegative, NotRequired, Share, Temperature
+
+__all__ = [
+    "AnswerGiven",
+    "AnswerShown",
+    "Baked",
+    "CacheCleared",
+    "CacheShown",
+    "CalibrationInUse",
+    "Difference",
+    "Edited",
+    "FileShown",
+    "FilesCompared",
+    "FitRecorded",
+    "ModelFile",
+    "SamplingShown",
+    "Sidecar",
+    "StoreShown",
+    "Unbaked",
+]
+
+
+class FileShown(TypedDict):
+    """What a file says about calibration and sampling: `edgecal show`.
+
+    path: the file.
+    name: `general.name`; null where the file has none.
+    architecture: `general.architecture`.
+    calibration: its `edgecal.*` keys with their values.
+    sampling: its `general.sampling.*` keys with their values.
+    """
+
+    path: str
+    name: Json
+    architecture: str | None
+    calibration: dict[str, Json]
+    sampling: dict[str, Json]
+
+
+class Difference(TypedDict):
+    """A key or a tensor that differs.
+
+    name: its name.
+    change: what became of it.
+    before, after: type and value in a few words; null where there is none.
+    at_byte: the first byte of a tensor's data that differs; left out where its type or shape does.
+    sha256_before, sha256_after: of a tensor's data, where these were compared; null where there is none.
+    """
+
+    name: str
+    change: Literal["added", "removed", "changed"]
+    before: str | None
+    after: str | None
+    at_byte: NotRequired[Count]
+    sha256_before: NotRequired[str | None]
+    sha256_after: NotRequired[str | None]
+
+
+class FilesCompared(TypedDict):
+    """What differs between two files: `edgecal diff`.
+
+    a, b: the files.
+    equal: whether nothing does.
+    data_compared: whether the tensors' data were read.
+    keys: keys that differ.
+    tensors: tensors that differ.
+    n_same_keys, n_same_tensors: how many do not.
+    notes: what else differs, one line each.
+    """
+
+    a: str
+    b: str
+    equal: bool
+    data_compared: bool
+    keys: list[Difference]
+    tensors: list[Difference]
+    n_same_keys: Count
+    n_same_tensors: Count
+    notes: list[str]
+
+
+class Edited(TypedDict):
+    """What an edit did: `edgecal stamp`, `strip`, `set` and `unset`.
+
+    file: what was edited.
+    output: what was written.
+    in_place: whether that is the same file.
+    verified: whether the tensors' data were compared afterwards.
+    keys: keys that differ now.
+    siblings: the other shards of a split model.
+    warnings: one line each.
+    temperature: what was stamped; `edgecal stamp` only.
+    """
+
+    file: str
+    output: str
+    in_place: bool
+    verified: bool
+    keys: list[Difference]
+    siblings: list[SiblingFile]
+    warnings: list[str]
+    temperature: NotRequired[Temperature]
+
+
+class Baked(TypedDict):
+    """What was baked: `edgecal bake`.
+
+    output: the file.
+    temperature: what its logits are divided by.
+    changed: tensors and keys that were changed.
+    head_type: how the head is stored.
+    error: difference of the baked logits, times the temperature, from the original's, in units of their spread, beyond
+        what the head's roundings make of it; null where that was not checked.
+    allowed: the bound that it kept.
+    plain: the same difference with the roundings in it.
+    sampling_temperature: the author's, which the file has again; null where it has none.
+    siblings: the other shards of a split model.
+    """
+
+    output: str
+    temperature: Temperature
+    changed: list[str]
+    head_type: str
+    error: NonNegative | None
+    allowed: NonNegative | None
+    plain: NonNegative | None
+    sampling_temperature: float | None
+    siblings: list[SiblingFile]
+
+
+class Unbaked(TypedDict):
+    """What was restored: `edgecal unbake`.
+
+    output: the file.
+    temperature: what was taken back.
+    exact: whether the file is the original byte for byte, as its recorded hash proves.
+    siblings: the other shards of a split model.
+    """
+
+    output: str
+    temperature: Temperature
+    exact: bool
+    siblings: list[SiblingFile]
+
+
+class StoreShown(TypedDict):
+    """What is kept of one model's runs.
+
+    model: the model's digest; null where the store does not say.
+    prompts: prompts in it; null where it cannot be read.
+    bytes: its size.
+    last_used: time in ISO 8601, UTC.
+    file: its name in the folder.
+    context: everything that influences its numbers; null where it cannot be read.
+    """
+
+    model: str | int | float | bool | None
+    prompts: Count | None
+    bytes: Count
+    last_used: str
+    file: str
+    context: dict[str, str | int | float | bool] | None
+
+
+class CacheShown(TypedDict):
+    """What is kept of earlier runs: `edgecal cache`.
+
+    folder: where; null where there is no home folder.
+    bytes: size of all stores.
+    max_bytes: what they may grow to.
+    stores: each of them.
+    """
+
+    folder: str | None
+    bytes: Count
+    max_bytes: Count
+    stores: list[StoreShown]
+
+
+class CacheCleared(TypedDict):
+    """What was forgotten: `edgecal cache clear`.
+
+    folder: where; null where there is no home folder.
+    files: files that were removed.
+    freed_bytes: their size.
+    """
+
+    folder: str | None
+    files: Count
+    freed_bytes: Count
+
+
+class AnswerGiven(TypedDict):
+    """Which option a model takes, and how sure it is.
+
+    choice: index of the option, from 0; also where `abstained`.
+    label: its letter.
+    text: its text.
+    confidence: its probability among the options.
+    probs: probability of each option.
+    abstained: whether the confidence is below `min_confidence`.
+    min_confidence: as asked for; null: never abstain.
+    label_mass: probability of all labels together among the whole vocabulary, before any division.
+    temperature: what the logits were divided by.
+    n_tokens: tokens of the prompt.
+    """
+
+    choice: Count
+    label: str
+    text: str
+    confidence: Share
+    probs: list[Share]
+    abstained: bool
+    min_confidence: Share | None
+    label_mass: NonNegative
+    temperature: Temperature
+    n_tokens: Count
+
+
+class CalibrationInUse(TypedDict):
+    """How the file is calibrated.
+
+    kind: "stamped": a temperature in the metadata; "baked": in the weights; "none".
+    temperature: what was fitted; null without a calibration.
+    divisor: what is left to divide the logits by.
+    doubts: what speaks against the temperature, one line each.
+    """
+
+    kind: Literal["stamped", "baked", "none"]
+    temperature: Temperature | None
+    divisor: Temperature
+    doubts: list[str]
+
+
+class AnswerShown(TypedDict):
+    """A question and a model's answer: `edgecal ask`.
+
+    model: the file.
+    question: as asked.
+    choices: the options.
+    answer: what the model says.
+    calibration: how its confidence is calibrated.
+    """
+
+    model: str
+    question: str
+    choices: list[str]
+    answer: AnswerGiven
+    calibration: CalibrationInUse
+
+
+class ModelFile(TypedDict):
+    """A model file.
+
+    path: where it is.
+    name: the model's name.
+    architecture: as the file names it.
+    n_bytes: size of all its shards.
+    """
+
+    path: str
+    name: str
+    architecture: str | None
+    n_bytes: Count
+
+
+class SamplingShown(TypedDict):
+    """The temperature that llama.cpp's programs sample with.
+
+    temperature: what the file names; null: nothing.
+    is_the_calibration: whether edgecal wrote it.
+    authors: the author's own; null where there is none.
+    """
+
+    temperature: float | None
+    is_the_calibration: bool
+    authors: float | None
+
+
+class FitRecorded(TypedDict):
+    """How the temperature was fitted, as the file records it; null for what it does not say.
+
+    interval: 95 % interval of divide_logits_by.
+    method, variant: what was minimised.
+    target: what is calibrated.
+    prompts_count, prompts_sha256: prompts that it was fitted on.
+    agreement_rate: share of these on which both models choose alike.
+    bracket: the temperatures between which the right one lies.
+    settled: whether the bracket is narrow enough.
+    harmful: whether answers failed to show that the temperature helps.
+    reasons: why it was refused, one line each.
+    base_name, base_sha256: the base model.
+    llama_cpp, version: versions of llama.cpp and edgecal.
+    """
+
+    interval: Interval | None
+    method: str | None
+    variant: str | None
+    target: str | None
+    prompts_count: Count | None
+    prompts_sha256: str | None
+    agreement_rate: Share | None
+    bracket: list[float | None] | None
+    settled: bool | None
+    harmful: bool | None
+    reasons: list[str]
+    base_name: str | None
+    base_sha256: str | None
+    llama_cpp: str | None
+    version: str | None
+
+
+class Sidecar(TypedDict):
+    """What an app needs to use a calibrated file: `edgecal export --to json`.
+
+    kind: where the temperature is: "stamped" in the metadata, or "baked" into the weights.
+    model: the file.
+    divide_logits_by: what an app divides the logits by before the softmax over the answer letters.
+    temperature: what was fitted.
+    sampling: what programs sample with.
+    fit: how it was fitted; null where the file does not say.
+    note: one sentence for people.
+    """
+
+    kind: Literal["stamped", "baked", "none"]
+    model: ModelFile
+    divide_logits_by: Temperature
+    temperature: Temperature | None
+    sampling: SamplingShown
+    fit: FitRecorded | None
+    note: str

@@ -1,0 +1,488 @@
+"""Results of `fit`, `plan` and `doctor`: a temperature with what speaks for it, its cost, and what a model allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from edgecal.results.printed import (
+    Count,
+    Interval,
+    Json,
+    NonNegative,
+    NotRequired,
+    Ordinal,
+    Printed,
+    Seed,
+    Share,
+    Temperature,
+)
+from edgecal.results.questions import Data, PromptingUsed
+
+__all__ = [
+    "AccuracyByRole",
+    "Adaptive",
+    "BracketEnds",
+    "DoctorResult",
+    "EceByState",
+    "FinalTransform",
+    "FitBootstrap",
+    "FitModels",
+    "FitResult",
+    "FittedBase",
+    "FittedModel",
+    "Head",
+    "LabelVerdict",
+    "LookTaken",
+    "LossByState",
+    "MassByRole",
+    "PlanResult",
+    "PlannedModel",
+    "PlannedModels",
+    "Runtime",
+    "Settings",
+    "SiblingFile",
+    "Variant",
+]
+
+
+Variant = TypedDict(
+    "Variant",
+    {"ise": "str | None", "tau_scope": "str | None", "combine": "str | None", "lambda": "float | None"},
+)
+Variant.__doc__ = """A method's options; null where the method has no such choice.
+
+ise: what is averaged in the stability entropy: "mixture" or "mean".
+tau_scope: which layers the temperature divides: "final" or "all".
+combine: how the two losses are combined: "divergence", "stratified" or "sum".
+lambda: weight of the process loss where they are summed.
+"""
+
+
+class BracketEnds(TypedDict):
+    """The temperatures between which the right one lies, if neither model counts against the other.
+
+    low, high: the ends; null where there is none.
+    low_interval, high_interval: the 95 % interval of each, by bootstrap; null for what cannot be had.
+    """
+
+    low: Temperature | None
+    high: Temperature | None
+    low_interval: Interval | None
+    high_interval: Interval | None
+
+
+class LabelVerdict(TypedDict):
+    """A temperature judged by prompts with answers.
+
+    n: prompts with an answer.
+    nll_before, nll_after: mean negative log-likelihood of the answers in nats, without and with the temperature.
+    difference: after less before.
+    interval: the 95 % interval of the difference, by a paired bootstrap.
+    found: "better" where the whole interval is below 0, "worse" where it is above, else "undecided".
+    """
+
+    n: Count
+    nll_before: NonNegative
+    nll_after: NonNegative
+    difference: float
+    interval: Interval
+    found: Literal["better", "worse", "undecided"]
+
+
+class LookTaken(TypedDict):
+    """A temperature on the way to the result.
+
+    n_prompts: prompts that had been run.
+    counts: whether the run could have ended there.
+    level: of the interval; above the result's where more than one look shares the error.
+    temperature, interval: what was found; null where the prompts did not determine one.
+    """
+
+    n_prompts: Count
+    counts: bool
+    level: Share
+    temperature: Temperature | None
+    interval: Interval | None
+
+
+class Adaptive(TypedDict):
+    """When the run stopped asking for more prompts.
+
+    tolerance: half of the interval's width over the temperature, as asked for.
+    reached: the same of the result.
+    n_available: questions that there were.
+    stopped: "tolerance" reached, "all" run, or "hopeless": no more of them would settle the result.
+    looks: the temperatures on the way, the result's last.
+    """
+
+    tolerance: NonNegative
+    reached: NonNegative
+    n_available: Count
+    stopped: Literal["tolerance", "all", "hopeless"]
+    looks: list[LookTaken]
+
+
+class MassByRole(TypedDict):
+    """Mean probability on all choice tokens together.
+
+    base, chat: of each model.
+    """
+
+    base: float
+    chat: float
+
+
+class LossByState(TypedDict):
+    """A method's loss in nats (squared nats where it holds the process loss); null for vanilla.
+
+    before, after: at temperature 1 and at the fitted one.
+    """
+
+    before: float | None
+    after: float | None
+
+
+class AccuracyByRole(TypedDict):
+    """Share of the labelled prompts answered right.
+
+    base, chat: by each model.
+    """
+
+    base: Share
+    chat: Share
+
+
+class EceByState(TypedDict):
+    """Expected calibration error with 10 equal-width bins, a share.
+
+    base: of the base model.
+    before, after: of the chat model without and with the temperature.
+    """
+
+    base: Share
+    before: Share
+    after: Share
+
+
+class FitBootstrap(TypedDict):
+    """How the interval was made.
+
+    n: resamples of the prompts.
+    level: share of them that the interval holds.
+    seed: what drew them.
+    share_at_bound: share of the refits that ended at an end of the range of temperatures.
+    """
+
+    n: Count
+    level: Share
+    seed: Seed
+    share_at_bound: Share
+
+
+class FittedModel(TypedDict):
+    """A model and what running it took.
+
+    path: the file; of a split model the first shard.
+    name: the model's name in its metadata, else its file's.
+    n_tokens: tokens of the prompts.
+    peak_memory_bytes: of the process that ran it; 0 where the system does not say.
+    """
+
+    path: str
+    name: str
+    n_tokens: Count
+    peak_memory_bytes: Count
+
+
+class FittedBase(FittedModel):
+    """The base model and what running it took.
+
+    sha256: of its files.
+    """
+
+    sha256: str
+
+
+class FitModels(TypedDict):
+    """Both models.
+
+    base, chat: each model and what running it took.
+    """
+
+    base: FittedBase
+    chat: FittedModel
+
+
+class SiblingFile(TypedDict):
+    """Another shard of a split model that was written.
+
+    path: where it stands.
+    how: how it came there: "hard link", "symbolic link", "copy" or "already there".
+    """
+
+    path: str
+    how: str
+
+
+class Settings(TypedDict):
+    """How llama.cpp is run.
+
+    n_threads: threads at most.
+    n_batch: tokens that one decode may hold.
+    n_ubatch: tokens that are computed at once, at most.
+    n_seq_max: sequences that a context may hold.
+    share: whether what prompts begin with in common is computed once.
+    flash_attn: whether attention is llama.cpp's fused one.
+    kv_unified: whether all sequences share one cache.
+    """
+
+    n_threads: Ordinal
+    n_batch: Ordinal
+    n_ubatch: Ordinal
+    n_seq_max: Ordinal
+    share: bool
+    flash_attn: bool
+    kv_unified: bool
+
+
+class Runtime(Settings):
+    """Versions and settings that can influence a number.
+
+    edgecal: edgecal's version.
+    llama_cpp: llama.cpp's version.
+    system_info: what llama.cpp says of the processor's features.
+    command: the command line; left out where the result was computed from Python, and by `edgecal fit`.
+    """
+
+    edgecal: str
+    llama_cpp: str
+    system_info: str
+    command: NotRequired[str]
+
+
+class PlannedModel(TypedDict):
+    """What a run would cost one model.
+
+    path: the file; of a split model the first shard.
+    n_prompts: prompts.
+    n_kept: how many of them the cache answers.
+    n_tokens: tokens of the others.
+    n_distinct: the least of these that any order could compute.
+    n_computed: what is computed, with what is filled up.
+    n_decodes: calls of llama.cpp.
+    n_sequences: the most sequences that a context holds.
+    tokens_per_s: of a short probe.
+    seconds: load and computation, as predicted.
+    file_bytes: the file, which is mapped.
+    buffer_bytes: what llama.cpp allocates for repacked weights beside it.
+    cache_bytes: keys and values of the largest context.
+    available_bytes: memory that is free.
+    n_threads: threads of llama.cpp.
+    """
+
+    path: str
+    n_prompts: Count
+    n_kept: Count
+    n_tokens: Count
+    n_distinct: Count
+    n_computed: Count
+    n_decodes: Count
+    n_sequences: Count
+    tokens_per_s: NonNegative
+    seconds: NonNegative
+    file_bytes: Count
+    buffer_bytes: Count
+    cache_bytes: Count
+    available_bytes: Count
+    n_threads: Ordinal
+
+
+class PlannedModels(TypedDict):
+    """Both models.
+
+    base, chat: what a run would cost each.
+    """
+
+    base: PlannedModel
+    chat: PlannedModel
+
+
+class Head(TypedDict):
+    """What the logits are made with.
+
+    tensor: the tensor's name.
+    type: how its weights are stored.
+    n_vocab: tokens of the vocabulary.
+    """
+
+    tensor: str
+    type: str
+    n_vocab: Count
+
+
+class FinalTransform(TypedDict):
+    """How the last block's output becomes logits.
+
+    norm: "rms" or "layer", the kind of the final norm; null: there is none.
+    eps: of the norm.
+    logit_scale: what the logits are multiplied by.
+    soft_cap: the bound of a tanh on the logits; null: there is none.
+    node: the graph's name of the residual stream.
+    n_streams: how many streams are merged.
+    """
+
+    norm: Literal["rms", "layer"] | None
+    eps: float
+    logit_scale: float
+    soft_cap: float | None
+    node: str
+    n_streams: Ordinal
+
+
+@dataclass(frozen=True)
+class FitResult(Printed):
+    """A fitted temperature and everything that a reader needs to trust it.
+
+    Attributes
+    ----------
+    temperature: the chat model's logits are divided by it; dimensionless, above 0.
+    interval: percentile bootstrap interval over prompts, at `bootstrap["level"]`.
+    method: what was minimised.
+    variant: the method's options.
+    n_prompts: how many prompts were run.
+    n_agreement, n_disagreement: on how many of them both models choose alike, or not.
+    agreement_rate: n_agreement / n_prompts.
+    choice_mass: mean probability on all choice tokens together.
+    pdl_histogram: item l - 1 counts the disagreement prompts whose paths part at layer l; None if the method
+        captures no layers.
+    loss: the method's loss at temperature 1 and at the fitted one.
+    accuracy: share of the labelled prompts answered right; None without labels.
+    ece: expected calibration error on the labelled prompts; None without labels.
+    n_labelled: how many prompts had a label.
+    bracket: the temperatures between which the right one lies, if neither model counts against the other. See
+        `edgecal.calibration.bracket`.
+    settled: whether the bracket and the base model's choice mass let a temperature be believed that no label has
+        confirmed. True for ts, which has labels.
+    harmful: whether the labelled prompts do not show the temperature to be better than none; None where there are
+        fewer than 30, and for ts, which was fitted on them, and vanilla, which changes nothing.
+    label_check: the negative log-likelihood of the labels before and after; None where there are fewer than 30.
+    reasons: why it is unsettled or harmful and was refused, one line each; empty for a result to be believed.
+    output: the file that was written, or None.
+    siblings: how the other shards of a split model came to stand beside the output.
+    bootstrap: how the interval was made.
+    adaptive: when the run stopped asking for more prompts, and why; None where it was to run all of them.
+    prompts_sha256: hash of the prompts, whatever their order.
+    data: what was read; `n_questions` are those that there were, of which `n_prompts` were run.
+    models: both models, and what running them took.
+    lens: rms error of the lens for each model, as a share of the logits' spread; None without layers.
+    prompting: how questions were put to the models.
+    runtime: versions and settings that can influence a number.
+    warnings: one line each; what the reasons say is not said here too.
+    """
+
+    temperature: Temperature
+    interval: tuple[float, float]
+    method: str
+    variant: Variant
+    n_prompts: Count
+    n_agreement: Count
+    n_disagreement: Count
+    agreement_rate: Share
+    choice_mass: MassByRole
+    pdl_histogram: list[Count] | None
+    loss: LossByState
+    accuracy: AccuracyByRole | None
+    ece: EceByState | None
+    n_labelled: Count
+    bracket: BracketEnds
+    settled: bool
+    harmful: bool | None
+    label_check: LabelVerdict | None
+    reasons: list[str]
+    output: str | None
+    siblings: list[SiblingFile]
+    bootstrap: FitBootstrap
+    adaptive: Adaptive | None
+    prompts_sha256: str
+    data: Data
+    models: FitModels
+    lens: dict[str, NonNegative] | None
+    prompting: PromptingUsed
+    runtime: Runtime
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values; the keys are the attributes' names and are stable."""
+        return {**super().to_dict(), "interval": list(self.interval)}
+
+
+@dataclass(frozen=True)
+class PlanResult(Printed):
+    """What a fit over all questions would cost.
+
+    Attributes
+    ----------
+    n_questions: questions for each model.
+    data: what was read.
+    models: what a run would cost each.
+    seconds: of both models together, as predicted. Other work on the machine adds to it.
+    settings: how llama.cpp would be run.
+    warnings: one line each.
+    """
+
+    n_questions: Count
+    data: Data
+    models: PlannedModels
+    seconds: NonNegative
+    settings: Settings
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class DoctorResult(Printed):
+    """What edgecal can do with a model file.
+
+    Attributes
+    ----------
+    path, name, architecture, n_bytes: the file, all shards of a split model together.
+    known: whether the table of architectures has this one.
+    n_layer: blocks that a token goes through; None where the file is no model that can be run.
+    methods: the methods of `edgecal.fit` that work on this file. Without a run: those that should.
+    reason: why not all of them, in one line; None if all do.
+    exit_code: what `edgecal fit` with its default method would end with on this file: 0, 2 (unusable, or without the
+        layers that this method needs) or 3 (llama.cpp cannot run it, or the lens is refused).
+    head: what the logits are made with; None where the file has no head.
+    ending: how the last block's output becomes logits; None where the header does not say.
+    tokenizer, has_chat_template: `tokenizer.ggml.model`, and whether there is a chat template.
+    bakeable, bake_reason: whether a temperature can be baked into the weights, and if not, why.
+    notes: what else a user should know, one line each.
+    seed: what drew the token ids; None, as the rest, without a run.
+    captured_layers: blocks whose output was captured.
+    lens_rms: error of the re-projected last block over the spread of llama.cpp's logits (0.003 is allowed); None also
+        where no layers were captured.
+    logit_spread: standard deviation of the logits over the vocabulary, mean over the prompts that were run.
+    llama_cpp: the version that ran the model.
+    """
+
+    path: str
+    name: Json
+    architecture: str | None
+    n_bytes: Count
+    known: bool
+    n_layer: Count | None
+    methods: list[str]
+    reason: str | None
+    exit_code: Count
+    head: Head | None
+    ending: FinalTransform | None
+    tokenizer: str | None
+    has_chat_template: bool
+    bakeable: bool
+    bake_reason: str | None
+    notes: list[str]
+    seed: Seed | None
+    captured_layers: Count | None = None
+    lens_rms: NonNegative | None = None
+    logit_spread: float | None = None
+    llama_cpp: str | None = None

@@ -1,0 +1,540 @@
+"""Results of `eval` and `compare`: figures with intervals, methods side by side, and the numbers behind pictures.
+
+The report, the tables and the pictures are made from these and nothing else, also where a result is read back from a
+file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from edgecal.results.fitting import BracketEnds, Runtime, Variant
+from edgecal.results.printed import (
+    Count,
+    Interval,
+    NonNegative,
+    NotRequired,
+    Ordinal,
+    Printed,
+    Seed,
+    Share,
+    Temperature,
+)
+from edgecal.results.questions import Data, MeasuredPrompting
+
+__all__ = [
+    "AblationRow",
+    "AskedQuestion",
+    "BaseRun",
+    "Bootstrap",
+    "CompareResult",
+    "ComparedModels",
+    "Comparison",
+    "Estimate",
+    "EvalResult",
+    "ExtraRuns",
+    "FigureSet",
+    "Figures",
+    "FiguresByState",
+    "Headline",
+    "Judgement",
+    "LayerDivergence",
+    "LossCurve",
+    "MethodRow",
+    "ModelRun",
+    "Plots",
+    "ReliabilityBins",
+    "ReliabilityPlots",
+    "RiskCurve",
+    "RiskPlots",
+    "RunCost",
+    "SplitsUsed",
+    "Spread",
+    "SubjectFigures",
+    "TemperatureUsed",
+    "WrongAnswer",
+]
+
+
+class ModelRun(TypedDict):
+    """A model and what running it took.
+
+    path: the file; of a split model the first shard.
+    name: the model's name in its metadata, else its file's.
+    architecture: as the file names it.
+    n_tokens: tokens of the prompts.
+    peak_memory_bytes: of the process that ran it; 0 where the system does not say.
+    """
+
+    path: str
+    name: str
+    architecture: str | None
+    n_tokens: Count
+    peak_memory_bytes: Count
+
+
+class BaseRun(ModelRun):
+    """The base model and what running it took.
+
+    sha256: of its files.
+    """
+
+    sha256: str
+
+
+class ComparedModels(TypedDict):
+    """Both models.
+
+    base, chat: each model and what running it took.
+    """
+
+    base: BaseRun
+    chat: ModelRun
+
+
+class Estimate(TypedDict):
+    """A figure with its interval.
+
+    value: the figure; null where it is undefined.
+    low, high: its interval; null where it is undefined or nothing was resampled.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+FigureSet = dict[str, Estimate]
+
+
+class FiguresByState(TypedDict):
+    """Figures of one or two models on the same questions.
+
+    base: of the base model, by name; null where there is none, left out where there cannot be one.
+    before: of the model as it is.
+    after: with its logits divided by the temperature; null without one.
+    """
+
+    base: NotRequired[FigureSet | None]
+    before: FigureSet
+    after: FigureSet | None
+
+
+class Figures(FiguresByState):
+    """Figures with their intervals.
+
+    difference: after less before, from the same resamples; null without a temperature.
+    """
+
+    difference: FigureSet | None
+
+
+class SubjectFigures(FiguresByState):
+    """Figures of the questions about one subject.
+
+    subject: the subject.
+    n: its questions.
+    """
+
+    subject: str
+    n: Count
+
+
+class TemperatureUsed(TypedDict):
+    """What the logits were divided by.
+
+    value: the temperature; null: there is none.
+    source: what named it: the "file" or an "option"; "baked": it is in the weights, nothing is left to divide by.
+    """
+
+    value: Temperature | None
+    source: Literal["option", "file", "baked"] | None
+
+
+class Bootstrap(TypedDict):
+    """How the intervals were made.
+
+    n: resamples of the questions; 0: there are no intervals.
+    n_by_subject: the same for the figures of a subject.
+    level: share of the resamples that an interval holds.
+    seed: what drew them.
+    """
+
+    n: Count
+    n_by_subject: Count
+    level: Share
+    seed: Seed
+
+
+class ReliabilityBins(TypedDict):
+    """A reliability diagram; its lists have an item for each bin, null in an empty one.
+
+    edges: of the bins, ascending; one more than there are bins.
+    n: questions in each.
+    confidence, accuracy: their means.
+    low, high: interval of the accuracy.
+    """
+
+    edges: list[Share]
+    n: list[Count]
+    confidence: list[Share | None]
+    accuracy: list[Share | None]
+    low: list[Share | None]
+    high: list[Share | None]
+
+
+class ReliabilityPlots(TypedDict):
+    """Reliability diagrams.
+
+    base: of the base model; null where it was not judged.
+    before, after: of the model without and with the temperature; null without one.
+    """
+
+    base: ReliabilityBins | None
+    before: ReliabilityBins
+    after: ReliabilityBins | None
+
+
+class RiskCurve(TypedDict):
+    """What leaving the unsure questions unanswered would save.
+
+    coverage: share of the questions that are answered, the surest first, ascending.
+    risk: share of wrong answers among these.
+    """
+
+    coverage: list[Share]
+    risk: list[Share]
+
+
+class RiskPlots(TypedDict):
+    """Risk against coverage.
+
+    base: of the base model; null where it was not judged.
+    before, after: of the model without and with the temperature; null without one.
+    """
+
+    base: RiskCurve | None
+    before: RiskCurve
+    after: RiskCurve | None
+
+
+class LossCurve(TypedDict):
+    """A method's loss around its minimum, on the questions that it was fitted on.
+
+    method: the method.
+    unit: of the loss.
+    temperature, loss: the curve's points, by ascending temperature.
+    chosen: the fitted temperature.
+    interval: its interval.
+    bracket: the bracket around it.
+    """
+
+    method: str
+    unit: Literal["nats", "nats squared"]
+    temperature: list[Temperature]
+    loss: list[float]
+    chosen: Temperature
+    interval: Interval
+    bracket: BracketEnds | None
+
+
+class LayerDivergence(TypedDict):
+    """How far the two models' choices diverge, layer by layer.
+
+    layer: the layers, from 1.
+    agreement, disagreement: mean divergence in nats over the questions on which both models choose alike, or do not;
+        null where there are none.
+    pdl_histogram: on how many of the latter the paths part most at each layer.
+    n_agreement, n_disagreement: how many questions of each kind.
+    """
+
+    layer: list[Ordinal]
+    agreement: list[NonNegative] | None
+    disagreement: list[NonNegative] | None
+    pdl_histogram: list[Count]
+    n_agreement: Count
+    n_disagreement: Count
+
+
+class Plots(TypedDict):
+    """The numbers behind the pictures.
+
+    reliability: confidence against accuracy.
+    risk_coverage: risk against coverage.
+    loss: the loss by temperature; null where nothing was minimised.
+    layers: divergence by layer; null where layers were not looked at.
+    """
+
+    reliability: ReliabilityPlots
+    risk_coverage: RiskPlots
+    loss: LossCurve | None
+    layers: LayerDivergence | None
+
+
+class AskedQuestion(TypedDict):
+    """A question as people read it.
+
+    where: file and line, or what else names it.
+    subject: what it is about; null where nobody says.
+    question: its text, with the passage it is about.
+    choices: the options.
+    """
+
+    where: str
+    subject: str | None
+    question: str
+    choices: list[str]
+
+
+class WrongAnswer(AskedQuestion):
+    """A question that was answered wrongly with much confidence.
+
+    answer: index of the right choice.
+    predicted: index of the model's.
+    confidence_before, confidence_after: its confidence without and with the temperature; null without one.
+    """
+
+    answer: Count
+    predicted: Count
+    confidence_before: Share
+    confidence_after: Share | None
+
+
+class SplitsUsed(TypedDict):
+    """How the questions were divided.
+
+    n: how many times.
+    fit_share: share to fit on.
+    seeds: what drew each division.
+    n_fit, n_evaluate: questions to fit on and to judge.
+    """
+
+    n: Count
+    fit_share: Share
+    seeds: list[Seed]
+    n_fit: Count
+    n_evaluate: Count
+
+
+class Spread(TypedDict):
+    """A number over the splits.
+
+    mean, sd: mean and standard deviation (population) of those that have one; null where none has.
+    values: one for each split; null where it is undefined.
+    """
+
+    mean: float | None
+    sd: float | None
+    values: list[float | None]
+
+
+class MethodRow(TypedDict):
+    """A method, fitted on one part of the questions and judged on the other, split by split.
+
+    name: the method.
+    title: what it is called.
+    variant: its options; null where it has none.
+    uses_labels: whether it sees answers.
+    default: whether it is the one that the verdict and the pictures are about.
+    temperature: what it found; null for what is not fitted.
+    figures: figures by name.
+    n: questions judged in a split; the least where they differ.
+    not_identified: for each split without a temperature, why.
+    n_worse: splits on which the answers are less probable with it than without; null for what is not fitted.
+    withheld: why its figures are not shown; null where they are.
+    parsed_share: share of the stated confidences that could be read; null for what states none.
+    n_permutations: orders of the options that it averages over; null for what permutes none.
+    """
+
+    name: str
+    title: str
+    variant: Variant | None
+    uses_labels: bool
+    default: bool
+    temperature: Spread | None
+    figures: dict[str, Spread]
+    n: Count
+    not_identified: list[str]
+    n_worse: Count | None
+    withheld: str | None
+    parsed_share: Share | None
+    n_permutations: Count | None
+
+
+class RunCost(TypedDict):
+    """What was run beyond one run of each model over the questions.
+
+    n_prompts: prompts.
+    n_tokens: tokens of these.
+    n_generated: tokens that the model wrote; left out where it wrote none.
+    """
+
+    n_prompts: Count
+    n_tokens: Count
+    n_generated: NotRequired[Count]
+
+
+class ExtraRuns(TypedDict):
+    """What was run beyond one run of each model over the questions; null for what was not run.
+
+    cape: permuted options.
+    verbalized: stated confidence.
+    effects: other prompts on a sample.
+    """
+
+    cape: RunCost | None
+    verbalized: RunCost | None
+    effects: RunCost | None
+
+
+_Varied = TypedDict("_Varied", {"lambda": "NonNegative"}, total=False)
+
+
+class AblationRow(_Varied):
+    """One option of the method changed.
+
+    name: to what.
+    lambda: weight of the process loss, where that is what is changed.
+    method, n_prompts: the method and how many prompts it was fitted on, where these are changed.
+    temperature: what was found.
+    ece: expected calibration error with 10 equal-width bins.
+    nll: negative log-likelihood in nats.
+    not_identified: number of splits without a temperature.
+    """
+
+    name: str
+    method: NotRequired[str]
+    n_prompts: NotRequired[Ordinal]
+    temperature: Spread
+    ece: Spread
+    nll: Spread
+    not_identified: Count
+
+
+class Headline(TypedDict):
+    """The chosen method on the first split.
+
+    method: the method.
+    variant: its options.
+    temperature: what it found.
+    interval: of the temperature, by bootstrap.
+    split_seed: what drew the split.
+    n_fit, n_evaluate: questions to fit on and to judge.
+    """
+
+    method: str
+    variant: Variant
+    temperature: Temperature
+    interval: Interval
+    split_seed: Seed
+    n_fit: Count
+    n_evaluate: Count
+
+
+class Comparison(TypedDict):
+    """What of a `CompareResult` follows from both models' choice logits alone."""
+
+    verdict: str
+    bracket: BracketEnds
+    settled: bool
+    harmful: bool | None
+    reasons: list[str]
+    rows: list[MethodRow]
+    ablations: dict[str, list[AblationRow]]
+    headline: Headline | None
+    figures: Figures
+    subjects: list[SubjectFigures]
+    plots: Plots
+    wrong: list[WrongAnswer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalResult(Printed):
+    """One model judged on labelled questions. Values are JSON-ready; shares are shares, not percent.
+
+    Attributes
+    ----------
+    kind: "eval".
+    verdict: one sentence.
+    model: the model and what running it took.
+    data: what was read.
+    prompting: how questions were put to the model, and what that did to the choice mass.
+    temperature: what the logits were divided by.
+    figures: each figure (see `edgecal.metrics.FIGURES`) with its interval.
+    subjects: the same by subject.
+    plots: the numbers behind the pictures.
+    wrong: the most confidently wrong questions.
+    bootstrap: how the intervals were made.
+    runtime: versions and settings that can influence a number.
+    warnings: one line each.
+    """
+
+    kind: Literal["eval"] = "eval"
+    verdict: str
+    model: ModelRun
+    data: Data
+    prompting: MeasuredPrompting
+    temperature: TemperatureUsed
+    figures: Figures
+    subjects: list[SubjectFigures]
+    plots: Plots
+    wrong: list[WrongAnswer]
+    bootstrap: Bootstrap
+    runtime: Runtime
+    warnings: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareResult(Printed):
+    """Methods compared on a pair of models and labelled questions. Values are JSON-ready; shares are shares.
+
+    Attributes
+    ----------
+    kind: "compare".
+    verdict: one sentence.
+    models: both models, and what running them took.
+    data: what was read.
+    prompting: how questions were put to the models, and what that did to the choice mass.
+    splits: how the questions were divided.
+    bracket, settled, harmful, reasons: of the headline's method, as in `FitResult`; found on the questions that the
+        first split fits on, and `harmful` by those that it judges on (None also without a temperature or intervals).
+    rows: one for each method: temperature and figures as mean and spread over the splits, whether it uses labels,
+        why it is withheld or was not identified, and on how many splits the labels are less probable with it than
+        as the model is (n_worse; None for what is not fitted).
+    extra_runs: prompts and tokens that were run beyond one run of each model over the questions.
+    ablations: one option of the method changed at a time.
+    headline: the chosen method on the first split: temperature, interval; None where not identified.
+    figures: each figure on the headline's split, with its interval.
+    subjects: the same by subject.
+    plots: the numbers behind the pictures, of the headline's split.
+    wrong: its most confidently wrong questions.
+    bootstrap: how the intervals were made.
+    runtime: versions and settings that can influence a number.
+    warnings: one line each.
+    """
+
+    kind: Literal["compare"] = "compare"
+    verdict: str
+    models: ComparedModels
+    data: Data
+    prompting: MeasuredPrompting
+    splits: SplitsUsed
+    bracket: BracketEnds
+    settled: bool
+    harmful: bool | None
+    reasons: list[str]
+    rows: list[MethodRow]
+    extra_runs: ExtraRuns
+    ablations: dict[str, list[AblationRow]]
+    headline: Headline | None
+    figures: Figures
+    subjects: list[SubjectFigures]
+    plots: Plots
+    wrong: list[WrongAnswer]
+    bootstrap: Bootstrap
+    runtime: Runtime
+    warnings: list[str]
+
+
+Judgement = EvalResult | CompareResult  # what a report, a table or a picture is made of

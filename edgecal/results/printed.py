@@ -1,0 +1,58 @@
+"""What every printed result is made of: ranges of numbers, and the one way from a result to JSON-ready values.
+
+A range is said in the type of a key, so that the published schema, the check of a result that is read back, and a
+reader of the code have it from one place. It is plain data: importing a result loads no JSON library.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, NamedTuple
+
+if sys.version_info >= (3, 11):
+    from typing import NotRequired
+else:
+    from typing_extensions import NotRequired
+
+__all__ = [
+    "Count",
+    "Interval",
+    "Json",
+    "NonNegative",
+    "NotRequired",
+    "Ordinal",
+    "Printed",
+    "Range",
+    "Seed",
+    "Share",
+    "Temperature",
+]
+
+
+class Range(NamedTuple):
+    """Bounds of a number (ge, gt, le) or how many items a list has (length); None where there is no bound."""
+
+    ge: int | None = None
+    gt: int | None = None
+    le: int | None = None
+    length: int | None = None
+
+
+Count = Annotated[int, Range(ge=0)]
+Ordinal = Annotated[int, Range(ge=1)]
+Seed = Annotated[int, Range(ge=0)]
+Share = Annotated[float, Range(ge=0, le=1)]
+NonNegative = Annotated[float, Range(ge=0)]
+Temperature = Annotated[float, Range(gt=0)]
+Interval = Annotated[list[float], Range(length=2)]
+Json = Any  # whatever a file's metadata may hold
+
+
+class Printed:
+    """A dataclass whose fields, in their order, are the keys that `--json` prints."""
+
+    __dataclass_fields__: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values; the keys are the attributes' names and are stable."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -1,0 +1,171 @@
+"""The published JSON Schema of what each command prints with `--json`, made from the result types.
+
+Types and ranges come from the annotations and descriptions from the docstrings, so that nothing is said twice. The
+types are rebuilt as msgspec structs on the way: these refuse keys that they do not know, and know a key that may be
+left out from one that may be null.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+import msgspec
+
+from edgecal.results import files, fitting, judging, questions
+from edgecal.results.printed import NotRequired, Range
+
+__all__ = ["PRINTED", "describe_keys", "make_schema", "struct_of"]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+# What each command prints: one JSON object of one of these types. `edgecal questions` prints one on each line.
+PRINTED: dict[str, tuple[type, ...]] = {
+    "ask": (files.AnswerShown,),
+    "bake": (files.Baked,),
+    "cache": (files.CacheShown, files.CacheCleared),
+    "compare": (judging.CompareResult,),
+    "diff": (files.FilesCompared,),
+    "doctor": (fitting.DoctorResult,),
+    "eval": (judging.EvalResult,),
+    "export": (files.Sidecar,),
+    "fit": (fitting.FitResult, fitting.PlanResult),
+    "questions": (questions.QuestionLine, questions.PromptLine, questions.TokensLine),
+    "set": (files.Edited,),
+    "show": (files.FileShown,),
+    "stamp": (files.Edited,),
+    "strip": (files.Edited,),
+    "unbake": (files.Unbaked,),
+    "unset": (files.Edited,),
+}
+
+
+def make_schema(command: str | None = None) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of what a command prints with --json; of all commands by default.
+
+    A shape is closed: keys that it does not name are refused. Where names are the data (figures, metadata keys) it is
+    open.
+    """
+    commands = list(PRINTED) if command is None else [command]
+    built: dict[type, Any] = {}
+    types = {shape: struct_of(shape, built, closed=True) for name in commands for shape in PRINTED[name]}
+    refs, definitions = msgspec.json.schema_components(list(types.values()), ref_template="#/$defs/{name}")
+    ref_of = dict(zip(types, refs, strict=True))
+
+    def any_of(shapes: tuple[type, ...]) -> dict[str, Any]:
+        found = [ref_of[shape] for shape in shapes]
+        return found[0] if len(found) == 1 else {"anyOf": found}
+
+    if command is not None:
+        about = {"title": f"edgecal {command} --json", **any_of(PRINTED[command])}
+    else:
+        about = {
+            "title": "What edgecal's commands print with --json",
+            "anyOf": [{"$ref": f"#/$defs/edgecal {name}"} for name in commands],
+        }
+        definitions |= {f"edgecal {name}": any_of(PRINTED[name]) for name in commands}
+    return {"$schema": _DIALECT, **about, "$defs": dict(sorted(definitions.items()))}
+
+
+def struct_of(
+    shape: type,
+    built: dict[type, Any],
+    *,
+    closed: bool,
+    absent: Mapping[tuple[type, str], Callable[[], Any]] | None = None,
+) -> Any:
+    """A msgspec struct with the keys of a TypedDict or dataclass, and of all that these hold.
+
+    Parameters
+    ----------
+    built: structs that were made already, by shape; added to.
+    closed: refuse keys that the shape does not name.
+    absent: for shapes that are read back, what stands for a key that is missing, by shape and key; then a key that
+        may be null may be missing too.
+    """
+
+    def convert(hint: Any) -> Any:
+        origin, arguments = get_origin(hint), get_args(hint)
+        if origin is Annotated:
+            inner, bounds = arguments
+            return Annotated[convert(inner), msgspec.Meta(**_bounds(bounds))]
+        if is_typeddict(hint) or is_dataclass(hint):
+            return struct_of(hint, built, closed=closed, absent=absent)
+        if origin is Literal or not arguments:
+            return hint
+        if origin in (list, dict, tuple):
+            return origin[tuple(convert(argument) for argument in arguments)]
+        return Union[tuple(convert(argument) for argument in arguments)]  # noqa: UP007
+
+    if shape not in built:
+        about, texts = describe_keys(shape)
+        fields: list[Any] = []
+        for key, hint in _keys(shape).items():
+            needed = get_origin(hint) is not NotRequired and key in getattr(
+                shape, "__required_keys__", (key,)
+            )
+            hint = get_args(hint)[0] if get_origin(hint) is NotRequired else hint
+            kind: Any = Annotated[convert(hint), msgspec.Meta(description=texts.get(key))]
+            if not needed:
+                fields.append((key, Union[kind, msgspec.UnsetType], msgspec.UNSET))  # noqa: UP007
+            elif absent is not None and (shape, key) in absent:
+                fields.append((key, kind, msgspec.field(default_factory=absent[shape, key])))
+            elif absent is not None and type(None) in get_args(hint):
+                fields.append((key, kind, None))
+            else:
+                fields.append((key, kind))
+        built[shape] = msgspec.defstruct(
+            shape.__name__, fields, kw_only=True, forbid_unknown_fields=closed, namespace={"__doc__": about}
+        )
+    return built[shape]
+
+
+def _keys(shape: type) -> dict[str, Any]:
+    return {
+        key: hint
+        for key, hint in get_type_hints(shape, include_extras=True).items()
+        if not key.startswith("__")
+    }
+
+
+def _bounds(bounds: Range) -> dict[str, Any]:
+    known = {name: value for name, value in bounds._asdict().items() if value is not None}
+    if (length := known.pop("length", None)) is not None:
+        known |= {"min_length": length, "max_length": length}
+    return known
+
+
+def describe_keys(shape: type) -> tuple[str, dict[str, str]]:
+    """What a shape's docstring says of it as a whole, and of each of its keys, those of its bases included.
+
+    A TypedDict does not remember its bases before Python 3.12; they are the shapes whose keys it has all, with the same
+    types.
+    """
+    about, texts = _read_docstring(shape)
+    keys = _keys(shape)
+    bases = [base for base in _SHAPES if base is not shape and _keys(base).items() <= keys.items()]
+    for base in sorted(bases, key=lambda base: len(_keys(base)), reverse=True):
+        texts = _read_docstring(base)[1] | texts
+    return about, texts
+
+
+def _read_docstring(shape: type) -> tuple[str, dict[str, str]]:
+    text = (inspect.getdoc(shape) or "").replace("\nAttributes\n----------", "")
+    about, *lines = re.split(r"\n(?=\w+(?:, \w+)*: )", text)
+    texts: dict[str, str] = {}
+    for line in lines:
+        names, said = line.split(": ", 1)
+        said = re.sub(r"\bNone\b", "null", " ".join(said.split())).rstrip(".")
+        texts |= dict.fromkeys(names.split(", "), said)
+    return " ".join(about.split()), texts
+
+
+_SHAPES = [
+    shape
+    for module in (files, fitting, judging, questions)
+    for shape in vars(module).values()
+    if is_typeddict(shape)
+]

@@ -158,9 +158,8 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", [README, GUIDE], ids=["README", "guide"])
 def test_the_bank_is_as_large_as_is_said(page):
     bank = read_bank()
-    assert f"{len(bank)} questions over {len({question.subject for question in bank})} subjects" in read_page(
-        page
-    )
+    said = f"{len(bank)} questions over {len({question.subject for question in bank})} subjects"
+    assert said in " ".join(read_page(page).split())
 
 
 @pytest.mark.parametrize("page", PAGE_NAMES)

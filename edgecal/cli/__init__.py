@@ -1,7 +1,7 @@
-"""The command line: parses, calls `edgecal`, shows. The only place that knows click, and exit codes in use.
+"""The command line: parses arguments, calls `edgecal`, shows results. Only this package imports click.
 
-This module is the entry point: it answers Ctrl-C before anything else is loaded, and turns every way of ending
-into an exit code. Does no work of its own; the commands are in `commands`.
+This module is the entry point. It handles Ctrl-C before anything else is imported, and turns every way of ending into
+an exit code. The commands are in `commands`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line and exits with the documented code; only a bug leaves a traceback."""
+    """Runs the command line and exits with the documented code. Only a bug leaves a traceback."""
     try:
         open_missing_streams()
         from edgecal.cli.interrupt import leave_soon_on_interrupt
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
         code = run_command(arguments)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C changes nothing any more
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second, impatient Ctrl-C changes nothing
         say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except EdgecalError as error:

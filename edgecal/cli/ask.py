@@ -1,4 +1,4 @@
-"""`edgecal ask`: one question to a calibrated model, for a first look."""
+"""`edgecal ask`: asks a calibrated model one question, for a first look."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgecal.cli.options import ANY_PATH, chat_template_option, llama_options, t
 
 __all__ = ["ask_command"]
 
-_LEAST_MASS = 0.5  # below, as in a fit's warnings, the model was about to say something else
+_LEAST_MASS = 0.5  # as in a fit's warnings; below, the model was about to say something else
 
 
 @click.command("ask", short_help="Ask a model one question and see how sure it is.")
@@ -26,25 +26,25 @@ _LEAST_MASS = 0.5  # below, as in a fit's warnings, the model was about to say s
     metavar="TEXT",
     help="An option; 2 to 26 of them.",
 )
-@click.option("--subject", metavar="NAME", help="What the question is about, for templates that say so.")
+@click.option("--subject", metavar="NAME", help="Subject of the question, for templates that name it.")
 @template_option
 @chat_template_option(
-    "Ask in a turn of a conversation, by the template in the model's own file (no value, or own) or in FILE."
+    "Ask in a turn of a conversation, by the chat template in the model's own file (no value, or own) or in FILE."
 )
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
     metavar="X",
-    help="Abstain where the confidence is below X.",
+    help="Abstain if the confidence is below X.",
 )
 @llama_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--quiet", "-q", is_flag=True, help="No warnings on stderr.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no warnings on stderr.")
 def ask_command(model: str, question: str, choices: tuple[str, ...], **values: Any) -> None:
     """Ask MODEL one multiple-choice QUESTION and print how sure it is of each option.
 
-    The logits are divided by the temperature in the file, unless it is baked into the weights. The exit code is 0
-    also where the model abstains.
+    The logits are divided by the file's temperature, unless that is baked into the weights. The exit code is 0 even if
+    the model abstains.
     """
     from edgecal.cli.streams import printing, say
     from edgecal.runtime.ask_in_worker import AskRequest, ask

@@ -1,6 +1,6 @@
-"""`edgecal cache`: what is kept of earlier runs, and forgetting it.
+"""`edgecal cache`: shows or clears the cache of earlier runs.
 
-Prints without rich, whose loading would take longer than the work.
+It prints without rich, which takes longer to import than the work itself.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _NOWHERE = "folder  none: there is no home folder; name one by the environment v
 _COLUMNS = ("model", "prompts", "size", "last used")
 
 
-@click.command("cache", short_help="Show or clear what is kept of earlier runs.")
+@click.command("cache", short_help="Show or clear the cache of earlier runs.")
 @click.argument("action", type=click.Choice(["show", "clear"]), default="show")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cache_command(action: str, as_json: bool) -> None:
-    """Show what is kept of earlier runs, or clear it.
+    """Show or clear the cache of earlier runs.
 
-    What a model said about a prompt is kept, so that another method or a longer list of prompts costs only what is
-    new: numbers and digests, no text. It may be cleared at any time. The folder is ~/.cache/edgecal or what
-    EDGECAL_CACHE_DIR names.
+    The cache keeps models' answers to prompts, so that another method or a longer list of prompts costs only what is
+    new. It holds numbers and digests but no text, and may be cleared at any time. The folder is ~/.cache/edgecal, or
+    what EDGECAL_CACHE_DIR names.
     """
     from edgecal.cache import clear_cache, default_cache_folder
     from edgecal.cli.streams import printable, printing
@@ -43,7 +43,7 @@ def cache_command(action: str, as_json: bool) -> None:
         said = f"{cleared.n_bytes:,} bytes in {cleared.n_files} files were freed in {folder}"
         lines = [_NOWHERE if folder is None else said]
     with printing():
-        # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
+        # Not click.echo, which writes UTF-8 even to a stream that wants ASCII.
         print(json.dumps(values) if as_json else "\n".join(printable(line) for line in lines))
 
 
@@ -76,9 +76,7 @@ def _lines(values: dict[str, Any]) -> list[str]:
     from edgecal.cli.streams import printable
 
     if values["folder"] is None:
-        return [
-            "folder  none: there is no home folder; name one by the environment variable EDGECAL_CACHE_DIR"
-        ]
+        return [_NOWHERE]
     lines = [
         f"folder  {values['folder']}",
         f"size    {values['bytes']:,} bytes of at most {values['max_bytes']:,}",

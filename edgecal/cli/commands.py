@@ -1,4 +1,4 @@
-"""The `edgecal` command and its subcommands, as click knows them. A subcommand's module is loaded when it is used."""
+"""The `edgecal` command. A subcommand's module is imported only when the subcommand is used."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgecal.version import __version__
 
 __all__ = ["cli", "run_command"]
 
-# Each command's module, and its short help, which is said here so that `edgecal --help` need not load them all.
+# Each command's module and short help. The help is repeated here so that `edgecal --help` imports no command.
 _COMMANDS = {
     "ask": ("ask", "Ask a model one question and see how sure it is."),
     "bake": ("bake", "Divide a model's logits by its temperature, in its own weights."),
-    "cache": ("cache", "Show or clear what is kept of earlier runs."),
+    "cache": ("cache", "Show or clear the cache of earlier runs."),
     "compare": ("compare", "Compare all methods on a pair of models and questions with answers."),
     "diff": ("diff", "Show the keys and tensors that differ between two GGUF files."),
     "doctor": ("doctor", "Tell what edgecal can do with a model file, and why not more."),
@@ -37,7 +37,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Finds its commands by name in `_COMMANDS`; each is `<name>_command` of its module."""
+    """Finds commands by name in `_COMMANDS`; each is `<name>_command` in its module."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -69,7 +69,7 @@ def cli() -> None:
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    """Runs the command line given (by default the process's own) and returns its exit code.
+    """Runs a command line (None is the process's own) and returns its exit code.
 
     Raises
     ------
@@ -84,5 +84,5 @@ def run_command(arguments: Sequence[str] | None) -> int:
     except click.Abort:
         raise KeyboardInterrupt from None
     with printing():
-        pass  # what click printed itself, such as a help page, goes out here
+        pass  # flushes what click itself printed, such as a help page
     return code if isinstance(code, int) else 0

@@ -1,7 +1,7 @@
-"""Ctrl-C ends the program within a second, also while native code holds the main thread.
+"""Ctrl-C ends the program within a second, even while native code holds the main thread.
 
-Python delivers a signal between two bytecodes, and compiling a kernel or loading a library can keep it waiting
-for longer than a user does. Does not know what is being interrupted.
+Python handles a signal only between two bytecodes, and compiling a kernel or loading a library can take longer than a
+user waits.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _GRACE_S = 0.7
 
 
 def leave_soon_on_interrupt() -> None:
-    """From now on, `_GRACE_S` after a Ctrl-C that has not ended the program it ends anyway, with exit code 130.
+    """From now on, if a Ctrl-C has not ended the program after `_GRACE_S`, ends it with exit code 130.
 
-    A worker process ends with it, and an output file under its final name is never half-written. A
-    KeyboardInterrupt that cannot pass through native code (a compiler's callback) is not complained about.
+    Worker processes end with it, and no output file is left half-written under its final name. A KeyboardInterrupt that
+    is lost in native code, such as a compiler's callback, is not reported.
     """
     receive = _signals()
 
@@ -47,8 +47,10 @@ def leave_soon_on_interrupt() -> None:
 
 
 def _signals() -> Callable[[], bytes]:
-    """Waits for the next signal and gives its number as one byte."""
-    if os.name == "nt":  # takes nothing but a socket, whose module takes longer to load than all that is here
+    """A function that waits for the next signal and returns its number as one byte."""
+    if (
+        os.name == "nt"
+    ):  # accepts only a socket; elsewhere importing that module would take longer than all of this one
         import socket
 
         listening, sending = socket.socketpair()
@@ -62,6 +64,7 @@ def _signals() -> Callable[[], bytes]:
 
 
 def _say_so() -> None:
-    """Past Python's own streams, whose locks the main thread may hold; a progress bar's cursor is shown again."""
+    """Writes to the descriptor, since the main thread may hold the locks of Python's streams. Also shows the cursor
+    again, which a progress bar hides."""
     with contextlib.suppress(OSError):
         os.write(2, (b"\r\x1b[?25h" if os.isatty(2) else b"") + b"edgecal: interrupted\n")

@@ -1,6 +1,6 @@
-"""Options that several commands share, each said once: questions, how llama.cpp is run, how a result is shown.
+"""Options that several commands share: which questions, how they are asked, and how llama.cpp runs.
 
-A decorator adds options; the values that belong together are gathered by a function beside it.
+A decorator adds a group of options to a command; a `gather_` function makes an options object of their values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Any text: whether there is such a file, and whether it can be read, whoever opens it says in a line of its own.
+# Accepts any text: whoever opens the file reports in one line if it is missing or cannot be read.
 ANY_PATH = click.Path(readable=False)
 
 _FORMATS = (
@@ -56,7 +56,7 @@ def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]
 
 
 def _refuse_model(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """An option whose value may be left out takes a model that follows it for its value."""
+    """Refuses a model as the value: an option whose value is optional takes the argument after it."""
     if value is not None and value.lower().endswith(".gguf"):
         raise click.BadParameter(
             f"{value} is a model, not a template; before a model write --chat-template=own",
@@ -69,7 +69,7 @@ def _refuse_model(context: click.Context, parameter: click.Parameter, value: str
 def _parse_map(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, object] | None:
-    """`question=Q,options=A+B,answer-base=1` as a dict of names, several as a list."""
+    """`question=Q,options=A+B,answer-base=1` as a dict, in which several names are a list."""
     made: dict[str, list[str]] = {}
     for part in (part for value in values for part in _MAP_COMMA.split(value)):
         key, _, column = (piece.strip() for piece in part.partition("="))
@@ -83,14 +83,14 @@ template_option = click.option(
     "--template",
     type=ANY_PATH,
     metavar="NAME|FILE|TEXT",
-    help="How a question is put: default, question-answer, plain, subject, bracketed, brief, a Jinja file, or Jinja "
-    "text.  [default: default]",
+    help="Prompt template: default, question-answer, plain, subject, bracketed, brief, a Jinja file, or Jinja text.  "
+    "[default: default]",
 )
 
 
 def chat_template_option(help: str) -> Callable[[Command], Command]:
-    """`--chat-template` with its help; without a value it is `edgecal.prompts.OWN_CHAT_TEMPLATE`, which to import would
-    make every command load Jinja."""
+    """`--chat-template` with this help. Its value, if left out, is `edgecal.prompts.OWN_CHAT_TEMPLATE`, written out
+    here because importing it would make every command load Jinja."""
     return click.option(
         "--chat-template",
         is_flag=False,
@@ -106,7 +106,7 @@ reading_options = _all(
     click.option(
         "--format",
         type=click.Choice(_FORMATS),
-        help="What the data files are.  [default: found out from their content]",
+        help="Format of the data files.  [default: recognised by their content]",
     ),
     click.option(
         "--map",
@@ -114,30 +114,30 @@ reading_options = _all(
         multiple=True,
         metavar="KEY=COLUMN,...",
         callback=_parse_map,
-        help="Which columns hold what, where no reader knows: question=COLUMN, options=COLUMN (a list) or "
-        "options=A+B+C, answer=COLUMN, passage=COLUMN, subject=COLUMN, labels=COLUMN (of the options), and "
-        "answer-base=0, 1, label or text, which answers are; repeatable. A column may be a path (doc.question); in a "
-        "table without a header they are 1, 2, 3, ...",
+        help="Which columns hold what, where their names do not tell: question=COLUMN, options=COLUMN (a list) or "
+        "options=A+B+C, answer=COLUMN, passage=COLUMN, subject=COLUMN, labels=COLUMN (the options' labels); and what "
+        "answers are: answer-base=0 or 1 (counted from there), label or text. Repeatable. A column may be a path "
+        "(doc.question); in a table without a header, columns are 1, 2, 3, ...",
     ),
     click.option(
-        "--strict", is_flag=True, help="Stop at the first row that does not fit, instead of skipping it."
+        "--strict", is_flag=True, help="Stop at the first row that does not fit instead of skipping it."
     ),
     click.option(
         "--subject",
         "subjects",
         multiple=True,
         metavar="NAME",
-        help="Only questions of this subject; repeatable.",
+        help="Use only questions of this subject; repeatable.",
     ),
     click.option(
-        "--limit", type=click.IntRange(min=1), metavar="N", help="Draw N of the questions, by --seed."
+        "--limit", type=click.IntRange(min=1), metavar="N", help="Use N questions, drawn at random by --seed."
     ),
     click.option(
         "--seed",
         type=click.IntRange(min=0, max=2**64 - 1),
         default=0,
         show_default=True,
-        help="Seed of everything that is drawn.",
+        help="Seed of all random draws.",
     ),
     template_option,
 )
@@ -150,17 +150,17 @@ question_options = _all(
         default=0,
         show_default=True,
         metavar="K",
-        help="Worked examples of the same subject before each question.",
+        help="Show K worked examples of the same subject before each question.",
     ),
     click.option(
         "--shots-from",
         type=ANY_PATH,
         metavar="FILE",
-        help="Take worked examples from these questions.  [default: a folder's dev part, else the other questions]",
+        help="Take worked examples from these questions.  [default: a folder's dev split, else the other questions]",
     ),
     chat_template_option(
-        "Ask the chat model in a turn of a conversation, by the template in its own file (no value, or own) or in "
-        "FILE; a base model stays plain."
+        "Ask the chat model in a turn of a conversation, by the chat template in its own file (no value, or own) or in "
+        "FILE; the base model gets plain text."
     ),
 )
 
@@ -170,8 +170,8 @@ labelled_data_option = click.option(
     required=True,
     metavar="FILE",
     type=ANY_PATH,
-    help="Questions with answers: a file or folder in one of the usual forms (JSON, JSON Lines, CSV, TSV, Parquet, "
-    "Arrow, also packed); repeatable, - is standard input.",
+    help="Questions with answers: a file or folder of JSON, JSON Lines, CSV, TSV, Parquet or Arrow, also compressed; "
+    "repeatable; - is standard input.",
 )
 
 effect_option = click.option(
@@ -180,7 +180,8 @@ effect_option = click.option(
     default=64,
     show_default=True,
     metavar="N",
-    help="Questions on which each part of the prompting is tried alone, for its effect on the choice mass.",
+    help="Number of questions on which each part of the prompting is tried alone, to measure its effect on the choice "
+    "mass.",
 )
 
 llama_options = _all(
@@ -189,14 +190,14 @@ llama_options = _all(
         "-t",
         type=click.IntRange(min=1),
         metavar="N",
-        help="CPU threads at most.  [default: physical cores]",
+        help="Use at most N CPU threads.  [default: physical cores]",
     ),
     click.option(
         "--ubatch-size",
         "-ub",
         type=click.IntRange(min=16),
         metavar="N",
-        help="Tokens that llama.cpp computes at once, a multiple of 4.  [default: 512]",
+        help="Number of tokens that llama.cpp computes at once, a multiple of 4.  [default: 512]",
     ),
     click.option(
         "--timeout",
@@ -204,7 +205,7 @@ llama_options = _all(
         default=600.0,
         show_default=True,
         metavar="S",
-        help="Seconds without a sign of life after which llama.cpp counts as hung.",
+        help="Give up on llama.cpp after S seconds without a sign of life.",
     ),
 )
 
@@ -213,13 +214,13 @@ run_options = _all(
     click.option(
         "--fast",
         is_flag=True,
-        help="Use llama.cpp's flash attention, with which the last bits of a prompt's numbers depend on its company; "
-        "quicker for prompts of about a thousand tokens and more.",
+        help="Use llama.cpp's flash attention: faster for prompts of about a thousand tokens and more, but the last "
+        "bits of the numbers then depend on which prompts share the batch.",
     ),
     click.option(
         "--no-cache",
         is_flag=True,
-        help="Neither use nor keep what models say about prompts (see edgecal cache).",
+        help="Neither read nor write the cache of earlier runs (see edgecal cache).",
     ),
 )
 
@@ -229,10 +230,10 @@ method_options = _all(
         type=click.Choice(["dual-align", "daca", "naive", "process", "ts", "vanilla"]),
         default="dual-align",
         show_default=True,
-        help="What is minimised; ts learns from answers, the others never see one.",
+        help="Method of the fit. Only ts learns from answers; the others never see one.",
     ),
     click.option(
-        "--ise", type=click.Choice(["mixture", "mean"]), help="What is averaged in the stability entropy."
+        "--ise", type=click.Choice(["mixture", "mean"]), help="What the stability entropy averages."
     ),
     click.option(
         "--tau-scope", type=click.Choice(["all", "final"]), help="Which layers the temperature divides."
@@ -240,7 +241,7 @@ method_options = _all(
     click.option(
         "--combine",
         type=click.Choice(["stratified", "divergence", "sum"]),
-        help="How Dual-Align joins its two losses.",
+        help="How Dual-Align combines its two losses.",
     ),
     click.option(
         "--lambda", "lam", type=float, metavar="X", help="Weight of the process loss with --combine sum."
@@ -253,12 +254,12 @@ bootstrap_option = click.option(
     default=1000,
     show_default=True,
     metavar="N",
-    help="Resamples for the intervals.",
+    help="Number of bootstrap resamples for the intervals.",
 )
 
 
 def gather_questions(values: Mapping[str, Any]) -> edgecal.QuestionOptions:
-    """What `question_options` or `reading_options` gave."""
+    """The values of `question_options` or `reading_options`."""
     import edgecal
 
     return edgecal.QuestionOptions(
@@ -267,7 +268,7 @@ def gather_questions(values: Mapping[str, Any]) -> edgecal.QuestionOptions:
 
 
 def gather_method(values: Mapping[str, Any]) -> edgecal.Method:
-    """What `method_options` gave."""
+    """The values of `method_options`."""
     import edgecal
 
     return edgecal.Method(
@@ -276,7 +277,7 @@ def gather_method(values: Mapping[str, Any]) -> edgecal.Method:
 
 
 def gather_settings(values: Mapping[str, Any]) -> edgecal.CaptureSettings:
-    """What `llama_options` say about llama.cpp, and `run_options` where the command has them."""
+    """The settings of llama.cpp among the values of `llama_options` or `run_options`."""
     import edgecal
 
     settings = edgecal.CaptureSettings(flash_attn=values.get("fast", False))
@@ -288,7 +289,7 @@ def gather_settings(values: Mapping[str, Any]) -> edgecal.CaptureSettings:
 
 
 def gather_run(values: Mapping[str, Any]) -> edgecal.RunOptions:
-    """What `llama_options` or `run_options` gave."""
+    """The values of `llama_options` or `run_options`."""
     import edgecal
 
     return edgecal.RunOptions(gather_settings(values), values["timeout"], not values.get("no_cache", False))

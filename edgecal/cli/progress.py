@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal, a line now and then elsewhere. Knows nothing of the work."""
+"""Progress on stderr: a live bar on a terminal, and a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["show_bytes", "show_progress"]
 
 _LINE_EVERY_S = 5.0
-_LEAST_BYTES = 1 << 28  # less is done before a progress bar has been drawn
+_LEAST_BYTES = 1 << 28  # less is done before a progress bar could be drawn
 _STAGES = {
     "hash": "hashing the base model",
-    "fit": "fitting the temperature (compiles for some seconds the first time)",
-    "judge": "fitting and judging (compiles for some seconds the first time)",
+    "fit": "fitting the temperature (the first time, this compiles for some seconds)",
+    "judge": "fitting and judging (the first time, this compiles for some seconds)",
     "write": "writing the file",
     "compare": "comparing tensor data",
 }
-_BYTES = ("digest", "hash", "write", "compare")  # stages that count bytes
+_BYTES = ("digest", "hash", "write", "compare")  # stages whose progress is counted in bytes
 _RUNS = {
     "run": "running the {} model",
     "permute": "running the {} model on permuted options",
@@ -35,7 +35,7 @@ _RUNS = {
 
 @contextmanager
 def show_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Gives a callable that shows what it is told; None if `quiet`."""
+    """Yields a function that shows progress; None if `quiet`."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
@@ -47,8 +47,8 @@ def show_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]
 
 @contextmanager
 def show_bytes(stage: str, n_bytes: int, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Gives what is to be told of (bytes done, bytes in total) of a stage of about `n_bytes` bytes; None where nobody
-    would see it: if `quiet`, or if it will be done too soon."""
+    """Yields a function that shows (bytes done, bytes in total) of a stage of about `n_bytes` bytes; None if `quiet`,
+    or if the stage ends too soon to be seen."""
     with show_progress(quiet=quiet or n_bytes < _LEAST_BYTES) as show:
         if show is None:
             yield None
@@ -63,14 +63,14 @@ def _describe(progress: Progress) -> str:
     if progress.stage == "load":
         return _named("loading the {} model", progress)
     if progress.stage == "digest":
-        return _named("reading the {} model, to find what is kept of it", progress)
+        return _named("reading the {} model to look it up in the cache", progress)
     if progress.stage in _RUNS:
         return _named(_RUNS[progress.stage], progress)
     return _STAGES[progress.stage]
 
 
 def _look_text(progress: Progress) -> str:
-    """A temperature on the way; what later looks say is not known yet, so its interval is no result."""
+    """An intermediate temperature. Later looks may change it, so its interval is not a result."""
     look = progress.look
     assert look is not None
     so_far = f"after {progress.done:.0f} of {progress.total:.0f} questions"
@@ -85,7 +85,7 @@ def _named(text: str, progress: Progress) -> str:
 
 
 class _Lines:
-    """A line at the start of each stage, every few seconds, and at the end of each run."""
+    """Writes a line at the start of each stage, every few seconds, and at the end of each run."""
 
     def __init__(self) -> None:
         self._stage = ""
@@ -94,7 +94,7 @@ class _Lines:
     def show(self, progress: Progress) -> None:
         if progress.look is not None:
             say(_look_text(progress))
-            self._stage = ""  # the next run is another one
+            self._stage = ""  # the next run starts anew
             return
         now = time.monotonic()
         stage = _describe(progress)

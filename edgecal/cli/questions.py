@@ -1,4 +1,4 @@
-"""`edgecal questions`: how question files are read, and their questions in edgecal's own form."""
+"""`edgecal questions`: shows how question files are read, or prints their questions in edgecal's own form."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _FIRST = 3
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ANY_PATH)
 @reading_options
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print every question in edgecal's own form, one on each line."
+    "--json", "as_json", is_flag=True, help="Print every question in edgecal's own form, one per line."
 )
-@click.option("--quiet", "-q", is_flag=True, help="No warnings and no skipped rows on stderr.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no warnings and no skipped rows on stderr.")
 def questions_command(files: tuple[str, ...], as_json: bool, quiet: bool, **values: Any) -> None:
-    """Show how FILEs are read: what was decided for them, and the first questions as a model is given them.
+    """Show how FILEs are read: what was decided about them, and the first questions as a model is given them.
 
-    A FILE is a file or folder of questions, as for the --data of fit, eval and compare; - is standard input. With
-    --limit all questions that are drawn are shown. What --json prints is read as the same questions again.
+    A FILE is a file or folder of questions, as for --data of fit, eval and compare; - is standard input. With --limit
+    all drawn questions are shown. edgecal reads the output of --json as the same questions.
     """
     import edgecal
     from edgecal.cli.options import gather_questions
@@ -84,7 +84,7 @@ def _print(result: QuestionsResult, n_shown: int) -> None:
 
 
 def _answer_line(question: QuestionLine | PromptLine | TokensLine) -> str:
-    """Which option is right; for a ready-made prompt also what they are."""
+    """The right option; for a ready-made prompt also its labels."""
     if "choices" in question:
         names = list(ascii_uppercase)
     else:

@@ -1,7 +1,4 @@
-"""Standard streams that may be closed, full or read by nobody, and text that may hold anything.
-
-Knows nothing of what is printed.
-"""
+"""Prints to standard streams that may be closed, full or read by nobody, and text that may contain anything."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ __all__ = ["open_missing_streams", "printable", "printing", "say"]
 
 
 def open_missing_streams() -> None:
-    """Points standard streams that are closed at the null device, and lets none fail on a character.
+    """Opens closed standard streams on the null device, and lets none fail on a character that it cannot encode.
 
-    Otherwise the next file to be opened would be taken for standard output, and be printed into.
+    Otherwise the next file that is opened would become standard output and be printed into.
     """
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # a descriptor takes the lowest free number, so this fills the gaps
+        pass  # a new descriptor has the lowest free number, so this fills the gaps
     os.close(opened)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
@@ -32,7 +29,7 @@ def open_missing_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
     stderr = sys.stderr
     if isinstance(stderr, io.TextIOWrapper) and stderr is sys.__stderr__:
-        # A buffer would keep what a full disk did not take, and the interpreter fail on it when it exits (code 120).
+        # A buffer would keep what a full disk refused, and the interpreter would fail on it at exit (code 120).
         sys.stderr = io.TextIOWrapper(
             io.FileIO(2, "w", closefd=False),
             encoding=stderr.encoding,
@@ -42,7 +39,8 @@ def open_missing_streams() -> None:
 
 
 def printable(text: str) -> str:
-    """The text in one line: whatever does not print (line breaks, terminal controls) as an escape sequence."""
+    """The text in one line, with escape sequences for line breaks, terminal controls and all else that does not
+    print."""
     if text.isprintable():
         return text
     return "".join(
@@ -51,7 +49,7 @@ def printable(text: str) -> str:
 
 
 def say(message: str) -> None:
-    """Says one line on stderr, as far as there is anybody to say it to."""
+    """Writes one line to stderr; if nobody can read it, does nothing."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"edgecal: {printable(message)}\n")
         sys.stderr.flush()
@@ -59,20 +57,20 @@ def say(message: str) -> None:
 
 @contextlib.contextmanager
 def printing(note: str = "") -> Iterator[None]:
-    """Everything that the body prints to standard output has gone out when it ends.
+    """Flushes everything that the body prints to standard output.
 
     Parameters
     ----------
-    note: appended to the message if it could not.
+    note: appended to the error message.
 
     Raises
     ------
-    OutputError: standard output cannot be written: its disk is full, or whoever read it has gone.
+    OutputError: standard output cannot be written to: the disk is full, or the reader has gone.
     """
     try:
         yield
         sys.stdout.flush()
     except OSError as error:
-        # The interpreter would try the rest again when it exits, and complain again.
+        # Otherwise the interpreter would try to write the rest again at exit, and complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise OutputError(f"standard output cannot be written to: {error.strerror}{note}") from None

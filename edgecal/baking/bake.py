@@ -21,9 +21,9 @@ from edgecal.gguf.draft import Draft
 from edgecal.gguf.header import FILLER_KEY, read_header
 from edgecal.gguf.output import OutputPlan, plan_output
 from edgecal.gguf.placing import read_tensors, write_shards
+from edgecal.gguf.rewrite import KeyList, header_bytes, planned_header
 from edgecal.gguf.shards import ShardSet, find_shards
 from edgecal.gguf.spans import Progress
-from edgecal.gguf.tensor_edit import KeyList, header_bytes, planned_header
 from edgecal.gguf.values import quoted
 from edgecal.stamping.edits import calibration_edits
 from edgecal.stamping.record import CalibrationRecord, check_not_baked, read_calibration, read_sampling
@@ -144,7 +144,7 @@ def bake_model(
         if check:
             found.append(_checked(shards, paths, tau, recipe, settings, timeout_s))
 
-    siblings = write_shards(plan, keys=keys, tensors=new, verify=verify, progress=on_copy, inspect=inspect)
+    written = write_shards(plan, keys=keys, tensors=new, verify=verify, progress=on_copy, inspect=inspect)
     return BakeResult(
         output=str(plan.path),
         temperature=tau,
@@ -154,7 +154,7 @@ def bake_model(
         allowed=found[0].allowed if found else None,
         plain=found[0].plain if found else None,
         sampling_temperature=read_sampling(read_header(plan.path)).authors,
-        siblings=tuple(siblings),
+        siblings=tuple(written.describe_siblings()),
     )
 
 
@@ -196,7 +196,7 @@ def unbake_model(
         if is_exact and found != originals.header_sha256:
             raise OutputError(f"{plan.path}: the header read back is not the original's; nothing was written")
 
-    siblings = write_shards(
+    written = write_shards(
         plan,
         keys=keys,
         tensors=originals.tensors,
@@ -205,7 +205,7 @@ def unbake_model(
         progress=on_copy,
         inspect=inspect,
     )
-    return UnbakeResult(str(plan.path), originals.temperature, is_exact, tuple(siblings))
+    return UnbakeResult(str(plan.path), originals.temperature, is_exact, tuple(written.describe_siblings()))
 
 
 def _settle(shards: ShardSet, temperature: float | None) -> tuple[float, CalibrationRecord]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from edgecal.errors import InputError
 from edgecal.gguf.header import Header
-from edgecal.gguf.tensor_edit import KeyList, header_bytes
+from edgecal.gguf.rewrite import KeyList, header_bytes
 from edgecal.gguf.values import Value, ValueType, quoted
 from edgecal.stamping.record import (
     BAKED_PREFIX,
@@ -52,14 +52,14 @@ class Originals:
     keys: the original's keys in order, as far as nothing was edited since, each with its value or None for the
         baked file's own.
     tensors: name to original bytes.
-    padding: what stood between header and tensor data; None for zeros.
+    padding: what stood between header and tensor data; empty for zeros.
     header_sha256: of the original's bytes in front of the tensor data, lower-case hex.
     """
 
     temperature: float
     keys: KeyList
     tensors: Mapping[str, bytes]
-    padding: bytes | None
+    padding: bytes
     header_sha256: str
 
 
@@ -153,7 +153,7 @@ def read_originals(header: Header) -> Originals:
     lost = [name for name in _texts(header, CHANGED_KEY) if name not in tensors and name not in names]
     if lost:
         raise _damaged(header, f"the original of {quoted(lost[0])} is missing")
-    padding = _bytes(header, _PADDING_KEY) if _PADDING_KEY in header else None
+    padding = _bytes(header, _PADDING_KEY) if _PADDING_KEY in header else b""
     return Originals(tau, keys, tensors, padding, sha256)
 
 

@@ -268,7 +268,7 @@ class _Target:
                 {"name": key.name, "change": key.change, "before": key.first, "after": key.second}
                 for key in keys
             ],
-            "siblings": [{"path": str(item.path), "how": item.how} for item in written.siblings],
+            "siblings": written.describe_siblings(),
             "warnings": list(warnings),
         }
 

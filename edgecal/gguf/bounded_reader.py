@@ -34,6 +34,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edgecal.errors import InputError
+from edgecal.gguf.spans import read_span
 from edgecal.gguf.values import ARRAY_HEAD_BYTES, MAX_ARRAY_DEPTH, ValueType, scalar_size
 
 if sys.platform == "linux":
@@ -91,15 +92,10 @@ class Windows:
 
     def read(self, position: int, n_bytes: int) -> bytes:
         """A copy of any bytes of the file, past the map. Errors as `at`."""
-        parts = []
-        os.lseek(self._descriptor, position, os.SEEK_SET)
-        while n_bytes > 0:
-            part = os.read(self._descriptor, n_bytes)
-            if not part:
-                raise EOFError
-            parts.append(part)
-            n_bytes -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        found = read_span(self._descriptor, position, position + n_bytes)
+        if len(found) < n_bytes:
+            raise EOFError
+        return found
 
     def close(self) -> None:
         """Give map and lease back."""

@@ -6,7 +6,6 @@ difference matters, and shows nothing. `edgecal.filler` is not a value but room 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from edgecal.gguf.header import FILLER_KEY, Header
 from edgecal.gguf.shards import ShardSet
 from edgecal.gguf.spans import Progress, first_difference
 from edgecal.gguf.tensors import TensorInfo
-from edgecal.gguf.values import ARRAY_HEAD_BYTES, Value, ValueType, decode_value, describe_type, quoted
+from edgecal.gguf.values import ARRAY_HEAD_BYTES, Value, ValueType, decode_value, describe_type
 
 __all__ = [
     "Change",
@@ -190,27 +189,11 @@ def _sha256(place: _Place | None, n_bytes: int | None, meter: _Meter) -> str | N
     left = _size(place) if n_bytes is None else n_bytes
     meter.add(left)
     digest = hashlib.sha256()
-    with place[0].opened() as file:
-        for block in _blocks(file, place, left):
-            digest.update(block)
-            meter.count(len(block))
-    return digest.hexdigest()
-
-
-def _blocks(file: int, place: _Place, left: int) -> Iterator[memoryview]:
     header, info = place
-    view = memoryview(bytearray(BLOCK_BYTES))
-    try:
-        os.lseek(file, info.data_offset, os.SEEK_SET)
-        with open(file, "rb", buffering=0, closefd=False) as stream:
-            while left > 0:
-                n_read = stream.readinto(view[: min(left, BLOCK_BYTES)])
-                if not n_read:
-                    raise InputError(f"{header.path}: became shorter while {quoted(info.name)} was read")
-                yield view[:n_read]
-                left -= n_read
-    except OSError as error:
-        raise InputError(f"{header.path}: cannot be read: {error.strerror}") from error
+    for block in header.blocks(info.data_offset, info.data_offset + left):
+        digest.update(block)
+        meter.count(len(block))
+    return digest.hexdigest()
 
 
 SHOWN_CHARS = 60

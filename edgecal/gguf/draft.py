@@ -1,8 +1,8 @@
-"""A file that is written beside its target under a hidden name and put in the target's place at the end.
+"""A file that is written beside its target under a hidden name and put in the target's place at the end; and the locks
+(flock(2)) that keep edgecal's own edits of a file apart.
 
-Knows names, locks and renames; not what is written. Whoever is killed leaves the target as it was. What a
-killed run leaves behind is a hidden draft that nobody holds a lock on: the next draft of the same target
-removes it.
+Whoever is killed leaves the target as it was, and holds no lock. What a killed run leaves behind is a hidden draft that
+nobody has locked: the next draft of the same target removes it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import errno
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgecal.errors import OutputError
+from edgecal.errors import InputError, OutputError
 from edgecal.gguf.bounded_reader import FileIdentity
-from edgecal.gguf.lease import claimed
 
 if sys.platform != "win32":
     import fcntl
@@ -50,14 +50,56 @@ def hidden_path(target: Path) -> Path:
 
 def _lock(descriptor: int) -> bool | None:
     """True if the lock is ours now, False if another process has it, None where files cannot be locked."""
-    if sys.platform == "win32":
+    try:
+        return _try_lock(descriptor)
+    except OSError:
         return None
+
+
+WAIT_S = 60.0  # for another edgecal that is editing the file
+
+
+@contextlib.contextmanager
+def claimed(descriptor: int, path: Path) -> Iterator[None]:
+    """No other edgecal changes or replaces this open file while the body runs; one that wants to waits.
+
+    Whoever edits a file where it is, or puts a new one in its place, holds this lock from its last look at the file
+    until it is done, so that of two edits at the same time none is lost without a word. Nothing happens where files
+    cannot be locked. InputError as for `wait_for_lock`.
+    """
+    try:
+        wait_for_lock(descriptor, path)
+        locked = True
+    except OSError:
+        locked = False
+    try:
+        yield
+    finally:
+        if locked and sys.platform != "win32":
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def wait_for_lock(descriptor: int, path: Path) -> None:
+    """Lock an open file as soon as nobody else has; a killed process holds no lock.
+
+    InputError: somebody has it for a minute; `path` is what is being edited. OSError: it cannot be locked.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while not _try_lock(descriptor):
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{path}: another process has been editing it for {WAIT_S:.0f} s; try again when it is done"
+            )
+        time.sleep(0.005)
+
+
+def _try_lock(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        raise OSError("files are not locked here")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
-        return None
     return True
 
 

@@ -1,51 +1,32 @@
-"""The identity of a model, twice: over its files' bytes, and over what llama.cpp computes with.
+"""Hashes of a model: over its files' bytes, and over what llama.cpp computes with.
 
-The first (`sha256_of`) is what `sha256sum` says and what a file's provenance names. The second
-(`content_sha256`) stays the same when a file is stamped, stripped, split, merged, realigned or given other
-sampling defaults, and differs when a weight or any key that may be computed with does; a baked file differs from
-its original. Does not know what either is used for.
+The first (`sha256_of`) is what `sha256sum` says and what a calibration record names. The second (`content_sha256`)
+stays the same when a file is stamped, stripped, split, merged, realigned or given other sampling defaults, and differs
+when a weight or any key that may be computed with does; a baked file differs from its original.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecal.errors import InputError
-from edgecal.gguf.bounded_reader import FileIdentity
-from edgecal.gguf.header import ALIGNMENT_KEY, PREFIX, Header, KeyEntry
+from edgecal.gguf.header import ALIGNMENT_KEY, PREFIX, Header
 from edgecal.gguf.shards import ShardSet
-from edgecal.gguf.spans import Progress
+from edgecal.gguf.spans import Progress, file_blocks
 from edgecal.gguf.tensors import TensorInfo
 from edgecal.gguf.values import quoted
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["CONTENT_REVISION", "ModelDigests", "content_sha256", "digests_of", "sha256_of"]
+__all__ = ["CONTENT_REVISION", "content_sha256", "sha256_of"]
 
-BLOCK_BYTES = 1 << 20
-
-CONTENT_REVISION = (
-    1  # of what `content_sha256` covers; digests of different revisions say nothing of each other
-)
+# Of what `content_sha256` covers; digests of different revisions say nothing of each other.
+CONTENT_REVISION = 1
 
 # What llama.cpp does not compute with: our notes, sampling defaults, and how the data lie in files.
 _LEFT_OUT = (PREFIX, "general.sampling.", "split.")
-
-
-@dataclass(frozen=True)
-class ModelDigests:
-    """Both digests of a model, lower-case hex: as `sha256_of` and as `content_sha256` give them."""
-
-    sha256: str
-    content_sha256: str
 
 
 def sha256_of(shards: ShardSet, progress: Progress | None = None) -> str:
@@ -59,7 +40,7 @@ def sha256_of(shards: ShardSet, progress: Progress | None = None) -> str:
     digest = hashlib.sha256()
     done, total = 0, shards.n_bytes
     for path in shards.paths:
-        for block in _blocks(path):
+        for block in file_blocks(path):
             digest.update(block)
             done += len(block)
             if progress is not None:
@@ -79,52 +60,29 @@ def content_sha256(shards: ShardSet, progress: Progress | None = None) -> str:
     Streams in constant memory; `progress(done, total)` counts bytes over all files. InputError if a file cannot be
     read or has changed since its header was, or if tensors overlap, which llama.cpp refuses.
     """
-    return _digest(shards, None, progress)
-
-
-def digests_of(shards: ShardSet, progress: Progress | None = None) -> ModelDigests:
-    """Both digests of a model, whose files are read once; a second thread makes the second digest.
-
-    Progress and errors as for `content_sha256`.
-    """
-    import hashlib
-
-    files = hashlib.sha256()
-    content = _digest(shards, files, progress)
-    return ModelDigests(files.hexdigest(), content)
-
-
-def _digest(shards: ShardSet, files: _Hash | None, progress: Progress | None) -> str:
-    """The digest of the content; every byte of every file also goes into `files`, if that is given."""
     import hashlib
 
     content = hashlib.sha256(b"edgecal content %d\n" % CONTENT_REVISION)
+    _add_keys(content, shards.header)
     tensors: list[tuple[bytes, bytes]] = []
     done, total = 0, shards.n_bytes
-    with _Aside() as aside:
-        for header in shards.headers:
-            spans = _Spans(header)
-            with _unchanged(header) as descriptor:
-                if header is shards.header:
-                    _add_keys(content, header, descriptor)
-                position = 0 if files is not None else min(header.data_start, header.file_size)
-                while position < header.file_size:
-                    block = _read(descriptor, position, min(BLOCK_BYTES, header.file_size - position), header)
-                    if files is not None:
-                        aside.update(files, block)
-                    spans.update(position, block)
-                    position += len(block)
-                    if progress is not None:
-                        progress(done + position, total)
-            done += header.file_size
-            tensors += spans.digests()
+    for header in shards.headers:
+        spans = _Spans(header)
+        position = min(header.data_start, header.file_size)
+        for block in header.blocks(position, header.file_size):
+            spans.update(position, block)
+            position += len(block)
+            if progress is not None:
+                progress(done + position, total)
+        done += header.file_size
+        tensors += spans.digests()
     content.update(struct.pack("<Q", len(tensors)))
     for entry, digest in sorted(tensors):
         content.update(entry + digest)
     return content.hexdigest()
 
 
-def _add_keys(content: _Hash, header: Header, descriptor: int) -> None:
+def _add_keys(content: _Hash, header: Header) -> None:
     """Every key that counts, by name: name, type, length and bytes."""
     counted = sorted(
         (name.encode("utf-8", "surrogateescape"), entry.start, entry)
@@ -135,16 +93,9 @@ def _add_keys(content: _Hash, header: Header, descriptor: int) -> None:
     for name, _, entry in counted:
         n_bytes = entry.end - entry.value_start
         content.update(struct.pack("<Q", len(name)) + name + struct.pack("<IQ", entry.type, n_bytes))
-        for block in _value_blocks(header, entry, descriptor):
+        held = (entry.raw,) if entry.raw is not None else header.blocks(entry.value_start, entry.end)
+        for block in held:
             content.update(block)
-
-
-def _value_blocks(header: Header, entry: KeyEntry, descriptor: int) -> Iterator[bytes]:
-    if entry.raw is not None:
-        yield entry.raw
-        return
-    for position in range(entry.value_start, entry.end, BLOCK_BYTES):
-        yield _read(descriptor, position, min(BLOCK_BYTES, entry.end - position), header)
 
 
 class _Spans:
@@ -190,62 +141,3 @@ class _Spans:
             size = struct.pack("<Q", end - start)
             found.append((struct.pack("<Q", len(name)) + name + shape + size, digest.digest()))
         return found
-
-
-class _Aside:
-    """Feeds a digest in a second thread, at most one block behind; a context manager.
-
-    When the context ends without an error, everything that was given has gone in.
-    """
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._pending: Future[None] | None = None
-
-    def __enter__(self) -> _Aside:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None and self._pending is not None:
-            self._pending.result()
-
-    def update(self, digest: _Hash, block: bytes) -> None:
-        if self._pending is not None:
-            self._pending.result()
-        self._pending = self._pool.submit(digest.update, block)
-
-
-@contextlib.contextmanager
-def _unchanged(header: Header) -> Iterator[int]:
-    """A descriptor of the file; InputError if it is not what the header was read from, before or after."""
-    with header.opened() as descriptor:
-        yield descriptor
-        if FileIdentity.of(os.fstat(descriptor)) != header.identity:
-            raise InputError(f"{header.path}: changed while it was read; start again")
-
-
-def _read(descriptor: int, position: int, n_bytes: int, header: Header) -> bytes:
-    """Exactly `n_bytes` bytes."""
-    parts = []
-    try:
-        os.lseek(descriptor, position, os.SEEK_SET)
-        while n_bytes > 0:
-            part = os.read(descriptor, n_bytes)
-            if not part:
-                raise InputError(f"{header.path}: changed while it was read: it is shorter now; start again")
-            parts.append(part)
-            n_bytes -= len(part)
-    except OSError as error:
-        raise InputError(f"{header.path}: cannot be read: {error.strerror}") from error
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _blocks(path: Path) -> Iterator[memoryview]:
-    view = memoryview(bytearray(BLOCK_BYTES))
-    try:
-        with path.open("rb", buffering=0) as file:
-            while n_bytes := file.readinto(view):
-                yield view[:n_bytes]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error

@@ -7,6 +7,7 @@ type, value), tensor entries (name, dimensions, type, offset), padding to the al
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from edgecal.errors import InputError
 from edgecal.gguf.bounded_reader import MAX_DECODED_BYTES, BoundedReader, FileIdentity, damaged
+from edgecal.gguf.spans import read_blocks
 from edgecal.gguf.tensors import GGML_TYPES, MAX_DIMS, TensorInfo
 from edgecal.gguf.values import (
     ARRAY_HEAD_BYTES,
@@ -399,6 +401,21 @@ class Header:
                 "can be kept: refused"
             )
         return found
+
+    def blocks(self, start: int, end: int) -> Iterator[bytes]:
+        """The file's bytes from `start` to `end`, in blocks of at most 1 MiB.
+
+        InputError as for `opened`, and if the file changes meanwhile or cannot be read.
+        """
+        with self.opened() as file:
+            try:
+                for block in read_blocks(file, start, end):
+                    yield block
+                    start += len(block)
+            except OSError as error:
+                raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
+            if start < end or FileIdentity.of(os.fstat(file)) != self.identity:
+                raise InputError(f"{self.path}: changed while it was read; start again")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[int]:

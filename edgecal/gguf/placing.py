@@ -13,13 +13,19 @@ from pathlib import Path
 from typing import Literal
 
 from edgecal.errors import InputError, OutputError
+from edgecal.gguf.copying import copy_span
 from edgecal.gguf.draft import Draft, drafting, hidden_path, output_errors, remove_stale
 from edgecal.gguf.inplace.engine import edit_in_place
 from edgecal.gguf.output import OutputPlan
-from edgecal.gguf.rewrite import edited_draft
+from edgecal.gguf.rewrite import (
+    KeyList,
+    edited_keys,
+    read_tensor,
+    restored_padding,
+    rewritten_draft,
+)
 from edgecal.gguf.shards import ShardSet
-from edgecal.gguf.spans import Progress, copy_span, data_digest
-from edgecal.gguf.tensor_edit import KeyList, read_tensor, rewritten_draft
+from edgecal.gguf.spans import Progress, data_digest
 from edgecal.gguf.values import Value
 
 __all__ = [
@@ -32,7 +38,7 @@ __all__ = [
 ]
 
 
-How = Literal["hard link", "symbolic link", "copy", "already there"]
+How = Literal["hard link", "symbolic link", "copy", "already there", "written"]
 
 
 @dataclass(frozen=True)
@@ -117,10 +123,15 @@ def _put(made: Path, path: Path, undo: contextlib.ExitStack, cleanup: contextlib
 
 @dataclass(frozen=True)
 class WrittenOutput:
-    """What was written: the first file, and how each later shard of a split model came to its new name."""
+    """What was written: the first file, and how each later shard of a split model came to its new name; in place none
+    has a new one."""
 
     path: Path
     siblings: tuple[PlacedSibling, ...]
+
+    def describe_siblings(self) -> list[dict[str, str]]:
+        """`{"path": ..., "how": ...}` for each later shard; empty for a single file and in place."""
+        return [{"path": str(sibling.path), "how": sibling.how} for sibling in self.siblings]
 
 
 def write_output(
@@ -147,17 +158,13 @@ def write_output(
                 f"{plan.path}: the tensor data are not what they were; restore it from a backup"
             )
         return WrittenOutput(plan.path, ())
-    with edited_draft(
-        header, plan.path, changes=changes, remove=remove, verify=verify, progress=progress
-    ) as draft:
-        pairs = list(zip(plan.shards.paths[1:], plan.siblings, strict=True)) if plan.siblings else []
-        if not plan.force:
-            for _, path in pairs:
-                if os.path.lexists(path):
-                    raise OutputError(f"{path}: appeared while the result was written; nothing was replaced")
-        with placed_siblings(pairs) as siblings:
-            draft.publish(overwrite=plan.force)
-    return WrittenOutput(plan.path, siblings)
+    return write_shards(
+        plan,
+        keys=edited_keys(header, changes, remove),
+        padding=restored_padding(header, remove),
+        verify=verify,
+        progress=progress,
+    )
 
 
 Inspect = Callable[[Sequence[Path], Draft], None]
@@ -176,29 +183,27 @@ def write_shards(
     plan: OutputPlan,
     *,
     keys: KeyList,
-    tensors: Mapping[str, bytes],
-    padding: bytes | None = None,
+    tensors: Mapping[str, bytes] | None = None,
+    padding: bytes = b"",
     verify: bool = False,
     progress: Progress | None = None,
     inspect: Inspect | None = None,
-) -> list[dict[str, str]]:
+) -> WrittenOutput:
     """Carry a plan out: the first file with exactly `keys`, each changed shard with its `tensors`.
 
     All new files are complete, flushed and read back before the first gets its name, and the model's first file
     is the last to get its own; whatever fails, the previous state is back. Shards that do not change are linked
-    as for `write_output`. `inspect(paths, first)`, called before anything gets its name, sees all files of the
+    under their new names. `inspect(paths, first)`, called before anything gets its name, sees all files of the
     new model in order and the draft of the first, and may raise.
-
-    Returns `{"path": ..., "how": "written" | "hard link" | ...}` for each later shard; empty for a single file.
 
     Raises
     ------
     InputError, OutputError: as `rewritten_draft`; also where several files would have to change in place, which
     no file system does at once.
     """
-    shards = plan.shards
+    shards, given = plan.shards, tensors or {}
     parts = [
-        {name: data for name, data in tensors.items() if name in header.tensors} for header in shards.headers
+        {name: data for name, data in given.items() if name in header.tensors} for header in shards.headers
     ]
     changed = [index for index, part in enumerate(parts) if part and index]
     if plan.in_place and changed:
@@ -217,7 +222,7 @@ def write_shards(
                     targets[index],
                     keys=[(name, None) for name in header.keys] if index else keys,
                     tensors=parts[index],
-                    padding=None if index else padding,
+                    padding=b"" if index else padding,
                     verify=verify,
                     progress=progress,
                 )
@@ -237,8 +242,12 @@ def write_shards(
                     )
         with placed_siblings(pairs) as siblings, _named([drafts[index] for index in changed]):
             _publish(drafts[0], plan)
-        how = {sibling.path: str(sibling.how) for sibling in siblings}
-        return [{"path": str(path), "how": how.get(path, "written")} for path in plan.siblings]
+    linked_as = {sibling.path: sibling for sibling in siblings}
+    renamed = zip(shards.paths[1:], plan.siblings, strict=False)  # no siblings of a single file, and in place
+    return WrittenOutput(
+        plan.path,
+        tuple(linked_as.get(path, PlacedSibling(source, path, "written")) for source, path in renamed),
+    )
 
 
 def _publish(first: Draft, plan: OutputPlan) -> None:

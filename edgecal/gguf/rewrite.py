@@ -1,13 +1,12 @@
-"""Editing metadata: a new file with some keys changed, added or removed and every other byte as it was.
+"""Rewriting a GGUF file: a new file with other keys, or other bytes of some tensors, and every other byte as it was.
 
-Knows how a header is put together again and how to prove that it was. Does not know what the keys mean,
-nor where a result may be written (`output`).
+Tensor offsets are relative to the start of the tensor data, so no tensor changes its size, type or place; the data move
+as a whole, and the kernel copies them. What was written is read back and compared with what was meant before the new
+file gets its name.
 
-Tensor offsets are relative to the start of the tensor data, so they stay; only the padding in front of the
-data changes. Everything from there to the end of the file is copied by the kernel.
-
-Padding is zeros, but a file may have come with other bytes there: what `padding` kept of them is put back by the
-edit that takes its key out, if there then is as much room as before.
+Padding between header and data is zeros, but a file may have come with other bytes there. An edit that shall be taken
+back keeps them in a key (`padding_edits`); the edit that takes this key out puts them back, if there then is as much
+room as before.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecal.errors import InputError, OutputError
 from edgecal.gguf.bounded_reader import FileIdentity
+from edgecal.gguf.copying import copy_span
 from edgecal.gguf.draft import Draft, drafting, output_errors
 from edgecal.gguf.header import (
     ALIGNMENT_KEY,
@@ -31,22 +31,40 @@ from edgecal.gguf.header import (
     Header,
     read_header,
 )
-from edgecal.gguf.padding import kept_padding
-from edgecal.gguf.spans import PLAIN_BYTES, Progress, check_same_data, copy_span, write_all
-from edgecal.gguf.values import Value, ValueType, encode_text, quoted
+from edgecal.gguf.spans import BLOCK_BYTES, Progress, check_same_data, read_blocks, read_span, write_all
+from edgecal.gguf.tensors import TensorInfo
+from edgecal.gguf.values import ARRAY_HEAD_BYTES, Value, ValueType, encode_text, quoted
 
-__all__ = ["PADDING_KEY", "edited_draft", "edited_size", "plan_edit", "write_edited"]
+__all__ = [
+    "HeaderPlan",
+    "KeyList",
+    "Piece",
+    "edited_keys",
+    "edited_size",
+    "header_bytes",
+    "padding_edits",
+    "plan_edit",
+    "planned_header",
+    "read_tensor",
+    "restored_padding",
+    "rewritten_draft",
+    "write_edited",
+]
 
-_Span = tuple[int, int]  # from, to, in the source file
+KeyList = Sequence[tuple[str, Value | None]]  # every key of the result in order; None: as it is in the source
+
+Piece = bytes | tuple[int, int]  # literal bytes, or a span (from, to) of the source
 
 
 @dataclass(frozen=True)
-class _Edit:
-    """A header to be written: literal bytes and spans of the source, in order."""
+class HeaderPlan:
+    """A header to be written: `pieces` in order are the bytes in front of the tensor data, `types` those of all keys of
+    the result in order; the tensor entries end at `header_end`, the data begin at `data_start`."""
 
     source: Header
-    pieces: tuple[bytes | _Span, ...]
-    types: Mapping[str, ValueType]  # of all keys of the result, in order
+    pieces: tuple[Piece, ...]
+    types: Mapping[str, ValueType]
+    header_end: int
     data_start: int
 
     @property
@@ -55,91 +73,36 @@ class _Edit:
 
     @property
     def size(self) -> int:
+        """Bytes of the whole new file."""
         return self.data_start + self.data_bytes
 
-    def blocks(self, source: int) -> Iterator[bytes]:
-        """The bytes in front of the tensor data, in blocks of at most 1 MiB or one literal."""
+    def blocks(self, file: int) -> Iterator[bytes]:
+        """The bytes in front of the tensor data, in blocks of at most 1 MiB or one literal; `file` is the source."""
         for piece in self.pieces:
             if isinstance(piece, bytes):
                 yield piece
                 continue
-            position, end = piece
-            while position < end:
-                os.lseek(source, position, os.SEEK_SET)
-                block = os.read(source, min(PLAIN_BYTES, end - position))
-                if not block:
-                    raise OutputError(f"{self.source.path}: became shorter while it was copied")
-                position += len(block)
+            n_read = 0
+            for block in read_blocks(file, *piece):
+                n_read += len(block)
                 yield block
+            if n_read < piece[1] - piece[0]:
+                raise OutputError(f"{self.source.path}: became shorter while it was copied")
 
 
-def plan_edit(source: Header, changes: Mapping[str, Value], remove: Collection[str]) -> _Edit:
-    """The header that an edit gives, worked out and not written; InputError as for `write_edited`."""
-    _check_changes(source, changes, remove)
-    literals: list[bytes | _Span] = []
-    types: dict[str, ValueType] = {}
-    for name, entry in source.entries.items():
-        if name in remove:
-            continue
-        change = changes.get(name)
-        types[name] = entry.type if change is None else change.type
-        if change is None:
-            literals.append((entry.start, entry.end))
-        else:
-            name_end = entry.value_start - 4  # the name as it is stored, then the type tag
-            literals += [(entry.start, name_end), struct.pack("<I", change.type) + change.raw]
-    for name, change in changes.items():
-        if name not in types:
-            raw_name = encode_text(name)
-            head = struct.pack("<Q", len(raw_name)) + raw_name + struct.pack("<I", change.type)
-            literals.append(head + change.raw)
-            types[name] = change.type
-    if len(types) > MAX_KEYS:
-        raise InputError(f"{source.path}: more than {MAX_KEYS} keys after the edit")
-    preamble = struct.pack("<4sIQQ", MAGIC, source.version, len(source.tensors), len(types))
-    pieces = _join([preamble, *literals, (source.keys_end, source.header_end)])
-    header_end = sum(len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
-    data_start = header_end
-    if source.has_tensors:
-        data_start = -(-header_end // source.alignment) * source.alignment
-        restored = kept_padding(source) if PADDING_KEY in remove else b""
-        if len(restored) == data_start - header_end:
-            pieces.append(restored)
-        elif header_end == source.header_end:
-            pieces.append((source.header_end, source.data_start))  # whatever the padding holds
-        else:
-            pieces += _zeros(data_start - header_end)
-    return _Edit(source, tuple(pieces), types, data_start)
-
-
-def _zeros(n_bytes: int) -> list[bytes | _Span]:
-    block = bytes(min(n_bytes, PLAIN_BYTES))
-    return [block[: min(len(block), n_bytes - start)] for start in range(0, n_bytes, max(len(block), 1))]
-
-
-def _join(pieces: list[bytes | _Span]) -> list[bytes | _Span]:
-    """Merge neighbours, so that an untouched header is one span."""
-    joined: list[bytes | _Span] = []
-    for piece in pieces:
-        last = joined[-1] if joined else None
-        if isinstance(piece, tuple) and isinstance(last, tuple) and last[1] == piece[0]:
-            joined[-1] = (last[0], piece[1])
-        else:
-            joined.append(piece)
-    return joined
-
-
-def _check_changes(source: Header, changes: Mapping[str, Value], remove: Collection[str]) -> None:
+def edited_keys(source: Header, changes: Mapping[str, Value], remove: Collection[str]) -> KeyList:
+    """All keys after an edit: changed ones keep their place, new ones follow the last, in the order given; keys in
+    `remove` that are not there are ignored. InputError: one is both set and removed."""
     for name in changes:
         if name in remove:
             raise InputError(f"{quoted(name)} cannot be both set and removed")
-        if not 0 < len(encode_text(name)) <= MAX_KEY_BYTES:
-            raise InputError(
-                f"{quoted(name)} is not a name for a key: 1 to {MAX_KEY_BYTES} bytes are allowed"
-            )
-    before = source.value(ALIGNMENT_KEY) if ALIGNMENT_KEY in source else None
-    if ALIGNMENT_KEY in remove or changes.get(ALIGNMENT_KEY, before) != before:
-        raise InputError(f"{ALIGNMENT_KEY} cannot be edited: every tensor would have to move")
+    kept = [(name, changes.get(name)) for name in source.keys if name not in remove]
+    return [*kept, *((name, value) for name, value in changes.items() if name not in source)]
+
+
+def plan_edit(source: Header, changes: Mapping[str, Value], remove: Collection[str]) -> HeaderPlan:
+    """The header that an edit gives, worked out and not written; InputError as for `write_edited`."""
+    return _plan(source, edited_keys(source, changes, remove), restored_padding(source, remove))
 
 
 def edited_size(source: Header, changes: Mapping[str, Value], remove: Collection[str] = ()) -> int:
@@ -147,34 +110,104 @@ def edited_size(source: Header, changes: Mapping[str, Value], remove: Collection
     return plan_edit(source, changes, remove).size
 
 
+def padding_edits(source: Header) -> dict[str, Value]:
+    """The key to set in an edit that will be taken back: what the padding holds, nothing where that is zeros.
+
+    InputError as for `Header.padding`.
+    """
+    padding = source.padding()
+    return {PADDING_KEY: Value.array(ValueType.UINT8, padding)} if padding else {}
+
+
+def restored_padding(source: Header, remove: Collection[str]) -> bytes:
+    """What `padding_edits` kept, if an edit takes its key out; else b"" for nothing."""
+    entry = source.entries.get(PADDING_KEY)
+    if PADDING_KEY not in remove or entry is None or entry.element_type is not ValueType.UINT8:
+        return b""
+    return source.array_bytes(PADDING_KEY)[ARRAY_HEAD_BYTES:]
+
+
+def header_bytes(header: Header, start: int = 0) -> Iterator[bytes]:
+    """Everything in front of a file's tensor data, padding included, from `start` on, in blocks of at most 1 MiB."""
+    yield from header.blocks(start, header.data_start)
+
+
+def planned_header(source: Header, keys: KeyList, padding: bytes | None = None) -> Iterator[bytes]:
+    """What `rewritten_draft` would write in front of the tensor data, in blocks of at most 1 MiB or one value.
+
+    InputError as for `rewritten_draft`.
+    """
+    plan = _plan(source, keys, padding)
+    with source.opened() as file:
+        yield from plan.blocks(file)
+
+
+def read_tensor(header: Header, name: str) -> bytes:
+    """The bytes of one tensor.
+
+    InputError: there is no such tensor, its type is unknown, or the file has changed since it was read.
+    """
+    info = _tensor(header, name)
+    assert info.n_bytes is not None
+    return b"".join(header.blocks(info.data_offset, info.data_offset + info.n_bytes))
+
+
 @contextlib.contextmanager
-def edited_draft(
+def rewritten_draft(
     source: Header,
     output: Path,
     *,
-    changes: Mapping[str, Value],
-    remove: Collection[str] = (),
+    keys: KeyList,
+    tensors: Mapping[str, bytes] | None = None,
+    padding: bytes | None = None,
     verify: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Draft]:
-    """The edited file, complete, flushed and read back, still under a hidden name beside `output`.
+    """`source` with exactly these `keys` and with the bytes of `tensors`, complete, flushed and read back, still
+    under a hidden name beside `output`.
 
-    With `verify` everything from the tensor data on is read back as well and compared byte by byte. The body
-    decides about `Draft.publish`; without it the draft is removed. Errors as for `write_edited`.
+    Parameters
+    ----------
+    keys: every key of the result in order, each with its value, or None for the source's own.
+    tensors: name to bytes, as many as the tensor has.
+    padding: what stands between header and tensor data, if it is as long as the gap; else the source's own
+        where the header's size stays, else zeros.
+    verify: also read all other tensor data back and compare them with the source's, byte by byte.
+    progress: called with (bytes copied, bytes in total).
+
+    The body decides about `Draft.publish`; without it the draft is removed.
+
+    Raises
+    ------
+    InputError: a key is there twice or is not in the source, has a name that cannot be, the alignment would change, a
+        tensor is missing, has another size or shares its bytes with another one, or the source has changed since it
+        was read.
+    OutputError: anything that the file system refuses; what was read back differs from what was written.
     """
-    edit = plan_edit(source, changes, remove)
+    tensors = {} if tensors is None else tensors
+    plan = _plan(source, keys, padding)
+    places = {name: _place(plan, name, data) for name, data in tensors.items()}
     with (
-        output_errors(output, edit.size),
-        _opened(source) as file,
+        output_errors(output, plan.size),
+        source.opened() as file,
         drafting(output, like=os.fstat(file), source=source.path) as draft,
     ):
-        for block in edit.blocks(file):
+        for block in plan.blocks(file):
             write_all(draft.descriptor, block)
-        copy_span(file, source.data_start, edit.data_bytes, draft.descriptor, progress)
+        copy_span(file, source.data_start, plan.data_bytes, draft.descriptor, progress)
+        for name, data in tensors.items():
+            os.lseek(draft.descriptor, places[name], os.SEEK_SET)
+            write_all(draft.descriptor, data)
         os.fsync(draft.descriptor)
-        _check_header(edit, file, draft, changes)
+        _check_header(plan, keys, file, draft)
+        spans = [(places[name], places[name] + len(data)) for name, data in tensors.items()]
+        for (start, end), (name, data) in zip(spans, tensors.items(), strict=True):
+            if read_span(draft.descriptor, start, end) != data:
+                raise OutputError(f"{output}: tensor {quoted(name)} read back differs from what was written")
         if verify:
-            check_same_data(file, source.data_start, draft.descriptor, edit.data_start, output)
+            check_same_data(
+                file, source.data_start, draft.descriptor, plan.data_start, output, except_for=sorted(spans)
+            )
         if FileIdentity.of(os.fstat(file)) != source.identity:
             raise OutputError(f"{source.path}: changed while it was copied; nothing was written")
         yield draft
@@ -192,9 +225,8 @@ def write_edited(
 ) -> Header:
     """Write `source` with `changes` made and `remove` taken out to `output`; the new file's header.
 
-    Changed keys keep their place, new ones follow the last, in the order given; keys in `remove` that are
-    not there are ignored. All else stays byte for byte: order, other values, alignment, version, tensor
-    data, and whatever follows it. `output` may be the source itself; a symbolic link there is replaced, not
+    Keys come in the order of `edited_keys`. All else stays byte for byte: order, other values, alignment, version,
+    tensor data, and whatever follows it. `output` may be the source itself; a symbolic link there is replaced, not
     followed.
 
     The file is written beside `output`, flushed, its header read back and compared, with `verify` the tensor
@@ -202,51 +234,133 @@ def write_edited(
     an existing `output` is left alone. InputError: names or values that cannot be, an edit of the alignment, a
     source that has changed since it was read. OutputError: anything that the file system refuses, with the reason.
     """
-    with edited_draft(
-        source, output, changes=changes, remove=remove, verify=verify, progress=progress
+    with rewritten_draft(
+        source,
+        output,
+        keys=edited_keys(source, changes, remove),
+        padding=restored_padding(source, remove),
+        verify=verify,
+        progress=progress,
     ) as draft:
         draft.publish(overwrite=overwrite)
     return read_header(output)
 
 
-@contextlib.contextmanager
-def _opened(source: Header) -> Iterator[int]:
-    """A descriptor of the file whose header this is; InputError if it is gone or another one."""
-    try:
-        file = source.path.open("rb", buffering=0)
-    except OSError as error:
-        raise InputError(f"{source.path}: cannot be opened: {error.strerror}") from error
-    with file:
-        if FileIdentity.of(os.fstat(file.fileno())) != source.identity:
-            raise InputError(f"{source.path}: changed since it was first read; start again")
-        yield file.fileno()
+def _plan(source: Header, keys: KeyList, padding: bytes | None) -> HeaderPlan:
+    _check_keys(source, keys)
+    pieces: list[Piece] = [struct.pack("<4sIQQ", MAGIC, source.version, len(source.tensors), len(keys))]
+    types: dict[str, ValueType] = {}
+    for name, value in keys:
+        entry = source.entries.get(name)
+        if value is None:
+            assert entry is not None
+            pieces.append((entry.start, entry.end))
+            types[name] = entry.type
+            continue
+        if entry is not None:
+            pieces.append(
+                (entry.start, entry.value_start - 4)
+            )  # the name as it is stored; the type tag follows
+        else:
+            raw_name = encode_text(name)
+            pieces.append(struct.pack("<Q", len(raw_name)) + raw_name)
+        pieces.append(struct.pack("<I", value.type) + value.raw)
+        types[name] = value.type
+    pieces = _join([*pieces, (source.keys_end, source.header_end)])
+    header_end = sum(len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
+    data_start = header_end
+    if source.has_tensors:
+        data_start = -(-header_end // source.alignment) * source.alignment
+    gap = data_start - header_end
+    if len(padding or b"") == gap:
+        pieces.append(padding or b"")
+    elif header_end == source.header_end:
+        pieces.append((source.header_end, source.data_start))  # whatever the padding holds
+    else:
+        pieces += [bytes(min(BLOCK_BYTES, gap - start)) for start in range(0, gap, BLOCK_BYTES)]
+    return HeaderPlan(source, tuple(pieces), types, header_end, data_start)
 
 
-def _check_header(edit: _Edit, source: int, draft: Draft, changes: Mapping[str, Value]) -> None:
+def _check_keys(source: Header, keys: KeyList) -> None:
+    values = dict(keys)
+    if len(values) != len(keys) or len(keys) > MAX_KEYS:
+        raise InputError(f"{source.path}: a key twice, or more than {MAX_KEYS} keys, cannot be written")
+    for name, value in keys:
+        if name in source:
+            continue
+        if value is None:
+            raise InputError(f"{source.path}: has no key {quoted(name)}")
+        if not 0 < len(encode_text(name)) <= MAX_KEY_BYTES:
+            raise InputError(
+                f"{quoted(name)} is not a name for a key: 1 to {MAX_KEY_BYTES} bytes are allowed"
+            )
+    own = source.value(ALIGNMENT_KEY) if ALIGNMENT_KEY in source else None
+    wanted = values.get(ALIGNMENT_KEY) or own
+    if (own is None) != (ALIGNMENT_KEY not in values) or wanted != own:
+        raise InputError(f"{source.path}: {ALIGNMENT_KEY} cannot be edited: every tensor would have to move")
+
+
+def _join(pieces: list[Piece]) -> list[Piece]:
+    """Merge neighbours, so that an untouched header is one span."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        last = joined[-1] if joined else None
+        if isinstance(piece, tuple) and isinstance(last, tuple) and last[1] == piece[0]:
+            joined[-1] = (last[0], piece[1])
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _tensor(source: Header, name: str) -> TensorInfo:
+    info = source.tensors.get(name)
+    if info is None or info.n_bytes is None:
+        what = "has no tensor" if info is None else f"does not know the type ({info.type_name}) of tensor"
+        raise InputError(f"{source.path}: {what} {quoted(name)}")
+    return info
+
+
+def _place(plan: HeaderPlan, name: str, data: bytes) -> int:
+    """Where the tensor's bytes begin in the new file, after making sure that they are its own."""
+    source, info = plan.source, _tensor(plan.source, name)
+    if info.n_bytes != len(data):
+        raise InputError(
+            f"{source.path}: tensor {quoted(name)} has {info.n_bytes} bytes, {len(data)} were given"
+        )
+    end = info.offset + len(data)
+    for other in source.tensors.values():
+        if other.name != name and other.offset < end and other.offset + (other.n_bytes or 1) > info.offset:
+            raise InputError(
+                f"{source.path}: tensors {quoted(name)} and {quoted(other.name)} share bytes; changing one "
+                "would change the other"
+            )
+    return plan.data_start + info.offset
+
+
+def _check_header(plan: HeaderPlan, keys: KeyList, file: int, draft: Draft) -> None:
     """Read the draft's header back and compare it, as bytes and as read, with what was meant."""
-    os.lseek(draft.descriptor, 0, os.SEEK_SET)
-    for block in edit.blocks(source):
-        found = b""
-        while len(found) < len(block):
-            part = os.read(draft.descriptor, len(block) - len(found))
-            if not part:
-                break
-            found += part
-        if found != block:
+    position = 0
+    for block in plan.blocks(file):
+        if read_span(draft.descriptor, position, position + len(block)) != block:
             raise OutputError(f"{draft.target}: the header read back differs from what was written")
+        position += len(block)
+    source, wanted = plan.source, {name: value for name, value in keys if value is not None}
     try:
         header = read_header(draft.path)
-        same_values = all(header.value(name) == change for name, change in changes.items())
+        values = {name: header.value(name) for name in wanted if name in header}
     except InputError as error:
         raise OutputError(f"{draft.target}: the file read back is not sound ({error})") from error
-    before = edit.source
-    places = [(info.name, info.ne, info.type_id, info.offset) for info in before.tensors.values()]
-    same = (
-        {name: entry.type for name, entry in header.entries.items()} == edit.types
-        and header.keys == tuple(edit.types)
-        and [(info.name, info.ne, info.type_id, info.offset) for info in header.tensors.values()] == places
-        and (header.version, header.alignment) == (before.version, before.alignment)
-        and (header.data_start, header.file_size) == (edit.data_start, edit.size)
+    places, found = (
+        [(info.name, info.ne, info.type_id, info.offset) for info in one.tensors.values()]
+        for one in (source, header)
     )
-    if not (same and same_values):
+    same = (
+        [(name, entry.type) for name, entry in header.entries.items()] == list(plan.types.items())
+        and values == wanted
+        and found == places
+        and (header.version, header.alignment) == (source.version, source.alignment)
+        and (header.header_end, header.data_start) == (plan.header_end, plan.data_start)
+        and header.file_size == plan.size
+    )
+    if not same:
         raise OutputError(f"{draft.target}: the header read back differs from what was meant")

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping
 from edgecal.errors import InputError
 from edgecal.gguf.header import FILLER_KEY, PADDING_KEY, PREFIX, Header
 from edgecal.gguf.output import OutputPlan
-from edgecal.gguf.padding import padding_edits
 from edgecal.gguf.placing import write_output
+from edgecal.gguf.rewrite import padding_edits
 from edgecal.gguf.shards import ShardSet
 from edgecal.gguf.spans import Progress
 from edgecal.gguf.values import Value, ValueType, describe_type, quoted
@@ -160,7 +160,7 @@ def write_calibrated(
     """
     changes, remove = calibration_edits(chat.header, record, sampling_key, force_baked=force_baked)
     written = write_output(plan, changes=changes, remove=remove, verify=verify, progress=on_progress)
-    return [{"path": str(sibling.path), "how": sibling.how} for sibling in written.siblings]
+    return written.describe_siblings()
 
 
 _HARMLESS = re.compile(r"tokenizer\.chat_templates?(\..*)?")

@@ -15,9 +15,8 @@ from edgecal.baking.originals import read_originals
 from edgecal.baking.recipe import find_recipe, is_known
 from edgecal.errors import InputError
 from edgecal.gguf.header import read_header
-from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.rewrite import rewritten_draft, write_edited
 from edgecal.gguf.shards import find_shards
-from edgecal.gguf.tensor_edit import rewritten_draft
 from edgecal.llama.settings import CaptureSettings
 
 REFUSED = {

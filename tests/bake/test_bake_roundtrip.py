@@ -14,9 +14,8 @@ from edgecal.baking import bake as write
 from edgecal.baking.bake import bake_model, unbake_model
 from edgecal.errors import InputError, OutputError
 from edgecal.gguf.header import FILLER_KEY, read_header
-from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.rewrite import read_tensor, write_edited
 from edgecal.gguf.shards import find_shards
-from edgecal.gguf.tensor_edit import read_tensor
 from edgecal.gguf.values import Value, ValueType
 from edgecal.stamping.edits import calibration_edits
 from edgecal.stamping.record import (

@@ -13,7 +13,7 @@ from support.tiny_models import write_tiny_llama
 
 from edgecal.baking.bake import bake_model, unbake_model
 from edgecal.errors import InputError
-from edgecal.gguf.hashes import content_sha256, digests_of, sha256_of
+from edgecal.gguf.hashes import content_sha256, sha256_of
 from edgecal.gguf.header import read_header
 from edgecal.gguf.inplace.engine import edit_in_place
 from edgecal.gguf.rewrite import write_edited
@@ -61,7 +61,7 @@ def test_a_file_that_changed_is_an_input_error(tmp_path):
     path = write_bytes(tmp_path / "m.gguf", raw_gguf([], [bare_tensor("w", [1])], bytes(4)))
     shards = find_shards(path)
     path.write_bytes(path.read_bytes() + b"more")
-    for digest in (sha256_of, content_sha256, digests_of):
+    for digest in (sha256_of, content_sha256):
         with pytest.raises(InputError, match="changed"):
             digest(shards)
     path.unlink()
@@ -71,9 +71,8 @@ def test_a_file_that_changed_is_an_input_error(tmp_path):
         content_sha256(shards)
 
 
-@pytest.mark.parametrize("digest", [content_sha256, digests_of])
 @pytest.mark.parametrize("change", ["longer", "shorter", "rewritten"])
-def test_a_file_that_changes_while_it_is_read_is_an_input_error(tmp_path, digest, change):
+def test_a_file_that_changes_while_it_is_read_is_an_input_error(tmp_path, change):
     size = 1 << 23
     path = write_bytes(tmp_path / "m.gguf", raw_gguf([], [bare_tensor("w", [size // 4])], bytes(size)))
     shards = find_shards(path)
@@ -88,10 +87,10 @@ def test_a_file_that_changes_while_it_is_read_is_an_input_error(tmp_path, digest
                 file.write(b"GGUF")
 
     with pytest.raises(InputError, match="changed while it was read"):
-        digest(shards, meddle)
+        content_sha256(shards, meddle)
 
 
-def test_both_at_once_are_each_alone(tmp_path):
+def test_progress_counts_every_byte(tmp_path):
     whole = write_tiny_llama(tmp_path / "t.gguf", seed=1, n_layer=2)
     split = write_tiny_llama(tmp_path / "s.gguf", seed=1, n_layer=2, split_max_tensors=4)
     big = model(
@@ -100,9 +99,7 @@ def test_both_at_once_are_each_alone(tmp_path):
     for path in (whole, split, big, model(tmp_path / "m.gguf")):
         shards = find_shards(path)
         seen = []
-        both = digests_of(shards, lambda *counts, seen=seen: seen.append(counts))
-        assert both.sha256 == sha256_of(shards)
-        assert both.content_sha256 == content_sha256(shards)
+        content_sha256(shards, lambda *counts, seen=seen: seen.append(counts))
         assert seen[-1] == (shards.n_bytes, shards.n_bytes)
         assert seen == sorted(seen)
 
@@ -245,9 +242,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     shards = find_shards(path)
     tracemalloc.start()
     try:
-        both = digests_of(shards)
+        whole, _ = sha256_of(shards), content_sha256(shards)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert both.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert whole == hashlib.sha256(path.read_bytes()).hexdigest()
     assert peak < 8 << 20

@@ -207,7 +207,7 @@ class TestCopying:
     ALIGNED = 4100  # behind "head" the same place in a page
 
     def copy(self, tmp_path, start=ALIGNED):
-        from edgecal.gguf.spans import copy_span
+        from edgecal.gguf.copying import copy_span
 
         source = write_bytes(tmp_path / "source", self.DATA)
         with source.open("rb") as file, (tmp_path / "target").open("wb", buffering=0) as target:
@@ -254,7 +254,7 @@ class TestCopying:
         assert len(calls) == 3
 
     def test_a_source_that_ends_early_is_an_error(self, tmp_path):
-        from edgecal.gguf.spans import copy_span
+        from edgecal.gguf.copying import copy_span
 
         source = write_bytes(tmp_path / "source", b"short")
         with (

@@ -22,8 +22,7 @@ from edgecal.gguf.header import FILLER_KEY, read_header
 from edgecal.gguf.inplace.engine import edit_in_place
 from edgecal.gguf.inplace.journal import recover
 from edgecal.gguf.inplace.layout import MAX_FILLER_BYTES
-from edgecal.gguf.padding import padding_edits
-from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.rewrite import padding_edits, write_edited
 from edgecal.gguf.values import Value, ValueType
 
 DATA = random.Random(1).randbytes(300_000)

@@ -14,7 +14,7 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.kill import killed_after
 
 from edgecal.errors import InputError
-from edgecal.gguf import lease
+from edgecal.gguf import draft as lease
 from edgecal.gguf.header import FILLER_KEY, read_header
 from edgecal.gguf.inplace import journal as journals
 from edgecal.gguf.inplace.engine import edit_in_place

@@ -12,9 +12,9 @@ import pytest
 from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError, OutputError
-from edgecal.gguf import lease
+from edgecal.gguf import draft as lease
+from edgecal.gguf.draft import claimed, wait_for_lock
 from edgecal.gguf.header import read_header
-from edgecal.gguf.lease import claimed, wait_for_lock
 from edgecal.gguf.rewrite import write_edited
 from edgecal.gguf.values import Value
 

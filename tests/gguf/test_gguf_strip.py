@@ -11,9 +11,8 @@ from edgecal.errors import InputError
 from edgecal.gguf.header import read_header
 from edgecal.gguf.inplace.engine import edit_in_place
 from edgecal.gguf.output import plan_output
-from edgecal.gguf.padding import padding_edits
 from edgecal.gguf.placing import write_output
-from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.rewrite import padding_edits, write_edited
 from edgecal.gguf.shards import find_shards
 from edgecal.gguf.values import Value, ValueType
 from edgecal.stamping.edits import calibration_edits, strip_edits, write_calibrated

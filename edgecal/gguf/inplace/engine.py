@@ -26,16 +26,15 @@ from pathlib import Path
 
 from edgecal.errors import InputError, OutputError
 from edgecal.gguf.bounded_reader import FileIdentity
-from edgecal.gguf.draft import output_errors, path_identity, remove_stale
+from edgecal.gguf.draft import claimed, output_errors, path_identity, remove_stale
 from edgecal.gguf.header import FILLER_KEY, Header
 from edgecal.gguf.inplace.journal import journaled, recover
-from edgecal.gguf.inplace.kernel import UNSUPPORTED
-from edgecal.gguf.inplace.layout import header_after, lay_out, patch_for, read_exactly
+from edgecal.gguf.inplace.kernel import UNSUPPORTED, leased
+from edgecal.gguf.inplace.layout import header_after, lay_out, patch_for
 from edgecal.gguf.inplace.patch import Patch, Span, carry_out, take_back, write_spans
-from edgecal.gguf.lease import claimed, leased
 from edgecal.gguf.protected import check_editable
 from edgecal.gguf.rewrite import write_edited
-from edgecal.gguf.spans import Progress
+from edgecal.gguf.spans import Progress, read_exactly
 from edgecal.gguf.values import Value
 
 __all__ = ["FILLER_KEY", "edit_in_place"]

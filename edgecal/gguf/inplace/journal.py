@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from edgecal.errors import EdgecalError, InputError
-from edgecal.gguf.draft import flush_directory
+from edgecal.gguf.draft import flush_directory, wait_for_lock
 from edgecal.gguf.header import read_header
-from edgecal.gguf.inplace.patch import Patch, State, read_span, settle, state_of, write_spans
-from edgecal.gguf.lease import wait_for_lock
+from edgecal.gguf.inplace.patch import Patch, State, settle, state_of, write_spans
+from edgecal.gguf.spans import read_span
 
 __all__ = ["Journal", "journaled", "recover"]
 

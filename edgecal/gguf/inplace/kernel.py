@@ -1,15 +1,29 @@
-"""Making room inside a file, or closing a gap, without copying what lies behind: fallocate(2) on Linux.
+"""What an edit in place needs of the Linux kernel: shifting a file's tail without copying it, and telling whether
+anybody else has the file open.
 
-Knows descriptors, offsets and blocks. ext4 and xfs can do it, in whole blocks; others say that they cannot.
+fallocate(2) makes room inside a file or closes a gap, in whole blocks, on ext4 and xfs; other file systems say that
+they cannot.
+
+The kernel grants a write lease (fcntl(2), F_SETLEASE) only if this descriptor is the file's only open one on the whole
+machine; a mapping counts as open also after its descriptor was closed. Who opens the file while the lease is held waits
+until it is given back (at most /proc/sys/fs/lease-break-time, 45 s, so what is done must be short), or is
+told EWOULDBLOCK if it does not want to wait. A killed process loses its leases.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
+import time
+from collections.abc import Iterator
 
-__all__ = ["UNSUPPORTED", "block_bytes", "first_hole", "shift_tail"]
+if sys.platform == "linux":
+    import fcntl
+    import signal
+
+__all__ = ["UNSUPPORTED", "block_bytes", "first_hole", "leased", "shift_tail"]
 
 _COLLAPSE_RANGE = 0x08
 _INSERT_RANGE = 0x20
@@ -69,3 +83,40 @@ def _fallocate(descriptor: int, mode: int, offset: int, n_bytes: int) -> None:
         code = ctypes.get_errno()
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
+
+
+_PAUSES_S = (0.001, 0.002, 0.004, 0.008)
+
+
+@contextlib.contextmanager
+def leased(descriptor: int) -> Iterator[bool]:
+    """Whether the file is this descriptor's alone, for as long as the body runs.
+
+    False also where the kernel does not say: another system, a network file system, a file of another user
+    (unless this is root). The descriptor must be open for writing. Nobody may open the file by its name
+    inside the body, this process included: it would wait for itself.
+    """
+    if sys.platform != "linux":
+        yield False
+        return
+    try:
+        # Who waits is announced by a signal. SIGIO would end the process; SIGURG is ignored unless asked for.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        _take_lease(descriptor)
+    except OSError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def _take_lease(descriptor: int) -> None:
+    """OSError if somebody else has the file open for longer than a moment, for which the kernel itself may hold it."""
+    for pause_s in _PAUSES_S:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            return
+        time.sleep(pause_s)
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)

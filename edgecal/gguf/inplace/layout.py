@@ -9,7 +9,6 @@ it: taking out all that was added gives the original back.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,17 +17,16 @@ from edgecal.gguf.bounded_reader import FileIdentity
 from edgecal.gguf.header import FILLER_KEY, KEEP_BYTES, PADDING_KEY, PREAMBLE_BYTES, Header, KeyEntry
 from edgecal.gguf.inplace.kernel import block_bytes
 from edgecal.gguf.inplace.patch import Patch, Span, anchor_of
-from edgecal.gguf.rewrite import plan_edit
+from edgecal.gguf.rewrite import Piece, plan_edit
+from edgecal.gguf.spans import read_exactly
 from edgecal.gguf.values import Value, ValueType, encode_text
 
-__all__ = ["MAX_FILLER_BYTES", "Layout", "header_after", "lay_out", "patch_for", "read_exactly"]
+__all__ = ["MAX_FILLER_BYTES", "Layout", "header_after", "lay_out", "patch_for"]
 
 MAX_FILLER_BYTES = 1 << 17  # beyond it the file is made smaller instead
 
 _ARRAY_HEAD = struct.Struct("<IQ")
 _FILLER_HEAD_BYTES = 8 + len(FILLER_KEY) + 4 + _ARRAY_HEAD.size
-
-_Piece = bytes | tuple[int, int]  # literal bytes, or a span (from, to) of the old file
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Layout:
     """The new file's bytes in front of its tensor data, which move by `shift` bytes, its keys and their types,
     and the values that are not the old file's."""
 
-    pieces: tuple[_Piece, ...]
+    pieces: tuple[Piece, ...]
     shift: int
     types: Mapping[str, ValueType]
     values: Mapping[str, Value]
@@ -73,7 +71,7 @@ def _laid_out(source: Header, changes: Mapping[str, Value], remove: Collection[s
     """As `write_edited` would write it, but padding of the same length is kept, whatever it holds."""
     edit = plan_edit(source, changes, remove)
     shift = edit.data_start - source.data_start
-    pieces: list[_Piece] = [piece for piece in edit.pieces if piece]
+    pieces: list[Piece] = [piece for piece in edit.pieces if piece]
     same_length = _length(pieces, upto=source.header_end) == source.header_end + shift
     if same_length and source.has_tensors and PADDING_KEY not in remove:
         ends = [not isinstance(piece, bytes) and piece[1] == source.header_end for piece in pieces]
@@ -90,7 +88,7 @@ def _padding(source: Header, file: int) -> bytes:
     return read_exactly(file, source.header_end, source.data_start - source.header_end)
 
 
-def _length(pieces: Collection[_Piece], *, upto: int) -> int:
+def _length(pieces: Collection[Piece], *, upto: int) -> int:
     """Bytes of the pieces up to the one that ends with the old file's byte `upto`."""
     total = 0
     for piece in pieces:
@@ -185,17 +183,6 @@ def _n_common(one: bytes, other: bytes) -> int:
         else:
             high = middle - 1
     return low
-
-
-def read_exactly(file: int, offset: int, n_bytes: int) -> bytes:
-    parts = []
-    while n_bytes > 0:
-        part = os.pread(file, n_bytes, offset)
-        if not part:
-            raise OSError("the file became shorter while it was read")
-        parts.append(part)
-        offset, n_bytes = offset + len(part), n_bytes - len(part)
-    return b"".join(parts)
 
 
 def header_after(source: Header, layout: Layout, identity: FileIdentity) -> Header:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgecal.gguf.inplace.kernel import first_hole, shift_tail
+from edgecal.gguf.spans import read_span
 
 __all__ = [
     "Patch",
@@ -26,7 +27,6 @@ __all__ = [
     "State",
     "anchor_of",
     "carry_out",
-    "read_span",
     "settle",
     "state_of",
     "take_back",
@@ -134,15 +134,6 @@ def anchor_of(
         digest.update(read_span(descriptor, start + moved_before, cut + moved_before))
         digest.update(read_span(descriptor, cut + moved_after, end + moved_after))
     return digest.hexdigest()
-
-
-def read_span(descriptor: int, start: int, end: int) -> bytes:
-    """The bytes from `start` to `end`, fewer if the file ends before."""
-    parts = []
-    while start < end and (part := os.pread(descriptor, end - start, start)):
-        parts.append(part)
-        start += len(part)
-    return b"".join(parts)
 
 
 def state_of(descriptor: int, patch: Patch) -> State:

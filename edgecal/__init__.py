@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from edgecal.api.plan import plan
     from edgecal.api.progress import Progress
     from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
+    from edgecal.baking.bake import BakeResult, UnbakeResult, bake, unbake
     from edgecal.calibration import Method
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.run import RunOptions
@@ -48,12 +49,16 @@ if TYPE_CHECKING:
         QuestionsResult,
     )
     from edgecal.runtime.load import load
+    from edgecal.stamping.edit import EditResult, stamp, strip
+    from edgecal.stamping.record import ShowResult, show
 
 __all__ = [
+    "BakeResult",
     "CaptureSettings",
     "CompareResult",
     "DoctorResult",
     "EdgecalError",
+    "EditResult",
     "EvalResult",
     "FitResult",
     "InputError",
@@ -67,9 +72,12 @@ __all__ = [
     "QuestionOptions",
     "QuestionsResult",
     "RunOptions",
+    "ShowResult",
+    "UnbakeResult",
     "UnsettledError",
     "UnsettledWarning",
     "__version__",
+    "bake",
     "capture",
     "compare",
     "doctor",
@@ -79,15 +87,28 @@ __all__ = [
     "load_prompts",
     "plan",
     "read_questions",
+    "show",
+    "stamp",
+    "strip",
+    "unbake",
 ]
 
 
-# Where the names are that neither are results nor live in `edgecal.api`.
+# Where the names are that live neither in `edgecal.results` (those that end with Result) nor in `edgecal.api`.
 _HOMES = {
+    "BakeResult": "edgecal.baking.bake",
     "CaptureSettings": "edgecal.llama.settings",
+    "EditResult": "edgecal.stamping.edit",
     "Method": "edgecal.calibration",
     "RunOptions": "edgecal.pair.run",
+    "ShowResult": "edgecal.stamping.record",
+    "UnbakeResult": "edgecal.baking.bake",
+    "bake": "edgecal.baking.bake",
     "load": "edgecal.runtime",
+    "show": "edgecal.stamping.record",
+    "stamp": "edgecal.stamping.edit",
+    "strip": "edgecal.stamping.edit",
+    "unbake": "edgecal.baking.bake",
 }
 
 
@@ -97,7 +118,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'edgecal' has no attribute {name!r}")
     from importlib import import_module
 
-    home = "edgecal.results" if name.endswith("Result") else _HOMES.get(name, "edgecal.api")
+    home = _HOMES.get(name, "edgecal.results" if name.endswith("Result") else "edgecal.api")
     return getattr(import_module(home), name)
 
 

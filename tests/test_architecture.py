@@ -155,10 +155,12 @@ def test_importing_is_light(statement):
 
 def test_public_names():
     assert sorted(edgecal.__all__) == [
+        "BakeResult",
         "CaptureSettings",
         "CompareResult",
         "DoctorResult",
         "EdgecalError",
+        "EditResult",
         "EvalResult",
         "FitResult",
         "InputError",
@@ -172,9 +174,12 @@ def test_public_names():
         "QuestionOptions",
         "QuestionsResult",
         "RunOptions",
+        "ShowResult",
+        "UnbakeResult",
         "UnsettledError",
         "UnsettledWarning",
         "__version__",
+        "bake",
         "capture",
         "compare",
         "doctor",
@@ -184,6 +189,10 @@ def test_public_names():
         "load_prompts",
         "plan",
         "read_questions",
+        "show",
+        "stamp",
+        "strip",
+        "unbake",
     ]
     assert all(hasattr(edgecal, name) for name in edgecal.__all__)
 

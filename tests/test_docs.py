@@ -15,7 +15,7 @@ from edgecal.architectures import FAMILIES, REFUSALS
 from edgecal.calibration import METHODS
 from edgecal.gguf.header import read_header
 from edgecal.prompts import read_bank
-from edgecal.stamping.edits import calibration_edits
+from edgecal.stamping.changes import calibration_edits
 from edgecal.stamping.record import CalibrationRecord
 
 PACKAGE = Path(edgecal.__file__).parent

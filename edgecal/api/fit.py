@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from edgecal.pair.run import RunOptions
     from edgecal.results.fitting import AccuracyByRole, Adaptive, EceByState, FittedModel
     from edgecal.results.questions import Data
-    from edgecal.stamping.record import CalibrationRecord
 
 __all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "fit"]
 
@@ -99,7 +98,9 @@ def fit(
     from edgecal.gguf.shards import find_shards
     from edgecal.pair.compatibility import check_not_itself
     from edgecal.pair.run import RunOptions
-    from edgecal.stamping.edits import calibration_edits, write_calibrated
+    from edgecal.stamping.changes import calibration_edits
+    from edgecal.stamping.edit import write_calibrated
+    from edgecal.stamping.fit_record import record_of_result
     from edgecal.stamping.record import CalibrationRecord, check_not_baked
 
     if prompts is not None and not isinstance(prompts, (str, Path, Mapping)):
@@ -170,7 +171,7 @@ def fit(
     siblings = write_calibrated(
         chat_shards,
         plan,
-        _record(result, chosen),
+        record_of_result(result.to_dict(), "the fit"),
         sampling_key=output.sampling_key,
         force_baked=output.force_baked,
         on_progress=_on_bytes(on_progress, "write"),
@@ -246,30 +247,6 @@ def _check_enough(loaded: LoadedQuestions, method: Method) -> None:
             f"{len(prompts)} prompts cannot determine a temperature by {method.name}, which needs at least "
             f"{method.min_examples}; give more prompts"
         )
-
-
-def _record(result: FitResult, method: Method) -> CalibrationRecord:
-    """What the file is told."""
-    from edgecal.stamping.record import CalibrationRecord
-
-    bracket = result.bracket
-    return CalibrationRecord(
-        temperature=result.temperature,
-        interval=result.interval,
-        method=result.method,
-        variant=method.variant_text(),
-        target="choices",
-        prompts_count=result.n_prompts,
-        prompts_sha256=result.prompts_sha256,
-        agreement_rate=result.agreement_rate,
-        bracket=(bracket["low"], bracket["high"]),
-        settled=result.settled,
-        harmful=result.harmful,
-        reasons=tuple(result.reasons),
-        base_name=result.models["base"]["name"],
-        base_sha256=result.models["base"]["sha256"],
-        llama_cpp=result.runtime["llama_cpp"],
-    )
 
 
 def _on_bytes(on_progress: OnProgress | None, stage: str) -> Callable[[int, int], None] | None:

@@ -19,20 +19,20 @@ from edgecal.baking.recipe import Recipe, divided, find_recipe, why_check
 from edgecal.errors import InputError, OutputError
 from edgecal.gguf.draft import Draft
 from edgecal.gguf.header import FILLER_KEY, read_header
-from edgecal.gguf.output import OutputPlan, plan_output
+from edgecal.gguf.output import plan_named_output
 from edgecal.gguf.placing import read_tensors, write_shards
 from edgecal.gguf.rewrite import KeyList, header_bytes, planned_header
 from edgecal.gguf.shards import ShardSet, find_shards
 from edgecal.gguf.spans import Progress
 from edgecal.gguf.values import quoted
-from edgecal.stamping.edits import calibration_edits
+from edgecal.stamping.changes import calibration_edits
 from edgecal.stamping.record import CalibrationRecord, check_not_baked, read_calibration, read_sampling
 
 if TYPE_CHECKING:
     from edgecal.baking.logit_check import BakeCheck
     from edgecal.llama.settings import CaptureSettings
 
-__all__ = ["BakeResult", "UnbakeResult", "bake_model", "unbake_model"]
+__all__ = ["BakeResult", "UnbakeResult", "bake", "unbake"]
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class UnbakeResult:
         return asdict(self)
 
 
-def bake_model(
-    path: Path | str,
-    output: Path | str | None = None,
+def bake(
+    file: str | Path,
+    output: str | Path | None = None,
     *,
     temperature: float | None = None,
     in_place: bool = False,
@@ -93,30 +93,34 @@ def bake_model(
     verify: bool = False,
     settings: CaptureSettings | None = None,
     timeout_s: float | None = None,
-    on_copy: Progress | None = None,
+    on_progress: Progress | None = None,
 ) -> BakeResult:
-    """Write the model with its logits divided by `temperature` (default: the file's `edgecal.temperature`).
+    """Write a model file with its logits divided by its temperature, as `edgecal bake` does.
 
     Nothing is re-quantized. The new file's `edgecal.temperature` is 1: nothing is left to divide by; the author's
-    sampling temperature is back; the originals of all that changed are kept in it for `unbake_model`.
+    sampling temperature is back; the originals of all that changed are kept in it for `unbake`.
 
     Parameters
     ----------
-    path: a GGUF file, of a split model the first.
-    output, in_place, force: where to, as for `plan_output`; one of the first two must be given.
+    file: a GGUF file; of a split model the first shard.
+    output: the new file; give either this or `in_place`.
+    temperature: what the logits are divided by, above 0; by default the file's `edgecal.temperature`.
+    in_place: replace `file` itself.
+    force: overwrite an existing `output`.
     check: run the original and the new file in llama.cpp and compare their logits before anything is written.
     verify: also compare all other tensor data with the original's, byte by byte.
-    settings, timeout_s: how llama.cpp is run for the check.
-    on_copy: called with (bytes copied, bytes in total) of each file.
+    settings: how llama.cpp is run for the check.
+    timeout_s: how long it may say nothing before it is taken to hang.
+    on_progress: called with (bytes copied, bytes in total) of each file.
 
     Raises
     ------
     InputError: no temperature, one that cannot be divided by, a file that is baked already, a model that cannot be
-        baked (and why), or an output that cannot be.
-    ModelError: the check failed, or llama.cpp cannot run the model.
-    OutputError: the result could not be written. Whatever is raised, nothing was written.
+        baked (and why), or an output that cannot be. (On the command line exit code 2.)
+    ModelError: the check failed, or llama.cpp cannot run the model. (3)
+    OutputError: the result could not be written. Whatever is raised, nothing was written. (5)
     """
-    shards = find_shards(path)
+    shards = find_shards(file)
     header = shards.header
     check_not_baked(header, "baking it again")
     tau, record = _settle(shards, temperature)
@@ -125,7 +129,7 @@ def bake_model(
     reason = why_check(architecture, recipe)
     if reason is not None and not check:
         raise InputError(f"{header.path}: {reason}; leave out --no-check")
-    plan = _plan(shards, output, in_place, force)
+    plan = plan_named_output(shards, output, in_place=in_place, force=force)
     originals = read_tensors(shards, recipe.tensors)
     new = {name: divided(data, tau, f"{header.path}: {name}") for name, data in originals.items()}
     changes, remove = calibration_edits(header, record, sampling_key=False)
@@ -144,7 +148,7 @@ def bake_model(
         if check:
             found.append(_checked(shards, paths, tau, recipe, settings, timeout_s))
 
-    written = write_shards(plan, keys=keys, tensors=new, verify=verify, progress=on_copy, inspect=inspect)
+    written = write_shards(plan, keys=keys, tensors=new, verify=verify, progress=on_progress, inspect=inspect)
     return BakeResult(
         output=str(plan.path),
         temperature=tau,
@@ -158,29 +162,30 @@ def bake_model(
     )
 
 
-def unbake_model(
-    path: Path | str,
-    output: Path | str | None = None,
+def unbake(
+    file: str | Path,
+    output: str | Path | None = None,
     *,
     in_place: bool = False,
     force: bool = False,
     keep_edits: bool = False,
     verify: bool = False,
-    on_copy: Progress | None = None,
+    on_progress: Progress | None = None,
 ) -> UnbakeResult:
     """Write the original of a baked model again, byte for byte.
 
     A baked file whose header was edited since (stamped by force, other keys set, re-quantized) is refused, since
     taking the baking back would not give the original; with `keep_edits` the originals of what baking changed are
     put back all the same, everything else stays, and the result says that it is not exact. Parameters and errors
-    otherwise as for `bake_model`.
+    otherwise as for `bake`.
 
     Raises
     ------
-    InputError: the file is not baked, was edited since, or its changed tensors are not those that baking left.
-    OutputError: the result could not be written.
+    InputError: the file is not baked, was edited since, or its changed tensors are not those that baking left. (On the
+        command line exit code 2.)
+    OutputError: the result could not be written; the previous state is intact. (5)
     """
-    shards = find_shards(path)
+    shards = find_shards(file)
     originals = read_originals(shards.header)
     _check_tensors(shards, originals)
     keys, is_exact = _restored_keys(shards, originals)
@@ -189,7 +194,7 @@ def unbake_model(
             f"{shards.path}: was edited after it was baked, so unbaking does not give the original file; undo "
             "that edit first, or give --keep-edits to take only the baking back"
         )
-    plan = _plan(shards, output, in_place, force)
+    plan = plan_named_output(shards, output, in_place=in_place, force=force)
 
     def inspect(paths: Sequence[Path], first: Draft) -> None:
         found = sha256_of_blocks(header_bytes(read_header(first.path)))
@@ -202,7 +207,7 @@ def unbake_model(
         tensors=originals.tensors,
         padding=originals.padding,
         verify=verify,
-        progress=on_copy,
+        progress=on_progress,
         inspect=inspect,
     )
     return UnbakeResult(str(plan.path), originals.temperature, is_exact, tuple(written.describe_siblings()))
@@ -236,12 +241,6 @@ def _settle(shards: ShardSet, temperature: float | None) -> tuple[float, Calibra
         interval=interval,
         bracket=None if record.bracket is None else (bracket[0], bracket[1]),
     )
-
-
-def _plan(shards: ShardSet, output: Path | str | None, in_place: bool, force: bool) -> OutputPlan:
-    if output is None and not in_place:
-        raise InputError(f"{shards.path}: give --output for a new file, or --in-place to change this one")
-    return plan_output(shards, None if output is None else Path(output), in_place=in_place, force=force)
 
 
 def _checked(

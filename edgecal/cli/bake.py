@@ -55,7 +55,7 @@ def bake_command(
     """
     from pathlib import Path
 
-    from edgecal.baking.bake import bake_model
+    from edgecal.baking.bake import bake
     from edgecal.cli.options import gather_settings
     from edgecal.cli.showing import show_warnings
     from edgecal.cli.streams import printing
@@ -63,7 +63,7 @@ def bake_command(
     from edgecal.stamping.record import read_doubts
 
     _check_target(output, in_place)
-    result = bake_model(
+    result = bake(
         file,
         output,
         temperature=temperature,
@@ -120,11 +120,11 @@ def unbake_command(
     as_json: bool,
 ) -> None:
     """Restore the file that FILE was baked from, byte for byte, from what is kept in FILE."""
-    from edgecal.baking.bake import unbake_model
+    from edgecal.baking.bake import unbake
     from edgecal.cli.streams import printing
 
     _check_target(output, in_place)
-    result = unbake_model(file, output, in_place=in_place, force=force, keep_edits=keep_edits, verify=verify)
+    result = unbake(file, output, in_place=in_place, force=force, keep_edits=keep_edits, verify=verify)
     with printing(f"; {result.output} is complete"):
         if as_json:
             click.echo(json.dumps(result.to_dict(), allow_nan=False))

@@ -6,7 +6,6 @@ Prints without rich, whose loading would take longer than reading a header of an
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from typing import Any
@@ -23,39 +22,16 @@ _SHOWN_ITEMS = 8
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_command(file: str, as_json: bool) -> None:
     """Print the calibration (edgecal.*) and the sampling defaults (general.sampling.*) in FILE."""
-    from pathlib import Path
-
     from edgecal.cli.streams import printing, say
-    from edgecal.gguf.header import read_header
-    from edgecal.gguf.inplace.journal import recover
-    from edgecal.stamping.record import read_doubts
+    from edgecal.stamping.record import show
 
-    recover(Path(file))
-    header = read_header(Path(file))
-    doubts = read_doubts(header)  # refuses a calibration that makes no sense
-    values: dict[str, Any] = {
-        "path": str(header.path),
-        "name": header.get("general.name"),
-        "architecture": header.architecture,
-        "calibration": _section(header, "edgecal."),
-        "sampling": _section(header, "general.sampling."),
-    }
+    result = show(file)
+    values = result.to_dict()
     with printing():
         # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
         print(json.dumps(values, allow_nan=False) if as_json else "\n".join(_lines(values)))
-    for doubt in doubts:
-        say(f"warning: {doubt}")
-
-
-def _section(header: Any, prefix: str) -> dict[str, Any]:
-    return {key: _known(header.get(key)) for key in header.keys if key.startswith(prefix)}
-
-
-def _known(value: Any) -> Any:
-    """The value; None for what is no number (an end of the bracket that there is not), which JSON cannot say."""
-    if isinstance(value, list):
-        return [_known(item) for item in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else None
+    for warning in result.warnings:
+        say(f"warning: {warning}")
 
 
 def _lines(values: dict[str, Any]) -> list[str]:

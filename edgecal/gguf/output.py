@@ -74,6 +74,22 @@ def plan_output(
     return plan
 
 
+def plan_named_output(
+    shards: ShardSet,
+    output: str | Path | None,
+    *,
+    in_place: bool,
+    force: bool,
+    inputs: Collection[Path] = (),
+    room: bool = True,
+) -> OutputPlan:
+    """As `plan_output`, where no name is made up: InputError also without an `output` that is not `in_place`."""
+    if output is None and not in_place:
+        raise InputError(f"{shards.path}: give --output for a new file, or --in-place to change this one")
+    path = None if output is None else Path(output)
+    return plan_output(shards, path, in_place=in_place, force=force, inputs=inputs, room=room)
+
+
 def default_output(chat: ShardSet) -> Path:
     """The name of a result that was given none, beside the chat model; checks nothing."""
     if chat.prefix is not None:

@@ -1,32 +1,34 @@
-"""Where a temperature comes from: the JSON that `edgecal fit --json` prints, as a calibration record.
+"""The calibration record of a fit: from a `FitResult`, or from the JSON that `edgecal fit --json` printed.
 
-Knows that result's fields, and trusts none of them. Does not open files.
+A result that comes from a file may have been edited, so that none of its fields is trusted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from edgecal.errors import InputError
 from edgecal.stamping.record import CalibrationRecord
 
-__all__ = ["MAX_RESULT_BYTES", "name_of_chat", "record_of_result"]
+__all__ = ["name_of_chat", "read_result", "read_text", "record_of_result"]
 
 MAX_RESULT_BYTES = 1 << 26
 
 _VARIANT = ("ise", "tau_scope", "combine", "lambda")
 
 
-def record_of_result(text: str | bytes, where: str) -> CalibrationRecord:
-    """The record that the fit itself would have written into its output.
+def record_of_result(result: Mapping[str, Any] | str | bytes, where: str) -> CalibrationRecord:
+    """What a fit writes into its output: the record of a `FitResult.to_dict()`, or of the same as JSON text.
 
-    `where` names the text in messages. InputError: not JSON, not a fit's result, or a value that is missing, of
-    another kind, or out of its range.
+    `where` names it in messages. InputError: not JSON, not a fit's result, or a value that is missing, of another kind,
+    or out of its range.
     """
-    fields = _Fields(_read(text, where), where)
+    fields = _Fields(_checked(result, where), where)
     models = _Fields(fields.of_kind("models", dict, "an object"), f"{where}: models")
     base = _Fields(models.of_kind("base", dict, "an object"), f"{where}: models.base")
     runtime = _Fields(fields.of_kind("runtime", dict, "an object"), f"{where}: runtime")
@@ -69,24 +71,49 @@ def _bracket(fields: _Fields, where: str) -> tuple[float | None, float | None] |
     return low, high
 
 
-def name_of_chat(text: str | bytes, where: str) -> str | None:
+def name_of_chat(result: Mapping[str, Any] | str | bytes, where: str) -> str | None:
     """What the chat model was called that was fitted; None where the result does not say.
 
     InputError: no fit's result.
     """
-    models = _read(text, where)["models"]
+    models = _checked(result, where)["models"]
     chat = models.get("chat") if isinstance(models, dict) else None
     name = chat.get("name") if isinstance(chat, dict) else None
     return name if isinstance(name, str) else None
 
 
-def _read(text: str | bytes, where: str) -> dict[str, Any]:
+def read_result(path: str | Path, stream: BinaryIO | None = None) -> Mapping[str, Any]:
+    """The fit's result in a file, or in `stream` where that is given; InputError as for `record_of_result`."""
+    return _checked(read_text(path, stream), str(path))
+
+
+def read_text(path: str | Path, stream: BinaryIO | None = None, *, keep: bool = False) -> str:
+    """What a small text file holds, or `stream` where that is given; with `keep` bytes that are not UTF-8 survive.
+
+    InputError: it cannot be read, or is absurdly long.
+    """
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"{where}: not JSON{reason}; give what edgecal fit --json printed") from None
-    if not isinstance(found, dict):
+        with contextlib.nullcontext(stream) if stream is not None else Path(path).open("rb") as file:
+            raw = file.read(MAX_RESULT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path}: cannot be read: {reason}") from None
+    if len(raw) > MAX_RESULT_BYTES:
+        raise InputError(f"{path}: longer than {MAX_RESULT_BYTES} bytes: refused")
+    return raw.decode("utf-8", "surrogateescape" if keep else "replace")
+
+
+def _checked(result: Mapping[str, Any] | str | bytes, where: str) -> Mapping[str, Any]:
+    """The fields of what is, at first sight, a fit's result."""
+    if isinstance(result, Mapping):
+        found: Any = result
+    else:
+        try:
+            found = json.loads(result)
+        except (ValueError, RecursionError) as error:
+            reason = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
+            raise InputError(f"{where}: not JSON{reason}; give what edgecal fit --json printed") from None
+    if not isinstance(found, Mapping):
         raise InputError(
             f"{where}: holds {_short(found)}, expected the object that edgecal fit --json prints"
         )
@@ -101,7 +128,7 @@ def _read(text: str | bytes, where: str) -> dict[str, Any]:
 class _Fields:
     """The fields of one object, each checked as it is asked for."""
 
-    def __init__(self, values: dict[str, Any], where: str) -> None:
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self._values = values
         self._where = where
 

@@ -24,10 +24,12 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from edgecal.errors import InputError
-from edgecal.gguf.header import Header
+from edgecal.gguf.header import PREFIX, Header, read_header
+from edgecal.gguf.inplace.journal import recover
 from edgecal.gguf.values import Value, ValueType
 from edgecal.version import __version__
 
@@ -41,6 +43,7 @@ __all__ = [
     "CalibrationRecord",
     "FileCalibration",
     "SamplingTemperature",
+    "ShowResult",
     "baked_temperature",
     "check_not_baked",
     "is_baked",
@@ -48,6 +51,7 @@ __all__ = [
     "read_doubts",
     "read_file_calibration",
     "read_sampling",
+    "show",
 ]
 
 TEMPERATURE_KEY = "edgecal.temperature"
@@ -348,3 +352,60 @@ def read_file_calibration(header: Header) -> FileCalibration:
     if record is not None:
         return FileCalibration("stamped", left, left, record, sampling)
     return FileCalibration("none", None, 1.0, None, sampling)
+
+
+@dataclass(frozen=True)
+class ShowResult:
+    """What a file says about calibration and sampling.
+
+    Attributes
+    ----------
+    path, name, architecture: the file, and what it calls its model (None where it does not).
+    calibration, sampling: its `edgecal.*` and its `general.sampling.*` keys with their values; None for a float that
+        is not finite.
+    warnings: what speaks against its temperature, one line each.
+    """
+
+    path: str
+    name: Any
+    architecture: str | None
+    calibration: dict[str, Any]
+    sampling: dict[str, Any]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `edgecal show --json` prints: all but the warnings, as JSON-ready values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "warnings"}
+
+
+def show(file: str | Path) -> ShowResult:
+    """What a model file says about its calibration and its sampling defaults, as `edgecal show` prints it.
+
+    Reads the header alone. An edit of the file that was interrupted is finished or undone first.
+
+    Raises
+    ------
+    InputError: the file cannot be read, or holds a calibration that makes no sense. (On the command line exit code 2.)
+    """
+    recover(Path(file))
+    header = read_header(file)
+    doubts = read_doubts(header)
+    return ShowResult(
+        path=str(header.path),
+        name=header.get("general.name"),
+        architecture=header.architecture,
+        calibration=_section(header, PREFIX),
+        sampling=_section(header, "general.sampling."),
+        warnings=doubts,
+    )
+
+
+def _section(header: Header, prefix: str) -> dict[str, Any]:
+    return {key: _finite(header.get(key)) for key in header.keys if key.startswith(prefix)}
+
+
+def _finite(value: Any) -> Any:
+    """The value; None for what is no number (an end of the bracket that there is not), which JSON cannot say."""
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None

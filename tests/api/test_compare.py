@@ -198,7 +198,7 @@ def test_bad_options(options, message):
 
 
 def test_baked_models_are_refused(tmp_path):
-    from edgecal.baking.bake import bake_model
+    from edgecal.baking.bake import bake as bake_model
 
     base, chat = pair()
     baked = tmp_path / "baked.gguf"

@@ -165,7 +165,7 @@ def test_one_question_is_enough(model):
 
 
 def test_a_baked_file_is_judged_as_it_is(tmp_path, model):
-    from edgecal.baking.bake import bake_model
+    from edgecal.baking.bake import bake as bake_model
 
     bake_model(model, tmp_path / "baked.gguf", temperature=2.0)
     baked, divided = evaluate(tmp_path / "baked.gguf"), evaluate(model, temperature=2.0)

@@ -9,7 +9,8 @@ from support.ggml_types import WEIGHT_TYPES
 from support.tiny_archs import ARCHS, tiny_arch, write_tiny_arch
 from support.tiny_models import write_tiny_llama
 
-from edgecal.baking.bake import bake_model, unbake_model
+from edgecal.baking.bake import bake as bake_model
+from edgecal.baking.bake import unbake as unbake_model
 from edgecal.baking.logit_check import ALLOWED, CompareRequest, compare_models
 from edgecal.baking.originals import read_originals
 from edgecal.baking.recipe import find_recipe, is_known

@@ -10,7 +10,7 @@ from support.tiny_models import llama_tensors, write_gguf, write_tiny_llama
 from edgecal.architectures import table
 from edgecal.baking import bake as write
 from edgecal.baking import recipe
-from edgecal.baking.bake import bake_model
+from edgecal.baking.bake import bake as bake_model
 from edgecal.baking.logit_check import ALLOWED, BakeCheck, Seen, check_baked, compare_seen, furthest_tokens
 from edgecal.errors import InputError, ModelError
 from edgecal.gguf.header import read_header

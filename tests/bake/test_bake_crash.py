@@ -7,7 +7,8 @@ from support.bake_files import SHAPES, write_split
 from support.gguf_files import write_bytes
 from support.kill import kill_after_every_call
 
-from edgecal.baking.bake import bake_model, unbake_model
+from edgecal.baking.bake import bake as bake_model
+from edgecal.baking.bake import unbake as unbake_model
 from edgecal.gguf.shards import find_shards
 
 

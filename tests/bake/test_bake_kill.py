@@ -18,11 +18,13 @@ from support.bake_files import CALIBRATED, SHAPES, bakeable, write_split
 from support.gguf_files import write_bytes
 from support.kill import kill_at_random_moments
 
-from edgecal.baking.bake import bake_model, unbake_model
+from edgecal.baking.bake import bake as bake_model
+from edgecal.baking.bake import unbake as unbake_model
 from edgecal.gguf.output import plan_output
 from edgecal.gguf.placing import write_output
 from edgecal.gguf.shards import find_shards
-from edgecal.stamping.edits import strip_edits, write_calibrated
+from edgecal.stamping.changes import strip_edits
+from edgecal.stamping.edit import write_calibrated
 from edgecal.stamping.record import CalibrationRecord
 
 PLAIN = bakeable(CALIBRATED, tail=random.Random(3).randbytes(1 << 20))

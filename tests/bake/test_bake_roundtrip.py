@@ -11,13 +11,14 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 from support.tiny_models import write_tiny_llama
 
 from edgecal.baking import bake as write
-from edgecal.baking.bake import bake_model, unbake_model
+from edgecal.baking.bake import bake as bake_model
+from edgecal.baking.bake import unbake as unbake_model
 from edgecal.errors import InputError, OutputError
 from edgecal.gguf.header import FILLER_KEY, read_header
 from edgecal.gguf.rewrite import read_tensor, write_edited
 from edgecal.gguf.shards import find_shards
 from edgecal.gguf.values import Value, ValueType
-from edgecal.stamping.edits import calibration_edits
+from edgecal.stamping.changes import calibration_edits
 from edgecal.stamping.record import (
     CalibrationRecord,
     baked_temperature,

@@ -12,7 +12,7 @@ from edgecal.errors import InputError
 from edgecal.gguf.header import read_header
 from edgecal.gguf.rewrite import write_edited
 from edgecal.gguf.values import Value, ValueType
-from edgecal.stamping.edits import calibration_edits
+from edgecal.stamping.changes import calibration_edits
 from edgecal.stamping.record import CalibrationRecord, read_calibration, read_sampling
 
 RECORD = CalibrationRecord(

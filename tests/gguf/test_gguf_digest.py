@@ -11,7 +11,8 @@ from support.bake_files import SHAPES
 from support.gguf_files import bare_key, bare_tensor, key, raw_gguf, write_bytes
 from support.tiny_models import write_tiny_llama
 
-from edgecal.baking.bake import bake_model, unbake_model
+from edgecal.baking.bake import bake as bake_model
+from edgecal.baking.bake import unbake as unbake_model
 from edgecal.errors import InputError
 from edgecal.gguf.hashes import content_sha256, sha256_of
 from edgecal.gguf.header import read_header
@@ -19,7 +20,7 @@ from edgecal.gguf.inplace.engine import edit_in_place
 from edgecal.gguf.rewrite import write_edited
 from edgecal.gguf.shards import find_shards
 from edgecal.gguf.values import Value, ValueType
-from edgecal.stamping.edits import calibration_edits, strip_edits
+from edgecal.stamping.changes import calibration_edits, strip_edits
 from edgecal.stamping.record import CalibrationRecord
 
 KEYS = [

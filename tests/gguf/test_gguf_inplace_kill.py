@@ -27,7 +27,8 @@ from edgecal.gguf.placing import write_output
 from edgecal.gguf.rewrite import write_edited
 from edgecal.gguf.shards import find_shards
 from edgecal.gguf.values import Value, ValueType
-from edgecal.stamping.edits import strip_edits, write_calibrated
+from edgecal.stamping.changes import strip_edits
+from edgecal.stamping.edit import write_calibrated
 from edgecal.stamping.record import CalibrationRecord
 
 DATA = random.Random(2).randbytes(1 << 18)

@@ -12,7 +12,7 @@ from support.tiny_run import quiet_llama, random_prompts, run
 from edgecal.gguf.header import read_header
 from edgecal.gguf.output import plan_output
 from edgecal.gguf.shards import find_shards
-from edgecal.stamping.edits import write_calibrated
+from edgecal.stamping.edit import write_calibrated
 from edgecal.stamping.record import CalibrationRecord
 
 RECORD = CalibrationRecord(

@@ -14,7 +14,7 @@ from edgecal.gguf.placing import write_output
 from edgecal.gguf.protected import content_store
 from edgecal.gguf.shards import find_shards
 from edgecal.gguf.values import Value
-from edgecal.stamping.edits import write_calibrated
+from edgecal.stamping.edit import write_calibrated
 from edgecal.stamping.record import CalibrationRecord, read_calibration
 
 MODEL = raw_gguf([key("general.architecture", Value.string("llama"))], [bare_tensor("w", [4])], bytes(16))

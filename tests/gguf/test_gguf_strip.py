@@ -15,7 +15,8 @@ from edgecal.gguf.placing import write_output
 from edgecal.gguf.rewrite import padding_edits, write_edited
 from edgecal.gguf.shards import find_shards
 from edgecal.gguf.values import Value, ValueType
-from edgecal.stamping.edits import calibration_edits, strip_edits, write_calibrated
+from edgecal.stamping.changes import calibration_edits, strip_edits
+from edgecal.stamping.edit import write_calibrated
 from edgecal.stamping.record import CalibrationRecord
 
 SAMPLING = "general.sampling.temp"

@@ -19,7 +19,7 @@ from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.capture_cache import prompt_key
 from edgecal.pair.model_capture import CaptureRequest
 from edgecal.pair.resident_model import _ResidentModel
-from edgecal.stamping.edits import write_calibrated
+from edgecal.stamping.edit import write_calibrated
 from edgecal.stamping.record import CalibrationRecord
 
 ONE_THREAD = CaptureSettings(n_threads=1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgecal.baking.bake import bake_model
+from edgecal.baking.bake import bake as bake_model
 from edgecal.gguf.header import read_header
 from edgecal.gguf.rewrite import write_edited
-from edgecal.stamping.edits import calibration_edits
+from edgecal.stamping.changes import calibration_edits
 from edgecal.stamping.record import CalibrationRecord
 
 MODELS = Path(__file__).parents[2] / "models"

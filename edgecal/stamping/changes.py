@@ -11,11 +11,7 @@ from collections.abc import Collection, Mapping
 
 from edgecal.errors import InputError
 from edgecal.gguf.header import FILLER_KEY, PADDING_KEY, PREFIX, Header
-from edgecal.gguf.output import OutputPlan
-from edgecal.gguf.placing import write_output
 from edgecal.gguf.rewrite import padding_edits
-from edgecal.gguf.shards import ShardSet
-from edgecal.gguf.spans import Progress
 from edgecal.gguf.values import Value, ValueType, describe_type, quoted
 from edgecal.stamping.record import (
     BAKED_PREFIX,
@@ -33,7 +29,7 @@ from edgecal.stamping.record import (
     sampling_is_ours,
 )
 
-__all__ = ["calibration_edits", "edit_cautions", "strip_edits", "write_calibrated"]
+__all__ = ["calibration_edits", "edit_cautions", "strip_edits"]
 
 
 def calibration_edits(
@@ -140,27 +136,6 @@ def strip_edits(header: Header) -> tuple[dict[str, Value], frozenset[str]]:
         else:
             changes[SAMPLING_KEY] = authors
     return changes, frozenset(remove)
-
-
-def write_calibrated(
-    chat: ShardSet,
-    plan: OutputPlan,
-    record: CalibrationRecord,
-    *,
-    sampling_key: bool = True,
-    force_baked: bool = False,
-    verify: bool = False,
-    on_progress: Progress | None = None,
-) -> list[dict[str, str]]:
-    """Write `chat` with `record` in it where `plan` says.
-
-    Returns how each later shard of a split model came to its new name: `{"path": ..., "how": "hard link" |
-    "symbolic link" | "copy" | "already there"}`; empty for a single file and in place. InputError and
-    OutputError as `calibration_edits` and `write_output` have them.
-    """
-    changes, remove = calibration_edits(chat.header, record, sampling_key, force_baked=force_baked)
-    written = write_output(plan, changes=changes, remove=remove, verify=verify, progress=on_progress)
-    return written.describe_siblings()
 
 
 _HARMLESS = re.compile(r"tokenizer\.chat_templates?(\..*)?")

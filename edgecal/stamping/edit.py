@@ -1,0 +1,344 @@
+"""Editing the keys of one model file: `edgecal.stamp` and `edgecal.strip`, and what `edgecal set` and `unset` do.
+
+Every edit is worked out first (`plan_stamp`, ...), so that what cannot be done is refused before anything is written,
+and warnings can be shown before gigabytes are copied; `Edit.write` then carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecal.errors import InputError, UnsettledError
+from edgecal.gguf.diff import diff_edits
+from edgecal.gguf.header import FILLER_KEY, read_header
+from edgecal.gguf.inplace.journal import recover
+from edgecal.gguf.output import OutputPlan, plan_named_output
+from edgecal.gguf.placing import write_output
+from edgecal.gguf.rewrite import edited_size
+from edgecal.gguf.shards import ShardSet, find_shards
+from edgecal.gguf.spans import Progress
+from edgecal.gguf.values import Value, parse_typed, quoted
+from edgecal.stamping.changes import calibration_edits, edit_cautions, strip_edits
+from edgecal.stamping.fit_record import name_of_chat, read_result, record_of_result
+from edgecal.stamping.record import CalibrationRecord
+
+if TYPE_CHECKING:
+    from edgecal.results import FitResult
+
+__all__ = [
+    "Edit",
+    "EditResult",
+    "Place",
+    "plan_set",
+    "plan_stamp",
+    "plan_strip",
+    "plan_unset",
+    "stamp",
+    "strip",
+    "write_calibrated",
+]
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What an edit of a model file's keys did.
+
+    Attributes
+    ----------
+    file, output: what was edited and what was written; of a split model the first files.
+    in_place: whether both are the same file.
+    verified: whether the tensor data were compared with what they were.
+    keys: what changed in the metadata: name, change ("added", "changed" or "removed"), and type and value before and
+        after in a few words (None where there is none).
+    siblings: how each later shard of a split model came to its new name: path and how.
+    warnings: what may go wrong with the new file, one line each.
+    temperature: what was stamped; None for an edit that stamps nothing.
+    """
+
+    file: str
+    output: str
+    in_place: bool
+    verified: bool
+    keys: list[dict[str, Any]]
+    siblings: list[dict[str, str]]
+    warnings: list[str]
+    temperature: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values; `temperature` is there only for a stamp."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.temperature is None:
+            del values["temperature"]
+        return values
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an edit goes: to `output`, which may exist already only with `force`, or into the file itself.
+
+    With `verify` the tensor data are read back and compared with what they were.
+    """
+
+    output: str | Path | None = None
+    in_place: bool = False
+    force: bool = False
+    verify: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """An edit that was worked out and can be written; nothing has changed yet."""
+
+    plan: OutputPlan
+    changes: Mapping[str, Value]
+    remove: Collection[str]
+    warnings: list[str]
+    verify: bool
+    temperature: float | None = None
+
+    def write(self, on_progress: Progress | None = None) -> EditResult:
+        """Write the new file, or edit the old one where it is; `on_progress` as for `stamp`.
+
+        Raises
+        ------
+        OutputError: anything that the file system refuses; the previous state is intact.
+        """
+        plan = self.plan
+        keys = diff_edits(plan.shards.header, self.changes, self.remove)
+        written = write_output(
+            plan, changes=self.changes, remove=self.remove, verify=self.verify, progress=on_progress
+        )
+        return EditResult(
+            file=str(plan.shards.path),
+            output=str(written.path),
+            in_place=plan.in_place,
+            verified=self.verify,
+            keys=[
+                {"name": key.name, "change": key.change, "before": key.first, "after": key.second}
+                for key in keys
+            ],
+            siblings=written.describe_siblings(),
+            warnings=self.warnings,
+            temperature=self.temperature,
+        )
+
+
+def stamp(
+    file: str | Path,
+    output: str | Path | None = None,
+    *,
+    temperature: float | None = None,
+    fit: FitResult | Mapping[str, Any] | str | Path | None = None,
+    in_place: bool = False,
+    force: bool = False,
+    sampling_key: bool = True,
+    force_baked: bool = False,
+    unsettled: bool = False,
+    verify: bool = False,
+    on_progress: Progress | None = None,
+) -> EditResult:
+    """Write a temperature into the metadata of a model file, as `edgecal stamp` and `edgecal.fit` do.
+
+    Parameters
+    ----------
+    file: a GGUF file; of a split model the first shard.
+    output: the new file; give either this or `in_place`.
+    temperature: what the logits are divided by, above 0; by default the fit's.
+    fit: where it comes from: a `FitResult`, its `to_dict()`, or a file with what `edgecal fit --json` printed.
+    in_place: change `file` itself.
+    force: overwrite an existing `output`.
+    sampling_key: also set `general.sampling.temp`, which llama.cpp's programs sample with. The author's is kept, and
+        comes back with `strip`.
+    force_baked: also if the weights hold a temperature already.
+    unsettled: also if the fit was refused; the file is marked so.
+    verify: compare the tensor data with what they were, byte by byte.
+    on_progress: called with (bytes copied, bytes in total); not at all where nothing has to be copied.
+
+    Raises
+    ------
+    InputError: no temperature or none that makes sense, no fit's result, a file that cannot be read or is baked, or a
+        place where no result may be written. (On the command line exit code 2.)
+    UnsettledError: the fit was refused; its `warnings` say why, one line each. (4)
+    OutputError: the result could not be written; the previous state is intact. (5)
+    """
+    edit = plan_stamp(
+        file,
+        Place(output, in_place, force, verify),
+        temperature=temperature,
+        fit=fit,
+        sampling_key=sampling_key,
+        force_baked=force_baked,
+        unsettled=unsettled,
+    )
+    return edit.write(on_progress)
+
+
+def strip(
+    file: str | Path,
+    output: str | Path | None = None,
+    *,
+    in_place: bool = False,
+    force: bool = False,
+    verify: bool = False,
+    on_progress: Progress | None = None,
+) -> EditResult:
+    """Take every `edgecal.*` key out of a model file and put its author's sampling temperature back.
+
+    The result has the very bytes that the file had before it was first stamped. Parameters as for `stamp`.
+
+    Raises
+    ------
+    InputError: the file cannot be read or is baked (`unbake` restores that one), or the place is one where no result
+        may be written. (On the command line exit code 2.)
+    OutputError: the result could not be written; the previous state is intact. (5)
+    """
+    return plan_strip(file, Place(output, in_place, force, verify)).write(on_progress)
+
+
+def plan_stamp(
+    file: str | Path,
+    place: Place,
+    *,
+    temperature: float | None,
+    fit: FitResult | Mapping[str, Any] | str | Path | None,
+    sampling_key: bool,
+    force_baked: bool,
+    unsettled: bool,
+) -> Edit:
+    """What `stamp` will write. Parameters and errors as for `stamp`."""
+    inputs, where, result, warnings = [], "the fit", None, []
+    if isinstance(fit, (str, Path)):
+        inputs, where = [Path(fit)], str(fit)
+        result = read_result(fit)
+    elif fit is not None:
+        result = fit if isinstance(fit, Mapping) else fit.to_dict()
+    if result is not None:
+        record = record_of_result(result, where)
+        if temperature is not None and temperature != record.temperature:
+            warnings.append(
+                f"--temperature {temperature:g} is not the fit's {record.temperature:g}: its interval is left out, "
+                "the rest of where it comes from is written as it stands"
+            )
+            record = replace(record, temperature=temperature, interval=None)
+    elif temperature is None:
+        raise InputError("there is no temperature to stamp: give one, or a fit's result")
+    else:
+        record = CalibrationRecord(temperature)
+    if record.doubts and not unsettled:
+        raise UnsettledError(
+            f"{where}: its temperature {record.temperature:.4g} is refused, since it may make the model less honest "
+            "than it is, and nothing was written; --unsettled writes it all the same, marked so",
+            record.doubts,
+        )
+    warnings += [f"FILE is marked as not to be relied on: {doubt}" for doubt in record.doubts]
+    shards = find_shards(file)
+    if result is not None:
+        warnings += _warn_of_another(shards, name_of_chat(result, where), where)
+    changes, remove = calibration_edits(shards.header, record, sampling_key, force_baked=force_baked)
+    return _planned(shards, place, changes, remove, warnings, inputs, temperature=record.temperature)
+
+
+def plan_strip(file: str | Path, place: Place) -> Edit:
+    """What `strip` will write; errors as for `strip`."""
+    shards = find_shards(file)
+    return _planned(shards, place, *strip_edits(shards.header))
+
+
+def plan_set(
+    file: str | Path, place: Place, key: str, type_name: str, text: str, inputs: Collection[Path] = ()
+) -> Edit:
+    """One key set to the value that `text` says as a GGUF type (see `parse_typed`); `inputs` must not be overwritten.
+
+    InputError: no such type or value, a key that edgecal keeps for itself, and as for `strip`.
+    """
+    if key == FILLER_KEY:
+        raise InputError(
+            f"{FILLER_KEY} is edgecal's own and cannot be set; it can be removed with edgecal unset"
+        )
+    changes = {key: parse_typed(type_name, text)}
+    shards = _open_for([key], file)
+    return _planned(shards, place, changes, (), edit_cautions(shards.header, changes, ()), inputs)
+
+
+def plan_unset(file: str | Path, place: Place, keys: Collection[str]) -> Edit:
+    """Keys taken out; InputError for one that is not there (with those that it may have been meant for), and as for
+    `strip`."""
+    shards = _open_for(keys, file)
+    header = shards.header
+    for key in keys:
+        if key not in header:
+            raise InputError(f"{header.path}: has no key {_suggest(key, header.keys)}")
+    return _planned(shards, place, {}, keys, edit_cautions(header, {}, keys))
+
+
+def write_calibrated(
+    chat: ShardSet,
+    plan: OutputPlan,
+    record: CalibrationRecord,
+    *,
+    sampling_key: bool = True,
+    force_baked: bool = False,
+    on_progress: Progress | None = None,
+) -> list[dict[str, str]]:
+    """Write `chat` with `record` in it where `plan` says; how each later shard came to its new name (path and how).
+
+    InputError and OutputError as `calibration_edits` and `write_output` have them.
+    """
+    changes, remove = calibration_edits(chat.header, record, sampling_key, force_baked=force_baked)
+    return write_output(plan, changes=changes, remove=remove, progress=on_progress).describe_siblings()
+
+
+def _planned(
+    shards: ShardSet,
+    place: Place,
+    changes: Mapping[str, Value],
+    remove: Collection[str],
+    warnings: Collection[str] = (),
+    inputs: Collection[Path] = (),
+    *,
+    temperature: float | None = None,
+) -> Edit:
+    # An edit in place seldom needs room: whether there is enough, the writing itself finds out.
+    plan = plan_named_output(
+        shards,
+        place.output,
+        in_place=place.in_place,
+        force=place.force,
+        inputs=inputs,
+        room=not place.in_place,
+    )
+    edited_size(
+        shards.header, changes, remove
+    )  # refuses what cannot be, before anybody is warned of anything
+    return Edit(plan, changes, remove, list(warnings), place.verify, temperature)
+
+
+def _open_for(keys: Collection[str], file: str | Path) -> ShardSet:
+    """The model of a file whose `keys` are to be edited.
+
+    Who edits the keys that say how a model is split means this one file, whatever its keys and its name say now:
+    else they could never be put right.
+    """
+    if not any(key.startswith("split.") for key in keys):
+        return find_shards(file)
+    recover(Path(file))
+    return ShardSet((Path(file),), (read_header(file),), None)
+
+
+def _warn_of_another(shards: ShardSet, fitted: str | None, where: str) -> list[str]:
+    """A warning if the result is a fit of a model of another name."""
+    here = shards.header.get("general.name")
+    if not fitted or not isinstance(here, str) or not here or fitted == here:
+        return []
+    return [f"{where} is a fit of {quoted(fitted)}, {shards.path} is {quoted(here)}; is it the same model?"]
+
+
+def _suggest(key: str, known: Collection[str]) -> str:
+    """A key that is not there, and those that it may have been meant for."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(key, known, n=3)
+    return quoted(key) + (f"; did you mean {' or '.join(map(quoted, close))}?" if close else "")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from edgecal.errors import InputError
+from edgecal.gguf.values import encode_text
 from edgecal.stamping.record import CalibrationRecord
 
 __all__ = ["name_of_chat", "read_result", "read_text", "record_of_result"]
@@ -141,8 +142,10 @@ class _Fields:
 
     def text(self, name: str) -> str:
         found = str(self.of_kind(name, str, "text"))
-        if any("\ud800" <= char <= "\udfff" for char in found):
-            raise InputError(f"{self._where}: {name} holds half a character, which cannot be stored")
+        try:
+            encode_text(found)  # a file's name that is not UTF-8 can be stored
+        except UnicodeEncodeError:
+            raise InputError(f"{self._where}: {name} holds half a character, which cannot be stored") from None
         return found
 
     def has(self, name: str) -> bool:

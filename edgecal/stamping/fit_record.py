@@ -145,7 +145,9 @@ class _Fields:
         try:
             encode_text(found)  # a file's name that is not UTF-8 can be stored
         except UnicodeEncodeError:
-            raise InputError(f"{self._where}: {name} holds half a character, which cannot be stored") from None
+            raise InputError(
+                f"{self._where}: {name} holds half a character, which cannot be stored"
+            ) from None
         return found
 
     def has(self, name: str) -> bool:

@@ -1,7 +1,4 @@
-"""One llama.cpp context: runs decodes, and tells the hook which rows of which micro-batch are wanted.
-
-Does not know how prompts are shared out among decodes, nor what the numbers are for.
-"""
+"""One llama.cpp context: runs decodes and tells the hook which rows of which micro-batch to capture."""
 
 from __future__ import annotations
 
@@ -27,22 +24,22 @@ __all__ = ["Context", "TokenBatch"]
 
 _FLASH_ATTN_DISABLED, _FLASH_ATTN_ENABLED = 0, 1
 
-# Where the cache has a stream for each sequence, llama.cpp tries these out with tokens of one sequence shared out among
-# all streams, and aborts the process if that does not come out even.
-_SHARED_OUT_EVENLY = frozenset({"kimi-linear", "minimax-01"})
+# While it creates a context whose cache has a stream per sequence, llama.cpp builds a trial graph that divides the
+# tokens of a full micro-batch among the streams. For these architectures it aborts if they do not divide evenly.
+_NEEDS_EVEN_SPLIT = frozenset({"kimi-linear", "minimax-01"})
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """The tokens of one decode; five arrays of the same length. At most one token of a sequence is wanted.
+    """The tokens of one decode, as five arrays of the same length. At most one token per sequence is wanted.
 
     Attributes
     ----------
     tokens: int32, token ids.
-    positions: int32, each token's place in its sequence.
+    positions: int32, each token's position in its sequence.
     seq_ids: int32, each token's sequence.
-    wanted: int32, the slot of the results that this token's logits and hidden states go to, or -1.
-    outputs: bool, whether llama.cpp is to compute this token's logits; true for all that are wanted.
+    wanted: int32, the slot that receives this token's logits and hidden states, or -1.
+    outputs: bool, whether llama.cpp computes this token's logits; true for every wanted token.
     """
 
     tokens: NDArray[np.int32]
@@ -55,14 +52,14 @@ class TokenBatch:
 class Context:
     """A context of a loaded model for `n_seq_max` sequences of up to `n_ctx_seq` tokens each.
 
-    With `hidden`, the residual stream after every block is captured for the wanted tokens from where `stream`
-    says; without, the native hook is neither loaded nor installed. A context manager; the model must outlive it.
+    With `hidden`, the residual stream of the wanted tokens is captured after every block; `stream` says where the graph
+    holds it. Otherwise the native hook is neither loaded nor installed. A context manager; the model must outlive it.
 
     Attributes
     ----------
-    n_batch, n_ubatch: tokens of a decode and of a micro-batch, at most.
-    n_threads_at_most: of the next decodes, where others in this process compute beside them; None: as many as the
-        settings and other programs allow.
+    n_batch, n_ubatch: most tokens of a decode and of a micro-batch.
+    n_threads_at_most: limits the threads of the next decodes, because another context of this process computes at the
+        same time; None: as many as the settings and other programs allow.
     """
 
     def __init__(
@@ -76,7 +73,7 @@ class Context:
         hidden: bool,
         stream: ResidualStream = PLAIN_STREAM,
     ) -> None:
-        """Raises ModelError if llama.cpp cannot make the context (no memory, an unknown kind of model).
+        """Raises ModelError if llama.cpp cannot create the context (too little memory, an unsupported kind of model).
 
         `n_outputs_max` is how many tokens of one decode may be outputs.
         """
@@ -85,10 +82,10 @@ class Context:
         self._n_threads, self._all_threads = settings.n_threads, settings.flash_attn
         self.n_threads_at_most: int | None = None
         self._rule = split_rule(model.memory, n_seq_max=n_seq_max, kv_unified=settings.kv_unified)
-        if model.architecture in _SHARED_OUT_EVENLY and not settings.kv_unified:
-            n_seq_max = _shared_out_evenly(n_seq_max, n_ctx_seq, settings)
+        if model.architecture in _NEEDS_EVEN_SPLIT and not settings.kv_unified:
+            n_seq_max = _even_sequence_count(n_seq_max, n_ctx_seq, settings)
         n_ctx = n_ctx_seq * n_seq_max
-        # llama.cpp keeps logits for every sequence, and aborts where there is less room than that.
+        # llama.cpp aborts if the limit leaves no room for one output per sequence.
         self._n_outputs_max = max(n_outputs_max, n_seq_max)
         self.n_batch = min(settings.n_batch, n_ctx)
         self.n_ubatch = min(settings.n_ubatch, self.n_batch)
@@ -103,14 +100,14 @@ class Context:
             self._handle = self._library.llama_init_from_model(model.handle, params)
             if not self._handle:
                 raise ModelError(
-                    f"{model.path}: llama.cpp cannot make a context for {n_seq_max} sequences of {n_ctx_seq} "
+                    f"{model.path}: llama.cpp cannot create a context for {n_seq_max} sequences of {n_ctx_seq} "
                     f"tokens ({last_error_lines() or 'it gave no reason'}); is there enough memory?"
                 )
             stack.callback(self._library.llama_free, self._handle)
             self._memory = self._library.llama_get_memory(self._handle)
             if not self._memory:
                 raise ModelError(
-                    f"{model.path}: the architecture {model.architecture} keeps no memory of earlier tokens; "
+                    f"{model.path}: the architecture {model.architecture} has no memory of earlier tokens; "
                     "edgecal needs a causal language model"
                 )
             self._stack = stack.pop_all()
@@ -121,13 +118,13 @@ class Context:
         params.n_batch = self.n_batch
         params.n_ubatch = self.n_ubatch
         params.n_seq_max = n_seq_max
-        # llama.cpp would set memory aside for n_batch rows of logits (300 MB for a vocabulary of 150,000).
+        # By default llama.cpp reserves memory for n_batch rows of logits (300 MB for a vocabulary of 150,000).
         params.n_outputs_max = self._n_outputs_max
         params.n_threads = settings.n_threads
         params.n_threads_batch = settings.n_threads
         params.flash_attn_type = _FLASH_ATTN_ENABLED if settings.flash_attn else _FLASH_ATTN_DISABLED
         params.kv_unified = settings.kv_unified
-        # A window's cache that wraps round would put a token's key at a place that depends on the cuts.
+        # In a sliding window's cache that wraps around, a key's position would depend on how decodes are cut.
         params.swa_full = True
         params.offload_kqv = False
         params.op_offload = False
@@ -138,30 +135,32 @@ class Context:
         return params
 
     def clear(self) -> None:
-        """Forgets all sequences. Their old keys and values are overwritten with zeros, so that what was there
-        cannot reach a later sum."""
+        """Removes all sequences and overwrites their keys and values with zeros, so that old values cannot enter a
+        later sum."""
         self._library.llama_memory_clear(self._memory, True)
 
     def empty(self, sequence: int) -> None:
-        """Forgets one sequence."""
+        """Removes one sequence."""
         self._library.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
     def fork(self, source: int, target: int) -> None:
-        """Makes the target sequence a copy of the source. What was copied counts once the next decode has run."""
+        """Makes the target sequence a copy of the source. llama.cpp copies the data when the next decode runs."""
         self.empty(target)
         self._library.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def rewind(self, sequence: int, n_tokens: int) -> bool:
-        """Forgets what is behind the first tokens of a sequence. False, with nothing done, for a model whose state
-        cannot go back."""
+        """Removes all but the first `n_tokens` tokens of a sequence. Does nothing and returns False if the model's
+        state cannot be rewound."""
         if not self._model.can_rewind:
             return False
         return bool(self._library.llama_memory_seq_rm(self._memory, sequence, n_tokens, -1))
 
     def steer_last_block(self, vector: NDArray[np.float32]) -> bool:
-        """Lets llama.cpp add a vector, float32 [n_embd], to the last block's output at every token from now on. False
-        where it does not take one."""
-        block = self._model.n_layer - 1  # the first block cannot have one, and has no place among them
+        """Makes llama.cpp add a vector, float32 [n_embd], to the last block's output at every token of later decodes.
+        Returns False if llama.cpp refuses the vector."""
+        block = (
+            self._model.n_layer - 1
+        )  # llama.cpp's array starts at the second block; the first takes no vector
         vectors = np.zeros((block, self._model.n_embd), np.float32)
         vectors[-1] = vector
         pointer = vectors.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
@@ -177,13 +176,13 @@ class Context:
         hidden: NDArray[np.float32] | None,
         captured: NDArray[np.uint8] | None,
     ) -> None:
-        """Runs one decode of at most `n_batch` tokens and writes the wanted tokens' numbers.
+        """Runs one decode of at most `n_batch` tokens and writes the results of the wanted tokens.
 
         Parameters
         ----------
         batch: the tokens.
         logits: float32 [n_slots, n_vocab], receives llama.cpp's logits at each wanted token's slot.
-        hidden, captured: as `HiddenCapture.plan` takes them, for n_slots prompts; None without hook.
+        hidden, captured: as `HiddenCapture.plan` takes them, for n_slots prompts; None without the hook.
 
         Raises
         ------
@@ -201,10 +200,11 @@ class Context:
         self._read("logits", batch, logits)
 
     def decode_inputs(self, batch: TokenBatch, inputs: NDArray[np.float32]) -> None:
-        """Runs one decode, all of whose tokens must be outputs, and writes what the head is multiplied with for the
-        wanted ones: float32 [n_slots, n_embd], the final norm's output. Only without hook; errors as for `decode`."""
+        """Runs one decode, all of whose tokens must be outputs, and writes the output head's inputs for the wanted
+        tokens: float32 [n_slots, n_embd], the final norm's output. Needs a context without the hook; errors as for
+        `decode`."""
         self._check_size(batch)
-        # llama.cpp's embeddings are just that; some architectures then leave out the logits.
+        # llama.cpp's "embeddings" are these inputs. Not set for good: some architectures then compute no logits.
         self._library.llama_set_embeddings(self._handle, True)
         try:
             self._run(batch)
@@ -234,7 +234,7 @@ class Context:
             )
 
     def _read(self, what: str, batch: TokenBatch, results: NDArray[np.float32]) -> None:
-        """Copies llama.cpp's "logits" or "embeddings" of the wanted tokens to their slots."""
+        """Copies the "logits" or "embeddings" (`what`) of the wanted tokens to their slots."""
         get = getattr(self._library, f"llama_get_{what}_ith")
         for row in np.flatnonzero(batch.wanted >= 0):
             pointer = get(self._handle, int(row))
@@ -243,7 +243,7 @@ class Context:
             results[batch.wanted[row]] = np.ctypeslib.as_array(pointer, shape=results.shape[1:])
 
     def micro_batches(self, batch: TokenBatch) -> list[MicroBatch]:
-        """The micro-batches into which llama.cpp cuts this decode."""
+        """Returns the micro-batches into which llama.cpp will cut this decode."""
         return split(batch.seq_ids.tolist(), batch.outputs.tolist(), self.n_ubatch, self._rule)
 
     def _plan(self, batch: TokenBatch) -> list[tuple[int, int, list[PlannedRow]]]:
@@ -261,7 +261,7 @@ class Context:
 
     def _decode(self, batch: TokenBatch) -> int:
         n_tokens = len(batch.tokens)
-        # The arrays are the batch's memory and live until the decode is over.
+        # llama.cpp reads these arrays in place, so they must live until the decode returns.
         tokens = np.ascontiguousarray(batch.tokens, dtype=np.int32)
         positions = np.ascontiguousarray(batch.positions, dtype=np.int32)
         seq_ids = np.ascontiguousarray(batch.seq_ids, dtype=np.int32)
@@ -282,7 +282,7 @@ class Context:
         return int(self._library.llama_decode(self._handle, native))
 
     def close(self) -> None:
-        """Frees the context, then the hook's capture; again is harmless."""
+        """Frees the context, then the hook's capture; may be called again."""
         self._stack.close()
 
     def __enter__(self) -> Context:
@@ -294,16 +294,16 @@ class Context:
         self.close()
 
 
-def _shared_out_evenly(n_seq_max: int, n_ctx_seq: int, settings: CaptureSettings) -> int:
-    """The least number of sequences from `n_seq_max` on that share the tokens of a full micro-batch out evenly.
+def _even_sequence_count(n_seq_max: int, n_ctx_seq: int, settings: CaptureSettings) -> int:
+    """Returns the smallest number of sequences, at least `n_seq_max`, that divides a full micro-batch evenly.
 
-    ModelError: llama.cpp takes no more than `MAX_SEQUENCES`.
+    Raises ModelError if there is none up to `MAX_SEQUENCES`, llama.cpp's limit.
     """
     for n in range(n_seq_max, MAX_SEQUENCES + 1):
         if min(settings.n_ubatch, settings.n_batch, n * n_ctx_seq) % n == 0:
             return n
     raise ModelError(
-        f"llama.cpp shares the {settings.n_ubatch} tokens of a micro-batch out evenly among the sequences of this "
-        f"architecture, and no number of sequences from {n_seq_max} to {MAX_SEQUENCES} does; use an n_ubatch that is "
-        "a multiple of 64"
+        f"llama.cpp needs the {settings.n_ubatch} tokens of a micro-batch to divide evenly among the sequences of this "
+        f"architecture, and no number of sequences from {n_seq_max} to {MAX_SEQUENCES} does that; use an n_ubatch "
+        "that is a multiple of 64"
     )

@@ -1,13 +1,12 @@
-"""Rows of decodes: how they are filled up and cut, and what they cost.
+"""Rows of decodes: how they are padded and cut, and what they cost.
 
-What a prompt gets never depends on its company, and that rests on rules found by measuring (docs/log.md):
+A prompt's results must not depend on which prompts share its decode. That rests on rules found by measuring
+(docs/log.md):
 
-- llama.cpp's kernels take rows in fours, and use another kernel for the rest and, with some weight types, for
-  fewer than 8 rows. So each decode has a multiple of 4 rows, and each of its sequences at least 8. What is missing
-  is filled with tokens behind the last, which a causal model cannot see from there.
-- The last block and the head compute the output rows only, so that each decode that ends prompts has 4 of them.
-
-Numbers only: does not know prompts, plans or llama.cpp.
+- llama.cpp's kernels take rows four at a time, and use another kernel for the remainder and, with some weight types,
+  for fewer than 8 rows. So each decode has a multiple of 4 rows, and each of its sequences at least 8. Missing rows
+  are padded with tokens after the last one; a causal model's results for earlier tokens do not depend on them.
+- The last block and the head compute output rows only, so each decode that finishes prompts has 4 of those.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ ROW_STEP = 4
 LEAST_ROWS = 8
 OUTPUT_ROWS = 4
 
-# Kernels of repacked weights take 16 rows at a time and the rest in fours, and a row of the rest costs this much more
-# (docs/log.md).
+# Kernels of repacked weights take 16 rows at a time and the remainder in fours; a row of the remainder costs this much
+# more (docs/log.md).
 _ROW_BLOCK = 16
 _REST_COST = 0.3
 
-# What a decode costs beside its rows, in rows: to start, and for each sequence, since attention works on one after the
-# other. A kept state is copied, for itself and for what goes on from it.
+# Fixed costs, in rows: of a decode, of each of its sequences (attention computes one after the other), and of a shared
+# state, which is copied when it is made and when prompts continue from it.
 _DECODE_COST = 1
 _SEQUENCE_COST = 1
 _STATE_COST = 4
@@ -53,13 +52,13 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Room:
-    """What a model leaves to prompts that share and are filled up.
+    """The limits within which prompts can share prefixes and be padded.
 
     Attributes
     ----------
-    n_ctx_train: tokens that the model can hold.
-    can_rewind: it can forget the last tokens of a sequence, and so what filled up a shared beginning.
-    width: rows that a decode may have.
+    n_ctx_train: length of the model's context in tokens.
+    can_rewind: whether the model can remove the last tokens of a sequence, and so the padding of a shared prefix.
+    width: most rows of a decode.
     """
 
     n_ctx_train: int
@@ -68,11 +67,11 @@ class Room:
 
     @property
     def step(self) -> int:
-        """Lengths of shared beginnings are multiples of this."""
+        """The lengths of shared prefixes are multiples of this."""
         return 1 if self.can_rewind else ROW_STEP
 
     def sharable(self, length: int) -> int:
-        """Tokens that a prompt may share at most: its last rows are always run for it alone."""
+        """Most tokens of a prompt of `length` tokens that may be shared; its last rows always run for it alone."""
         if self.can_rewind:
             return max(0, length - LEAST_ROWS + ROW_STEP - 1) if self._is_rewindable(length) else 0
         n_rows = filled(length)
@@ -81,15 +80,16 @@ class Room:
         )
 
     def most_cells(self, length: int) -> int:
-        """Tokens that a prompt's sequence may come to hold, whatever it shares."""
+        """Most tokens that a prompt's sequence will hold, padding included, however much the prompt shares."""
         if self.can_rewind and self._is_rewindable(length):
             return length + ROW_STEP - 1
         return filled(length) if filled(length) <= self.n_ctx_train else length
 
     def is_worth_keeping(self, length: int, n_users: int) -> bool:
-        """Whether to keep the state behind so many more tokens, where so many prompts or longer beginnings go on."""
+        """Whether to keep the state after `length` further tokens if `n_users` prompts or longer prefixes continue
+        from it."""
         if length < LEAST_ROWS and not self.can_rewind:
-            return False  # what would fill it up cannot be forgotten
+            return False  # it would need padding, which could not be removed
         return n_users * length > price(filled(length), 1, self.width) + _STATE_COST
 
     def _is_rewindable(self, length: int) -> bool:
@@ -97,46 +97,46 @@ class Room:
 
 
 def filled(n_rows: int) -> int:
-    """Rows that a decode of one sequence has for so many tokens."""
+    """Returns the rows of a decode of one sequence with `n_rows` tokens, padding included."""
     return max(LEAST_ROWS, -(-n_rows // ROW_STEP) * ROW_STEP)
 
 
 def beyond_blocks(n_rows: int) -> int:
-    """What is left of so many rows behind as many in sixteens as leave enough for a decode of its own."""
+    """Returns the rows that remain after as many whole blocks of 16 as leave enough for a decode of its own."""
     return LEAST_ROWS + (n_rows - LEAST_ROWS) % _ROW_BLOCK
 
 
 def lead_rows(n_rows: Counts, n_together: Counts) -> Counts:
-    """Rows that a prompt of `n_rows` runs alone before `n_together` beside others: none, or filled up."""
+    """Returns the rows, padded, that a prompt of `n_rows` runs alone before `n_together` side by side with others."""
     rest = np.maximum(n_rows - n_together, 0)
     return np.where(rest > 0, np.maximum(LEAST_ROWS, -(-rest // ROW_STEP) * ROW_STEP), 0)
 
 
 def lengths_together(most: int, n_sequences: int) -> Counts:
-    """Rows that each of several sequences may have in a decode, ascending, up to about `most`."""
+    """Returns the numbers of rows that each of several sequences may have in a decode, ascending, to about `most`."""
     lengths = np.arange(LEAST_ROWS, max(LEAST_ROWS, most) + ROW_STEP, dtype=np.int64)
     are_whole: NDArray[np.bool_] = lengths * n_sequences % ROW_STEP == 0
     return lengths[are_whole]
 
 
 def rows_each(width: int, n_sequences: int) -> int:
-    """Rows that each sequence may have in a decode of at most `width` rows."""
+    """Returns the most rows of each sequence in a decode of at most `width` rows."""
     return width // n_sequences // ROW_STEP * ROW_STEP
 
 
 def decode_cuts(n_rows: int, width: int, n_sequences: int = 1) -> list[int]:
-    """Where rows of each of some sequences are cut into decodes, ascending; empty if one holds them.
+    """Returns where the rows of each sequence are cut into decodes, ascending; empty if one decode holds them.
 
     Parameters
     ----------
-    n_rows: of each sequence.
-    width: rows of a decode at most, a multiple of 4 and at least 16 for each sequence.
-    n_sequences: that run side by side.
+    n_rows: rows of each sequence.
+    width: most rows of a decode, a multiple of 4 and at least 16 for each sequence.
+    n_sequences: sequences that run side by side.
 
     Returns
     -------
-    Cuts into as few and as equal decodes as can be, each of at least 8 rows of a sequence. All but the last have a
-    multiple of 4 rows; of 16 where `width` allows.
+    Cuts into the fewest decodes, as equal as possible, each with at least 8 rows of a sequence. All but the last have a
+    multiple of 4 rows, or of 16 where `width` allows.
     """
     each = rows_each(width, n_sequences)
     step = _ROW_BLOCK // math.gcd(_ROW_BLOCK, n_sequences)
@@ -156,7 +156,7 @@ def price(n_rows: Counts, n_sequences: int, width: int) -> NDArray[np.float64]: 
 
 
 def price(n_rows: Any, n_sequences: int, width: int) -> Any:
-    """What it costs to run so many rows of each of some sequences side by side, in rows of a full decode."""
+    """Returns the cost of running `n_rows` rows of each sequence side by side, in rows of a full decode."""
     total = n_rows * n_sequences
     n_decodes = -(-n_rows // rows_each(width, n_sequences))
     beside = _DECODE_COST + _SEQUENCE_COST * n_sequences

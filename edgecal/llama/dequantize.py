@@ -1,10 +1,7 @@
-"""Rows of quantized weights as numbers, by the functions with which llama.cpp itself looks up an embedding.
+"""Dequantizes rows of weights with ggml's own functions, those that llama.cpp looks up embeddings with.
 
-ggml exports one per type, `dequantize_row_<type>`. There is no second implementation to keep equal: whatever
-this llama.cpp can multiply it can also write out, also types that are younger than gguf-py. Its functions are
-found by their names, as everywhere, so that no struct layout of ggml needs to be known.
-
-Does not know files, tensors or what the rows are for.
+ggml exports one per type, `dequantize_row_<type>`. So there is no second implementation to keep equal, and types newer
+than gguf-py work too. The functions are found by name, so that edgecal depends on no struct layout of ggml.
 """
 
 from __future__ import annotations
@@ -21,13 +18,13 @@ __all__ = ["dequantize_rows"]
 
 
 def dequantize_rows(type_name: str, raw: NDArray[np.uint8], n_per_row: int) -> NDArray[np.float32]:
-    """Rows of a quantized type as float32 [n, n_per_row].
+    """Returns rows of a quantized type as float32 [n, n_per_row].
 
     Parameters
     ----------
     type_name: the type as GGUF files name it: "Q4_K", "IQ2_XXS", "MXFP4".
-    raw: uint8 [n, bytes of a row], n may be 0. The type's blocks must divide `n_per_row` and fill the rows:
-        ggml reads as many bytes as `n * n_per_row` numbers take.
+    raw: uint8 [n, bytes of a row], n may be 0. The type's block size must divide `n_per_row`, and the blocks must fill
+        the rows: ggml reads as many bytes as `n * n_per_row` numbers take.
 
     Raises
     ------

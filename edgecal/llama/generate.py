@@ -1,7 +1,7 @@
-"""Lets a model go on from a prompt, always with its most probable token.
+"""Generates text after a prompt by greedy decoding, always taking the most probable token.
 
-A text depends on the model, the prompt's tokens and the settings, and on nothing else: each prompt is alone in
-the memory, and a tie goes to the lowest token id. Does not know what the texts are for.
+A text depends only on the model, the prompt's tokens and the settings: each prompt is alone in the context's memory,
+and a tie goes to the lowest token id.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["GeneratedText", "generate"]
 
 @dataclass(frozen=True)
 class GeneratedText:
-    """What a model said after one prompt.
+    """The text that a model generated after one prompt.
 
     Attributes
     ----------
-    index: which prompt it was.
-    text: what was said, without the prompt and the token that ended it; bytes that are no UTF-8 are U+FFFD.
-    tokens: int32 [n_generated], the same as ids.
+    index: the prompt's index.
+    text: without the prompt and without the token that ended it; bytes that are not UTF-8 become U+FFFD.
+    tokens: int32 [n_generated], the text's token ids.
     """
 
     index: int
@@ -50,24 +50,24 @@ def generate(
     is_done: Callable[[str], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[GeneratedText]:
-    """Goes on from each prompt until the model ends its turn, or has said enough.
+    """Generates after each prompt until the model ends its turn, `is_done` holds, or `max_tokens` are generated.
 
-    Texts come in the order of computation, short prompts first.
+    Yields the texts in the order of computation, short prompts first.
 
     Parameters
     ----------
     model, tokenizer: a loaded model and its tokenizer.
     prompts: token ids of each prompt, at least one token each, all in the vocabulary.
-    settings: how llama.cpp is run; prompts are never packed.
-    max_tokens: tokens to generate at most, at least 1.
-    is_done: told the text so far after each token; true ends the text there.
+    settings: how llama.cpp is run; prompts never share a decode.
+    max_tokens: most tokens to generate after a prompt, at least 1.
+    is_done: called with the text so far after each token; ends the text if it returns true.
     progress: called with (prompts done, tokens run and generated) after each decode.
 
     Raises
     ------
-    InputError: a prompt and max_tokens together are longer than the model's context, or max_tokens is
-        below 1; raised before anything is run.
-    ModelError: llama.cpp failed, or its logits are no numbers.
+    InputError: a prompt and max_tokens together exceed the model's context, or max_tokens is below 1; raised before
+        anything is run.
+    ModelError: llama.cpp failed, or its logits are not finite.
     """
     if max_tokens < 1:
         raise InputError(f"the number of tokens to generate must be at least 1, got {max_tokens}")
@@ -97,29 +97,29 @@ def _run(
         with Context(model, settings, n_ctx_seq=size, n_seq_max=1, n_outputs_max=1, hidden=False) as context:
             for index in indices:
                 context.clear()
-                said = b""
+                text = b""
                 tokens: list[int] = []
                 for n_run, token in _most_probable(model, context, prompts[index], max_tokens):
                     n_tokens_done += n_run
                     if token is not None and not tokenizer.ends_generation(token):
                         tokens.append(token)
-                        said += tokenizer.piece_bytes(token)
+                        text += tokenizer.piece_bytes(token)
                     elif token is not None:
                         break
                     if progress is not None:
                         progress(n_prompts_done, n_tokens_done)
-                    if token is not None and is_done is not None and is_done(said.decode("utf-8", "replace")):
+                    if token is not None and is_done is not None and is_done(text.decode("utf-8", "replace")):
                         break
                 n_prompts_done += 1
                 if progress is not None:
                     progress(n_prompts_done, n_tokens_done)
-                yield GeneratedText(index, said.decode("utf-8", "replace"), np.array(tokens, dtype=np.int32))
+                yield GeneratedText(index, text.decode("utf-8", "replace"), np.array(tokens, dtype=np.int32))
 
 
 def _most_probable(
     model: Model, context: Context, prompt: NDArray[np.int32], max_tokens: int
 ) -> Iterator[tuple[int, int | None]]:
-    """After each decode: (tokens in it, the most probable next token, or None within the prompt)."""
+    """Yields after each decode (its tokens, the most probable next token; None before the prompt's end)."""
     logits = np.full((1, model.n_vocab), np.nan, dtype=np.float32)
     cuts = decode_cuts(len(prompt), context.n_ubatch)
     for start, stop in pairwise([0, *cuts, len(prompt)]):

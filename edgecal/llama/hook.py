@@ -1,11 +1,8 @@
-"""The native hook, loaded: the one module that opens edgecal's shared library.
+"""Loads the native hook. Only this module opens edgecal's shared library.
 
-A `HiddenCapture` belongs to one llama.cpp context. Before each decode it is told the plan (which rows of
-which micro-batch are wanted, and where they go), llama.cpp calls the library during the decode, and
-`finish()` raises what went wrong. The library is looked for in the installed package, or where the
-environment variable EDGECAL_NATIVE_LIBRARY points.
-
-Does not know models, tokens, or how micro-batches come about.
+A `HiddenCapture` belongs to one llama.cpp context. Before each decode it takes a plan (which rows of which micro-batch
+to capture, and where to write them); llama.cpp calls the library during the decode; `finish()` raises any error. The
+library is in the installed package, or where the environment variable EDGECAL_NATIVE_LIBRARY points.
 """
 
 from __future__ import annotations
@@ -78,7 +75,7 @@ class _Report(ctypes.Structure):
     )
 
 
-# Codes of the library's reports.
+# Error codes of the library's reports.
 _NOT_CONTIGUOUS, _ELEMENT_SIZE, _ROW_SIZE, _ROW_COUNT = 1, 2, 3, 4
 _BLOCK_MISSING, _BLOCK_REPEATED, _BLOCK_BEYOND, _NO_OUTPUT_ROW, _UNEXPECTED = 5, 6, 7, 8, 9
 
@@ -86,9 +83,9 @@ _REMEDY = "this model's hidden states cannot be read; methods that need none (--
 
 
 def load_hook() -> ctypes.CDLL:
-    """The hook's library with typed prototypes, opened once per path.
+    """Returns the hook's library with typed prototypes; opens it once per path.
 
-    Raises ModelError if it is missing, cannot be opened, or has another ABI than this package.
+    Raises ModelError if the library is missing, cannot be opened, or has another ABI than this package.
     """
     override = os.environ.get(ENVIRONMENT_VARIABLE)
     file_name = _FILE_NAMES.get(sys.platform, "libedgecal_hook.so")
@@ -112,7 +109,7 @@ def _open(path: Path, is_override: bool) -> ctypes.CDLL:
         raise ModelError(f"edgecal's native library {path} cannot be loaded ({error}); {remedy}") from error
     except AttributeError as error:
         raise ModelError(
-            f"{path} is not edgecal's native library: no edgecal_hook_abi in it; {remedy}"
+            f"{path} is not edgecal's native library: it has no function edgecal_hook_abi; {remedy}"
         ) from error
     abi_of.argtypes = []
     abi_of.restype = ctypes.c_int32
@@ -146,12 +143,12 @@ def _open(path: Path, is_override: bool) -> ctypes.CDLL:
 
 
 class HiddenCapture:
-    """Captures the residual stream after every block for wanted tokens of one llama.cpp context.
+    """Captures the residual stream of wanted tokens after every block in one llama.cpp context.
 
     `n_layer` and `n_embd` are the model's, `getters` the addresses of ggml's functions
-    (`edgecal.llama.library.ggml_addresses()`), `stream` says where the graph has it. `callback` and `user` are the
-    addresses to put into the context's `cb_eval` and `cb_eval_user_data`; they are valid until `close()`, so close
-    the context first.
+    (`edgecal.llama.library.ggml_addresses()`); `stream` says where the graph holds the residual stream. `callback` and
+    `user` are the addresses to put into the context's `cb_eval` and `cb_eval_user_data`; they are valid until
+    `close()`, so close the context first.
     """
 
     def __init__(
@@ -167,8 +164,9 @@ class HiddenCapture:
         )
         if not self._handle:
             raise ModelError(
-                f"no capture for {n_layer} blocks of {self._stream.n_streams} x {n_embd} floats named "
-                f"{self._stream.node!r}: sizes must be positive and the name have 1 to 30 bytes; is memory short?"
+                f"cannot capture {n_layer} blocks of {self._stream.n_streams} x {n_embd} floats named "
+                f"{self._stream.node!r}: sizes must be positive and the name have 1 to 30 bytes; is there enough "
+                "memory?"
             )
         self.n_layer = n_layer
         self.n_embd = n_embd * self._stream.n_streams
@@ -192,11 +190,11 @@ class HiddenCapture:
     ) -> None:
         """Prepares the next decode.
 
-        `hidden` float32 [n_prompts, n_layer, n_streams * n_embd] receives the rows, `captured` uint8
-        [n_prompts, n_layer] becomes 1 where one has been written; both are C-contiguous and kept alive until
+        `hidden`, float32 [n_prompts, n_layer, n_streams * n_embd], receives the rows; `captured`, uint8
+        [n_prompts, n_layer], becomes 1 for each row written. Both must be C-contiguous and are kept alive until
         `finish()`. `microbatches` are in the order in which llama.cpp computes them.
 
-        Raises ModelError if the plan contradicts itself (a row outside its micro-batch, for example).
+        Raises ModelError if the plan is inconsistent (for example, a row outside its micro-batch).
         """
         shape = (hidden.shape[0], self.n_layer, self.n_embd)
         if (
@@ -232,18 +230,18 @@ class HiddenCapture:
             self._buffers = None
             raise ModelError(
                 f"a capture plan of {len(parts)} micro-batches and {len(rows)} rows for {hidden.shape[0]} "
-                "prompts was refused: a row lies outside its micro-batch or its prompt, or memory is short"
+                "prompts was refused: a row lies outside its micro-batch, a prompt is out of range, or memory is short"
             )
 
     def finish(self) -> None:
-        """Ends the decode. Raises ModelError naming block and sizes if anything was not as planned."""
+        """Ends the decode. Raises ModelError naming the block and its sizes if a tensor differed from the plan."""
         report = _Report()
         self._buffers = None
         if self._library.edgecal_capture_finish(self._handle, ctypes.byref(report)) != 0:
             raise ModelError(f"{_explain(report, self._stream.node)}; {_REMEDY}")
 
     def close(self) -> None:
-        """Frees the capture; again is harmless."""
+        """Frees the capture; may be called again."""
         if self._handle:
             self._library.edgecal_capture_free(self._handle)
             self._handle = None
@@ -271,9 +269,9 @@ def _explain(report: _Report, node: str) -> str:
         _ROW_COUNT: f"{where}: {rows} of {row_bytes} bytes expected, got {got}",
         _BLOCK_MISSING: f"{where}: not captured; llama.cpp's graph has no such tensor, "
         f"{rows} of {row_bytes} bytes expected",
-        _BLOCK_REPEATED: f"{where}: seen more often than once per planned micro-batch, now with {got}",
-        _BLOCK_BEYOND: f"{where}: the model says that it has fewer blocks, got {got}",
-        _NO_OUTPUT_ROW: f"{where}: it holds output rows only ({got}) and a wanted token is not one of them",
-        _UNEXPECTED: f"{where}: llama.cpp handed over a tensor that was not asked for, {got}",
+        _BLOCK_REPEATED: f"{where}: computed more than once per planned micro-batch, now with {got}",
+        _BLOCK_BEYOND: f"{where}: the model has fewer blocks, got {got}",
+        _NO_OUTPUT_ROW: f"{where}: the tensor holds only output rows ({got}), and a wanted token is not one of them",
+        _UNEXPECTED: f"{where}: llama.cpp passed a tensor that the hook did not ask for, {got}",
     }
     return messages.get(report.code, f"{where}: unknown error code {report.code}")

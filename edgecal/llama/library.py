@@ -1,11 +1,9 @@
-"""llama.cpp as a library: imported when first needed, its log kept instead of printed, its versions named.
+"""Loads llama.cpp when it is first needed, buffers its log instead of printing it, and names its version.
 
-`load_library()` gives the ctypes bindings of llama-cpp-python (module `llama_cpp.llama_cpp`). They are typed
-as `Any`: the bindings change their annotations more often than their functions. llama.cpp's log goes into a
-small ring; `last_error_lines()` quotes it in messages. The addresses of ggml's functions that the native hook
-calls come from `ggml_addresses()`.
-
-Does not know models, contexts, prompts or the hook.
+`load_library()` returns the ctypes bindings of llama-cpp-python (module `llama_cpp.llama_cpp`), typed as `Any`, because
+the bindings' annotations change more often than their functions. llama.cpp's log goes into a ring buffer;
+`last_error_lines()` quotes it in messages. `ggml_addresses()` returns the addresses of the ggml functions that the
+native hook calls.
 """
 
 from __future__ import annotations
@@ -33,12 +31,11 @@ __all__ = [
     "ggml_addresses",
     "last_error_lines",
     "load_library",
-    "recent_log",
     "steady_experts",
     "system_info",
 ]
 
-# What the native hook asks of a tensor, in the order of its struct of getters.
+# The functions by which the native hook reads a tensor, in the order of its struct of getters.
 GGML_GETTERS = (
     "ggml_get_name",
     "ggml_nrows",
@@ -49,20 +46,20 @@ GGML_GETTERS = (
 )
 
 _LOG_LINES = 200
-# As in ggml.h; the bindings' own logger numbers them differently, and wrongly.
+# As in ggml.h; the numbers in the bindings' own logger are wrong.
 _LEVEL_WARN = 3
 _LEVEL_ERROR = 4
 _LEVEL_CONT = 5
 
-# (level, text) of llama.cpp's latest log lines. llama.cpp has one log for the whole process, so one ring.
+# (level, text) of llama.cpp's latest log lines. One buffer, because llama.cpp has one log for the whole process.
 _log: deque[tuple[int, str]] = deque(maxlen=_LOG_LINES)
 
-# llama.cpp keeps the log callback for the life of the process; so does this list.
-_alive: list[object] = []
+# Keeps the log callback alive: llama.cpp may call it for the life of the process.
+_log_callbacks: list[object] = []
 
 
-def _keep_log_line(level: int, text: bytes, _user: object) -> None:
-    """Called by llama.cpp, also from its other threads; never raises. Level CONT continues the last line."""
+def _on_log_line(level: int, text: bytes, _user: object) -> None:
+    """Called by llama.cpp, from any of its threads; never raises. Level CONT continues the last line."""
     decoded = (text or b"").decode("utf-8", "replace")
     if level == _LEVEL_CONT and _log:
         last_level, last_text = _log[-1]
@@ -73,7 +70,7 @@ def _keep_log_line(level: int, text: bytes, _user: object) -> None:
 
 @functools.cache
 def load_library() -> Any:
-    """The bindings module `llama_cpp.llama_cpp`, with llama.cpp's backend initialised and its log silenced.
+    """Returns the bindings module `llama_cpp.llama_cpp`, with llama.cpp's backend initialised and its log buffered.
 
     Raises ModelError if llama-cpp-python is missing or its shared library cannot be loaded.
     """
@@ -81,72 +78,67 @@ def load_library() -> Any:
         bindings: Any = importlib.import_module("llama_cpp.llama_cpp")
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"llama-cpp-python is not installed ({error}): edgecal runs models through it; "
+            f"llama-cpp-python, which runs the models, is not installed ({error}); "
             "install it with `pip install 'llama-cpp-python>=0.3.36,<0.4'`"
         ) from error
     except (FileNotFoundError, OSError, RuntimeError) as error:
         raise ModelError(
-            f"llama-cpp-python is installed but its llama.cpp cannot be loaded ({_one_line(str(error))}): "
+            f"llama-cpp-python is installed but its llama.cpp cannot be loaded ({_one_line(str(error))}); "
             "reinstall it with `pip install --force-reinstall --no-cache-dir llama-cpp-python`"
         ) from error
-    _alive.append(bindings.llama_log_callback(_keep_log_line))
-    bindings.llama_log_set(_alive[0], ctypes.c_void_p(0))
+    _log_callbacks.append(bindings.llama_log_callback(_on_log_line))
+    bindings.llama_log_set(_log_callbacks[0], ctypes.c_void_p(0))
     bindings.llama_backend_init()
     return bindings
 
 
 def steady_experts() -> None:
-    """Makes llama.cpp compute an expert's rows by one and the same kernel, however many there are.
+    """Makes llama.cpp compute an expert's rows with the same kernel, whatever their number.
 
-    With K- and IQ-quants that are not repacked, it takes another kernel for fewer than 8 rows, and how many of a
-    decode's rows go to an expert depends on all of them: a prompt's last bits would depend on its company. llama.cpp
-    reads the variable once, when it first computes in a process, so this comes before. Few rows take longer with it
-    (measured, 32 experts of which 4 are used: 1.6 times for 40 rows, nothing for 160; 5 times for a single row).
+    With K- and IQ-quants that are not repacked, llama.cpp takes another kernel for fewer than 8 rows, and how many rows
+    go to an expert depends on all rows of the decode. So a prompt's last bits would depend on which prompts share the
+    decode. llama.cpp reads the variable once, when it first computes in a process, so call this before. Small decodes
+    take longer (measured with 32 experts of which 4 are used: 1.6 times as long for 40 rows, as long as before for 160;
+    5 times for a single row).
     """
     os.environ.setdefault("GGML_CPU_TILED_MM_FORCE", "1")
 
 
-def recent_log() -> list[str]:
-    """llama.cpp's latest log lines, oldest first, at most 200, of every level."""
-    return [line for _, text in list(_log) for line in text.splitlines() if line.strip()]
-
-
 def clear_log() -> None:
-    """Forgets the log so far, so that what follows is about what is done next; and takes the log back if
-    somebody else in this process has asked llama.cpp for it meanwhile."""
-    load_library().llama_log_set(_alive[0], ctypes.c_void_p(0))
+    """Empties the log buffer, so that later lines belong to the next call; also sets the log callback again, because
+    another module of this process may have replaced it."""
+    load_library().llama_log_set(_log_callbacks[0], ctypes.c_void_p(0))
     _log.clear()
 
 
 def buffer_bytes(name: str) -> int:
-    """Bytes of the model buffers with `name` in theirs ("REPACK"), as llama.cpp logged them since `clear_log`."""
+    """Returns the size of the model buffers whose names contain `name` ("REPACK"), as logged since `clear_log`."""
     pattern = re.compile(rf"{re.escape(name)}\w* model buffer size = +([0-9.]+) MiB")
-    found = (pattern.search(line) for line in recent_log())
-    return sum(round(float(match[1]) * (1 << 20)) for match in found if match)
+    return sum(round(float(mib) * (1 << 20)) for _, text in list(_log) for mib in pattern.findall(text))
 
 
 def first_error_line() -> str:
-    """The first line that llama.cpp has logged as an error since `clear_log`, empty if there is none. Where loading
-    fails it names the cause; the lines after it only tell who gave up because of it."""
-    return next((_one_line(text) for at, text in _log if at == _LEVEL_ERROR and text.strip()), "")
+    """Returns the first line that llama.cpp has logged as an error since `clear_log`, empty if there is none. When
+    loading fails, the first line names the cause; later ones only report which callers gave up."""
+    return next((_one_line(text) for level, text in _log if level == _LEVEL_ERROR and text.strip()), "")
 
 
 def last_error_lines(n: int = 1) -> str:
-    """The last `n` lines that llama.cpp logged as errors (or, if none, as warnings), joined by "; ".
+    """Returns the last `n` lines that llama.cpp logged as errors (if none, as warnings), joined by "; ".
 
-    Empty if there are none. Line breaks inside a message are spaces, so the result is one line.
+    Empty if there are none. Line breaks inside a message become spaces, so the result is one line.
     """
     lines = list(_log)
-    for level in (_LEVEL_ERROR, _LEVEL_WARN):
-        found = [_one_line(text) for at, text in lines if at == level and text.strip()]
-        if found:
-            return "; ".join(found[-n:])
+    for wanted in (_LEVEL_ERROR, _LEVEL_WARN):
+        texts = [_one_line(text) for level, text in lines if level == wanted and text.strip()]
+        if texts:
+            return "; ".join(texts[-n:])
     return ""
 
 
 def describe_llama_cpp() -> str:
-    """What ran the model, as recorded with results: "llama-cpp-python 0.3.36 (llama.cpp <version>, ggml
-    <version>, commit <id>)". What the build does not tell is "unknown"."""
+    """Returns the versions that results record: "llama-cpp-python 0.3.36 (llama.cpp <version>, ggml <version>, commit
+    <id>)". A version that the build does not export is "unknown"."""
     load_library()
     parts = {name: _version_string(name) for name in ("llama_version", "ggml_version", "ggml_commit")}
     return (
@@ -156,15 +148,15 @@ def describe_llama_cpp() -> str:
 
 
 def system_info() -> str:
-    """llama.cpp's own line on the processor features that it was built to use; kernels, and so the last bits
-    of the numbers, differ with them."""
+    """Returns llama.cpp's own line about the processor features in use. Kernels, and so the last bits of results,
+    differ with them."""
     return _one_line(load_library().llama_print_system_info().decode("utf-8", "replace")).rstrip(" |")
 
 
 def ggml_addresses() -> tuple[int, ...]:
-    """Addresses of the functions GGML_GETTERS in this process's llama.cpp, in that order.
+    """Returns the addresses of the functions GGML_GETTERS in this process's llama.cpp, in that order.
 
-    Raises ModelError naming the first that this build does not export.
+    Raises ModelError naming the first function that this build does not export.
     """
     addresses = []
     for name in GGML_GETTERS:
@@ -190,19 +182,22 @@ def _version_string(name: str) -> str:
 
 
 def find_function(name: str) -> Any:
-    """A fresh function object of that name (so that prototypes set on it meet nobody else), or None."""
+    """Returns a new function object of that name, or None. It is new so that setting its prototype affects no other
+    caller."""
     return next((library[name] for library in _libraries() if hasattr(library, name)), None)
 
 
 @functools.cache
 def _libraries() -> tuple[ctypes.CDLL, ...]:
-    """llama.cpp's libraries. A handle also finds the symbols of what it depends on, except on Windows, where
-    ggml's base library has to be opened by its name."""
+    """llama.cpp's libraries. A handle also finds the symbols of the libraries that it depends on, except on Windows,
+    where ggml's base library must be opened by its name."""
     bindings = load_library()
-    loaded = ctypes.CDLL(bindings._lib._name)
-    pattern = {"win32": "ggml-base.dll", "darwin": "libggml-base.dylib"}.get(sys.platform, "libggml-base.so")
-    base = Path(bindings._lib._name).with_name(pattern)
-    return (loaded, ctypes.CDLL(str(base))) if base.exists() else (loaded,)
+    llama = ctypes.CDLL(bindings._lib._name)
+    base_name = {"win32": "ggml-base.dll", "darwin": "libggml-base.dylib"}.get(
+        sys.platform, "libggml-base.so"
+    )
+    base = Path(bindings._lib._name).with_name(base_name)
+    return (llama, ctypes.CDLL(str(base))) if base.exists() else (llama,)
 
 
 def _one_line(text: str) -> str:

@@ -35,29 +35,29 @@ from edgecal.llama.library import find_function
 
 __all__ = ["available_bytes", "is_crowded", "settle_cache_bytes", "threads_for_decode"]
 
-# Where a user may have said how OpenMP's threads wait (the standard's, GNU's and LLVM's variable).
+# The variables by which a user may set how OpenMP's threads wait (the standard's, GNU's and LLVM's).
 _WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 _RUNNING = Path("/proc/loadavg")
 _TASKS = Path("/proc/self/task")
 
 _LOOK_S = 0.05  # between two looks
-_STALE_S = 0.3  # older looks say nothing about now
-_N_FIRST, _FIRST_S = (
-    3,
-    0.0005,
-)  # counts of a first look, whose least is taken: who has just called us may still be there
-_WEIGHT = 0.3  # of a look in the mean of all
-_CROWDED, _FREE = 0.3, 0.1  # threads too many from which on, and down to which, processors count as crowded
+_STALE_S = 0.3  # a look older than this does not describe the present
+# A first look takes the least of several counts, because a thread that has just called us may still be running.
+_N_FIRST = 3
+_FIRST_S = 0.0005  # between these counts
+_WEIGHT = 0.3  # of a new look in the moving average
+# Processors become crowded when there are more than _CROWDED threads too many, and stay so until _FREE or fewer.
+_CROWDED, _FREE = 0.3, 0.1
 
 
 @contextmanager
 def threads_for_decode(
     n_threads: int, *, at_most: int | None = None, all_of_them: bool = False
 ) -> Iterator[int]:
-    """How many threads to compute with inside this context, from 1 to `n_threads` and to `at_most`; who else is there
-    is watched meanwhile. Any thread may enter it. `all_of_them`: it has to be `n_threads`, and only how they wait may
-    change."""
+    """Yields how many threads to compute with inside this context: at least 1, at most `n_threads` and `at_most`.
+    Watches the load of other programs meanwhile. Any thread may enter it. `all_of_them`: always yields `n_threads`;
+    only how they wait may change."""
     neighbours = _neighbours() if n_threads > 1 else None
     n_wanted = n_threads if at_most is None or all_of_them else min(n_threads, at_most)
     if neighbours is None:
@@ -68,18 +68,18 @@ def threads_for_decode(
 
 
 def is_crowded(n_threads: int) -> bool:
-    """Whether `n_threads` of ours and what else wants to run are more than there are processors; False where nothing
-    is looked at."""
+    """Whether `n_threads` of ours and the threads of other programs are more than the processors; False where the load
+    is not watched."""
     neighbours = _neighbours() if n_threads > 1 else None
     return neighbours is not None and neighbours.are_too_many_beside(n_threads)
 
 
 class Neighbours:
-    """What else wants this process's processors, as seen in looks that count less the older they are.
+    """The load that other programs put on this process's processors: a moving average over looks.
 
-    `count_others` gives how many threads of other programs want a processor at this moment; it may be off by a few at
-    a time, also below 0. `put_to_sleep` makes threads sleep while they wait until what it returns is called; None
-    where that cannot be done.
+    `count_others` returns how many threads of other programs want a processor at this moment; it may be off by a few,
+    even below 0. `put_to_sleep` makes waiting threads sleep until the function that it returns is called; None where
+    that is not possible.
     """
 
     def __init__(
@@ -101,7 +101,8 @@ class Neighbours:
         threading.Thread(target=self._watch, name="edgecal-neighbours", daemon=True).start()
 
     def are_too_many_beside(self, n_threads: int) -> bool:
-        """Whether processors are short, as of the last look or, if that is too old, of one with `n_threads` of ours."""
+        """Whether processors are short, by the last look or, if that is stale, by a new one with `n_threads` of
+        ours."""
         with self._lock:
             if time.monotonic() - self._looked_s > _STALE_S:
                 self._n_wanted += n_threads
@@ -111,7 +112,7 @@ class Neighbours:
 
     @contextmanager
     def beside(self, n_threads: int) -> Iterator[int]:
-        """The number of threads for one decode that could use `n_threads`."""
+        """Yields the number of threads for one decode that could use `n_threads`."""
         with self._lock:
             self._n_wanted += n_threads
             self._computing.set()
@@ -161,7 +162,7 @@ class Neighbours:
 
 @functools.cache
 def _neighbours() -> Neighbours | None:
-    """Those of this process; None where the user has decided, or the system does not tell."""
+    """This process's neighbours; None if the user has set how threads wait, or the system does not report threads."""
     if any(name in os.environ for name in _WAIT_VARIABLES) or not (_RUNNING.exists() and _TASKS.exists()):
         return None
     is_gnu = find_function("GOMP_parallel") is not None and find_function("__kmpc_fork_call") is None
@@ -169,11 +170,11 @@ def _neighbours() -> Neighbours | None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_neighbours.cache_clear)  # threads stay behind
+    os.register_at_fork(after_in_child=_neighbours.cache_clear)  # the watching thread does not survive a fork
 
 
 def _count_others() -> int:
-    """Threads on the whole machine that run or could, less those of this process. The two are not counted at the same
+    """Counts the runnable threads of the whole machine, less this process's own. The two are not counted at the same
     moment."""
     n_running = int(_RUNNING.read_bytes().split()[3].split(b"/")[0])
     for task in _TASKS.iterdir():
@@ -184,22 +185,22 @@ def _count_others() -> int:
 
 
 def _put_to_sleep() -> Callable[[], None]:
-    """Gives OpenMP more threads than there are processors; the function returned takes them away again."""
+    """Gives OpenMP more threads than there are processors; calling the returned function removes them."""
     parallel, idle = find_function("GOMP_parallel"), find_function("omp_get_thread_num")
     parallel.restype = None
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     n_threads = (os.cpu_count() or 1) + 1
     ended = threading.Event()
 
-    def keep() -> None:
+    def hold_team() -> None:
         parallel(ctypes.cast(idle, ctypes.c_void_p), None, n_threads, 0)
         ended.wait()  # the team ends with this thread
 
-    threading.Thread(target=keep, name="edgecal-asleep", daemon=True).start()
+    threading.Thread(target=hold_team, name="edgecal-asleep", daemon=True).start()
     return ended.set
 
 
-# More sequences than this holds bring nothing: decodes are full before.
+# More memory would only hold more sequences, and decodes are already full with these.
 _MOST_CACHE_BYTES = 1 << 30
 _CACHE_SHARE = 4
 
@@ -207,7 +208,7 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Bytes that this process can have without others being swapped out, within its container's limit."""
+    """Returns the bytes that this process can allocate without swapping, within its container's limit."""
     import psutil
 
     available = int(psutil.virtual_memory().available)
@@ -218,7 +219,7 @@ def available_bytes() -> int:
 
 
 def settle_cache_bytes() -> int:
-    """What the caches of one context may take together: a quarter of what is available, at most 1 GiB."""
+    """Returns the most bytes for all caches of one context: a quarter of the available memory, at most 1 GiB."""
     return min(_MOST_CACHE_BYTES, available_bytes() // _CACHE_SHARE)
 
 

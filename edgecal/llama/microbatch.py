@@ -1,10 +1,8 @@
 """llama.cpp's rules for cutting a decode into micro-batches, as one pure function.
 
-llama.cpp never says which tokens a micro-batch holds, so edgecal works it out by the same rules, those of
-llama-cpp-python 0.3.36. Every token here belongs to exactly one sequence. Tests hold the rules against
-llama.cpp itself.
-
-Does not know models, prompts or the hook: tokens are numbers from 0 in the order in which they were given.
+llama.cpp does not report which tokens a micro-batch holds, so edgecal derives them by the same rules, those of
+llama-cpp-python 0.3.36. Every token belongs to exactly one sequence; tokens are numbered from 0 in the batch's order.
+Tests compare the rules with llama.cpp itself.
 """
 
 from __future__ import annotations
@@ -19,38 +17,38 @@ __all__ = ["Memory", "MicroBatch", "SplitRule", "split", "split_rule"]
 
 
 class Memory(enum.Enum):
-    """What a model remembers of earlier tokens, as far as the cutting depends on it."""
+    """How a model remembers earlier tokens, as far as micro-batches depend on it."""
 
     ATTENTION = "attention"  # a key and value for every token
-    SLIDING = "sliding"  # the same, some layers only for a window
+    SLIDING = "sliding"  # the same, but some layers attend only to a window
     RECURRENT = "recurrent"  # a state of fixed size
-    HYBRID = "hybrid"  # both kinds of layer
-    OTHER = "other"  # rules of its own; known here only where all rules agree
+    HYBRID = "hybrid"  # layers of both kinds
+    OTHER = "other"  # has its own rules, which are known here only where all rules agree
 
 
 class SplitRule(enum.Enum):
-    """The three ways of cutting."""
+    """The three rules for cutting a decode."""
 
-    SIMPLE = "simple"  # in the order given, n_ubatch at a time
-    EQUAL = "equal"  # as many tokens of every sequence that has some left, sequence by sequence
-    EQUAL_SEQUENTIAL = "equal-sequential"  # the same, but only sequences numbered one after the other
+    SIMPLE = "simple"  # in batch order, n_ubatch at a time
+    EQUAL = "equal"  # the same number of tokens from every sequence that has some left, sequence by sequence
+    EQUAL_SEQUENTIAL = "equal-sequential"  # the same, but only from consecutively numbered sequences
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One micro-batch: `tokens` in the order of its rows, and those of them whose logits were asked for."""
+    """One micro-batch: its `tokens` in the order of its rows, and those of them that are outputs."""
 
     tokens: tuple[int, ...]
     outputs: tuple[int, ...]
 
 
 def split_rule(memory: Memory, *, n_seq_max: int, kv_unified: bool) -> SplitRule:
-    """The rule for a context.
+    """Returns the rule for a context.
 
-    A cache with a stream for each sequence and any recurrent state need equal shares; one shared cache takes
-    tokens as they come. With one sequence all rules cut alike.
+    A cache with a stream per sequence and any recurrent state need the same number of tokens from each sequence; one
+    shared cache takes tokens in batch order. With one sequence all rules agree.
 
-    Raises ModelError for a memory of its own kind with one cache shared by several sequences.
+    Raises ModelError for `Memory.OTHER` with one cache shared by several sequences.
     """
     if n_seq_max == 1:
         return SplitRule.SIMPLE
@@ -60,7 +58,7 @@ def split_rule(memory: Memory, *, n_seq_max: int, kv_unified: bool) -> SplitRule
         return SplitRule.EQUAL
     if memory is Memory.OTHER:
         raise ModelError(
-            "llama.cpp cuts micro-batches of this architecture by rules of its own when prompts share one "
+            "llama.cpp cuts micro-batches of this architecture by its own rules when prompts share one "
             "cache; run with kv_unified=False or n_seq_max=1"
         )
     return SplitRule.SIMPLE
@@ -74,13 +72,13 @@ def split(
     Parameters
     ----------
     seq_ids: the sequence of each token.
-    is_output: whether each token's logits are asked for.
-    n_ubatch: tokens that a micro-batch may hold.
-    rule: as `split_rule` gives it.
+    is_output: whether llama.cpp computes each token's logits.
+    n_ubatch: most tokens of a micro-batch.
+    rule: the result of `split_rule`.
 
     Returns
     -------
-    Micro-batches that hold every token exactly once; empty for no tokens.
+    Micro-batches that together hold every token exactly once; empty if there are no tokens.
     """
     if rule is SplitRule.SIMPLE:
         cuts = [range(at, min(at + n_ubatch, len(seq_ids))) for at in range(0, len(seq_ids), n_ubatch)]
@@ -91,10 +89,12 @@ def split(
 
 
 def _split_equal(seq_ids: Sequence[int], n_ubatch: int, *, sequential: bool) -> list[Sequence[int]]:
-    """Each micro-batch takes the sequences that have tokens left, in the order in which those are met (with
-    `sequential`, passing over any whose number is not one above the last taken), and of each the same number
-    of tokens: as many as the shortest has left, or as fit. It holds all its tokens of one sequence, then those
-    of the next."""
+    """Cuts by the two equal rules.
+
+    Each micro-batch takes the sequences that have tokens left, in the order of their next tokens (with `sequential`,
+    skipping any whose number is not one above the last taken), and the same number of tokens from each: as many as the
+    shortest has left, or as fit. It holds all its tokens of one sequence, then those of the next.
+    """
     parts: list[Sequence[int]] = []
     remaining: Sequence[int] = range(len(seq_ids))
     while remaining:
@@ -103,7 +103,7 @@ def _split_equal(seq_ids: Sequence[int], n_ubatch: int, *, sequential: bool) -> 
         for token in remaining:
             sequence = seq_ids[token]
             left.setdefault(sequence, []).append(token)
-            # Checked before taking: llama.cpp takes one sequence more than fits.
+            # The check comes before a sequence is taken because llama.cpp takes one sequence more than fits.
             if len(chosen) > n_ubatch or sequence in chosen:
                 continue
             if not sequential or not chosen or sequence == chosen[-1] + 1:

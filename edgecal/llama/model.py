@@ -1,7 +1,4 @@
-"""A model file in memory, loaded by llama.cpp on the CPU.
-
-Knows sizes and pointers. Does not know prompts, contexts, tokenization or the hook.
-"""
+"""Loads a model file with llama.cpp on the CPU and reads its sizes."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ __all__ = ["Model"]
 
 _META_BYTES = 256
 
-# Hybrid by llama.cpp's own list, but with a memory whose cutting rules are its own.
+# llama.cpp lists these as hybrid, but cuts their micro-batches by other rules.
 _OWN_RULES = frozenset({"deepseek4"})
 
 
 class Model:
-    """A GGUF model, loaded whole or not at all; a context manager that frees it.
+    """A loaded GGUF model; a context manager that frees it.
 
     Attributes
     ----------
@@ -34,13 +31,14 @@ class Model:
     handle: llama.cpp's model pointer; None after `close()`.
     vocab: llama.cpp's vocabulary pointer, valid as long as the model.
     architecture: `general.architecture`.
-    n_layer: blocks of the trunk; further blocks for predicting more than the next token do not count.
-    n_embd: floats of a token's residual stream; n_embd_out: of what llama.cpp hands out as a token's embedding, more
-        where it takes that for all streams of a model with several.
-    n_vocab: tokens, and so logits.
-    n_ctx_train: tokens that the model was trained to see at once.
-    n_expert: experts of each block that has some; 0 for a dense model.
-    memory: what it remembers of earlier tokens, as far as micro-batches depend on it.
+    n_layer: blocks of the trunk, without blocks for multi-token prediction.
+    n_embd: floats of one residual stream of a token.
+    n_embd_out: floats of llama.cpp's embedding of a token; more than n_embd where that holds all streams of a model
+        with several.
+    n_vocab: number of tokens, and so of logits.
+    n_ctx_train: context length that the model was trained with.
+    n_expert: experts of a mixture-of-experts block; 0 for a dense model.
+    memory: how the model remembers earlier tokens, as far as micro-batches depend on it.
     """
 
     def __init__(
@@ -51,17 +49,15 @@ class Model:
         repack: bool = True,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Loads the file; `on_progress` is called with the share that is loaded, 0 to 1.
+        """Loads the file; `on_progress` is called with the share loaded so far, 0 to 1.
 
-        With `vocab_only` neither weights nor sizes are loaded: quick, and enough to tokenize; `vocab`,
-        `n_vocab` and `architecture` are right, everything else is not to be used. `repack` lets llama.cpp keep
-        weights in the order that its kernels like.
+        `vocab_only` loads neither weights nor sizes, which is quick and enough to tokenize: only `vocab`, `n_vocab` and
+        `architecture` are valid then. `repack` lets llama.cpp reorder weights for its fastest kernels.
 
         Raises
         ------
-        InputError: there is no such file.
-        ModelError: llama.cpp cannot load it (its first error line is quoted), or it is no causal
-            language model.
+        InputError: the file does not exist.
+        ModelError: llama.cpp cannot load it (its first error line is quoted), or it is not a causal language model.
         """
         self.path = Path(path)
         if not self.path.is_file():
@@ -84,7 +80,7 @@ class Model:
             if on_progress is not None:
                 try:
                     on_progress(share)
-                except BaseException as error:  # nothing may pass through C; raised again below
+                except BaseException as error:  # an exception cannot pass through C; it is raised again below
                     failure.append(error)
                     return False
             return True
@@ -93,7 +89,7 @@ class Model:
         params.n_gpu_layers = 0
         params.vocab_only = vocab_only
         params.use_extra_bufts = repack
-        # Kept in a name: llama.cpp calls it until the load is over.
+        # A local variable keeps the callback alive while llama.cpp calls it.
         callback = library.llama_progress_callback(report)
         params.progress_callback = callback
         clear_log()
@@ -122,7 +118,7 @@ class Model:
 
     @property
     def can_rewind(self) -> bool:
-        """Whether it can forget the last tokens of a sequence; a state of fixed size cannot go back."""
+        """Whether the last tokens of a sequence can be removed; a state of fixed size cannot be rewound."""
         return self.memory in (Memory.ATTENTION, Memory.SLIDING)
 
     def _memory(self, library: Any) -> Memory:
@@ -149,7 +145,7 @@ class Model:
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
     def cache_bytes(self, n_tokens: int) -> int:
-        """About what llama.cpp's cache takes for one sequence of so many tokens, and its state of fixed size.
+        """Returns the bytes of llama.cpp's cache for one sequence of `n_tokens`, with any state of fixed size.
 
         Exact for plain attention with 16-bit keys and values; an estimate where layers differ.
         """
@@ -168,7 +164,7 @@ class Model:
         return int(text) if text is not None and text.isdigit() else default
 
     def close(self) -> None:
-        """Frees the model; again is harmless. Contexts of it must be closed before."""
+        """Frees the model; may be called again. Close its contexts first."""
         self.handle = None
         self._stack.close()
 

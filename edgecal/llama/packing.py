@@ -1,8 +1,8 @@
-"""What to run in which order: prompts become decodes that share beginnings and fill micro-batches.
+"""Plans a capture: which decodes to run in which order, so that prompts compute shared prefixes once and fill decodes.
 
-A pure function of the prompts' tokens, the model's limits and the settings; does not know llama.cpp. What a prompt
-gets never depends on its company: `rows` has the rules of rows, and each sequence has a stream of the cache for itself,
-whose size depends on its own length only (a few models scale positions by it).
+The plan is a pure function of the prompts' tokens, the model's limits and the settings. It must not let a prompt's
+results depend on which prompts run with it. So rows follow the rules of `decode_rows`, and each sequence has its own
+stream of the cache, whose size depends on the prompt's own length only (a few models scale positions by it).
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ __all__ = ["CACHE_STEP", "CapturePlan", "ContextPlan", "Endings", "cache_size", 
 # llama.cpp rounds a sequence's cache up to a multiple of this.
 CACHE_STEP = 256
 
-# Rows of a decode. More make the kernels slower where the rows no longer fit into a core's cache, and let tokens attend
-# to places behind them; fewer than 32 are slower, too (docs/log.md).
+# Most rows of a decode. With more, the kernels are slower, because the rows no longer fit into a core's cache, and
+# attention computes more masked positions; fewer than 32 are slower, too (docs/log.md).
 _WIDTH = 96
 
-# Beginnings that are kept in memory, one inside the other.
+# Most shared prefixes, nested in one another, whose states are kept at a time.
 _MOST_NESTED = 6
 
 
 @dataclass(frozen=True)
 class ContextPlan:
-    """A context, and what it runs one after the other.
+    """The plan for one context.
 
     Attributes
     ----------
     n_ctx_seq: tokens that each sequence's cache holds.
-    n_shared: sequences that keep states.
-    n_together: sequences that run prompts to their ends.
-    width: rows that a decode may have.
-    steps: what is run; each needs what those before it left.
+    n_shared: number of sequences that hold shared states.
+    n_together: number of sequences that finish prompts.
+    width: most rows of a decode.
+    steps: in order; a step may need the states that earlier steps left.
     """
 
     n_ctx_seq: int
@@ -66,25 +66,25 @@ class ContextPlan:
         return self.n_shared + self.n_together
 
     def cuts(self, step: Step) -> list[int]:
-        """Where a step's rows of each sequence are cut into decodes (see `decode_cuts`)."""
+        """Returns where a step's rows of each sequence are cut into decodes (see `decode_cuts`)."""
         n_sequences = len(step.prompts) if isinstance(step, EndStep) else 1
         return decode_cuts(step.n_rows // n_sequences, self.width, n_sequences)
 
     @property
     def n_decodes(self) -> int:
-        """Calls of llama.cpp that the steps take."""
+        """Number of decodes of all steps."""
         return sum(1 + len(self.cuts(step)) for step in self.steps if step.n_rows)
 
 
 @dataclass(frozen=True)
 class CapturePlan:
-    """Everything that is run for some prompts.
+    """The plan of a capture.
 
     Attributes
     ----------
-    contexts: one after the other.
+    contexts: the contexts' plans, in the order in which they run.
     n_tokens: tokens of all prompts.
-    n_distinct: the least that any order could run (see `count_distinct`).
+    n_distinct: the fewest tokens that any plan could run (see `count_distinct`).
     """
 
     contexts: tuple[ContextPlan, ...]
@@ -93,7 +93,7 @@ class CapturePlan:
 
     @property
     def n_rows(self) -> int:
-        """Tokens that are run, with what is filled up and what is run twice."""
+        """Rows that are run, including padding and tokens that are run more than once."""
         return sum(step.n_rows for context in self.contexts for step in context.steps)
 
 
@@ -107,23 +107,22 @@ def plan_capture(
     sequence_bytes: int = 0,
     cache_bytes: int | None = None,
 ) -> CapturePlan:
-    """Every prompt is in exactly one `EndStep`.
+    """Plans the decodes of some prompts; each prompt is in exactly one `EndStep`.
 
     Parameters
     ----------
     prompts: token ids, at least one each.
     settings: `share` False runs each prompt whole and alone.
-    n_ctx_train: tokens that the model can hold; a prompt that cannot be filled up to rows of four within them
-        is run whole and alone.
-    can_rewind: the model can forget the last tokens of a sequence, so that what prompts share may end at any token;
-        else it ends at every fourth.
-    is_wide: decodes of as many rows as a micro-batch may have, for models whose weights are each used by few rows.
-    sequence_bytes: of a cache for `CACHE_STEP` tokens of one sequence.
-    cache_bytes: that all caches of a context may take; None: no limit. Two sequences are always made.
+    n_ctx_train: length of the model's context in tokens; a prompt that leaves no room for padding runs whole and alone.
+    can_rewind: the model can remove the last tokens of a sequence, so a shared prefix may end at any token;
+        otherwise it ends at a multiple of four.
+    is_wide: let a decode have as many rows as a micro-batch, for models where each weight is used by few of the rows.
+    sequence_bytes: size of the cache for `CACHE_STEP` tokens of one sequence.
+    cache_bytes: limit for all caches of a context; None: no limit. A context has room for at least two sequences.
 
     Returns
     -------
-    Contexts from small caches to large.
+    The plan, its contexts ordered from small caches to large.
     """
     width = settings.n_ubatch if is_wide or not settings.share else min(settings.n_ubatch, _WIDTH)
     room = Room(n_ctx_train, can_rewind, width)
@@ -140,7 +139,7 @@ def plan_capture(
 
 
 def cache_size(length: int) -> int:
-    """Tokens of the cache for a sequence of `length`: the smallest power of two times 256 that holds it."""
+    """Returns the cache size for a sequence of `length` tokens: the smallest power of two times 256 that holds it."""
     size = CACHE_STEP
     while size < length:
         size *= 2
@@ -171,8 +170,8 @@ def _plan_context(
 
 
 def _add_steps(tree: Node, members: Sequence[tuple[int, int]], n_nested: int, endings: Endings) -> None:
-    """Walks the tree. `members` are the prompts that it is made of: index and length."""
-    waiting: list[tuple[Node, int, int]] = [(tree, -1, 0)]  # node, its depth, tokens in the state above it
+    """Walks the tree and adds its prompts' steps. `members` are the tree's prompts: index and length."""
+    waiting: list[tuple[Node, int, int]] = [(tree, -1, 0)]  # node, its depth, tokens of its parent's prefix
     while waiting:
         node, depth, above = waiting.pop()
         start = node.n_tokens
@@ -181,7 +180,9 @@ def _add_steps(tree: Node, members: Sequence[tuple[int, int]], n_nested: int, en
         is_deepest = depth + 1 >= n_nested
         ending = [members[at] for at in (node.all_prompts() if is_deepest else node.prompts)]
         for index, length in sorted(ending, key=lambda member: endings.sort_key(member[1] - start)):
-            endings.add(index, depth, start, length - start)  # equals stay in the tree's order
+            endings.add(
+                index, depth, start, length - start
+            )  # prompts with equal keys stay in the tree's order
         if not is_deepest:
             waiting.extend((child, depth + 1, start) for child in reversed(node.children))
     endings.flush()
@@ -189,7 +190,7 @@ def _add_steps(tree: Node, members: Sequence[tuple[int, int]], n_nested: int, en
 
 @dataclass(frozen=True)
 class _Ending:
-    """A prompt that waits to be ended: where its step stands, its rows, and how many it has room for."""
+    """A prompt to be finished: the index of its `LeadStep`, its remaining rows, and the most rows that fit."""
 
     at: int
     n_rows: int
@@ -197,32 +198,32 @@ class _Ending:
 
     @property
     def has_room(self) -> bool:
-        """Whether it can be filled up; else it is run as it is and alone."""
+        """Whether there is room for padding; otherwise the prompt runs unpadded and alone."""
         return filled(self.n_rows) <= self.room
 
 
 class Endings:
-    """Puts prompts that end side by side into decodes, whatever they go on from, and collects all steps.
+    """Groups prompts that finish in one decode, whatever states they continue from, and collects all steps.
 
-    What one has more rows than the others it runs alone before. What a prompt goes on from is taken at once, since
-    the state will not stay.
+    A prompt with more rows than the others runs the excess alone first. Its `LeadStep` comes at once, because the
+    shared state that it continues from will be overwritten.
     """
 
     def __init__(self, most: int, width: int, n_cells: int) -> None:
-        """`most` prompts in a decode of at most `width` rows; a sequence holds at most `n_cells` tokens."""
+        """At most `most` prompts share a decode of at most `width` rows; a sequence holds at most `n_cells` tokens."""
         self.steps: list[Step] = []
         self._most, self._width, self._n_cells = most, width, n_cells
         self._waiting: list[_Ending] = []
 
     def sort_key(self, n_rows: int) -> tuple[int, int]:
-        """Prompts in this order fill up few rows: the short ones, which run side by side whole, by length; the others
-        by what is left behind rows in sixteens, which they run alone."""
+        """Sorting prompts by this key keeps padding small: short ones, which run side by side whole, by length; the
+        others by the rows that remain after the blocks of 16 that they run alone."""
         if n_rows <= rows_each(self._width, self._most):
             return n_rows, 0
         return self._width + beyond_blocks(n_rows), n_rows
 
     def add(self, prompt: int, depth: int, start: int, n_rows: int) -> None:
-        """A prompt goes on from the state that is kept at `depth` now; it has `n_rows` behind that."""
+        """Adds a prompt that continues from the state now kept at `depth` and has `n_rows` tokens after it."""
         ending = _Ending(len(self.steps), n_rows, self._n_cells - start)
         if not self._can_end([*self._waiting, ending]):
             self.flush()
@@ -231,7 +232,7 @@ class Endings:
         self._waiting.append(ending)
 
     def flush(self) -> None:
-        """Ends the prompts that wait."""
+        """Finishes the waiting prompts."""
         if not self._waiting:
             return
         length = self._length(self._waiting)
@@ -253,12 +254,12 @@ class Endings:
             return True
         if len(endings) > self._most or not all(ending.has_room for ending in endings):
             return False
-        # No prompt has more rows than this, whatever the length; so it need not be found out yet.
+        # No prompt needs more rows than this, whatever length is chosen, so the length need not be computed yet.
         most = max(ending.n_rows for ending in endings) + LEAST_ROWS
         return most <= min(ending.room for ending in endings) or self._length(endings) > 0
 
     def _length(self, endings: Sequence[_Ending]) -> int:
-        """Rows of each prompt when these end side by side, for the least cost; 0: there is no room."""
+        """Returns the rows of each prompt at which finishing these side by side costs least; 0 if there is no room."""
         n = len(endings)
         if n == 1:
             return filled(endings[0].n_rows) if endings[0].has_room else endings[0].n_rows

@@ -1,7 +1,4 @@
-"""The tree of what prompts begin with in common, cut where a shared state is worth keeping.
-
-Token sequences are numbers here; does not know models, memory or llama.cpp.
-"""
+"""Builds the tree of the prefixes that prompts share, without prefixes whose state is not worth keeping."""
 
 from __future__ import annotations
 
@@ -19,14 +16,14 @@ IsWorth = Callable[[int, int], bool]
 
 @dataclass
 class Node:
-    """A beginning that several prompts share, and what goes on from it.
+    """A prefix that several prompts share.
 
     Attributes
     ----------
     n_tokens: its length; 0 for the root.
-    prompt: one of the prompts that begin with it (by index).
-    prompts: those that no longer beginning holds (by index).
-    children: longer beginnings.
+    prompt: index of one of the prompts that begin with it.
+    prompts: indices of the prompts that share no longer prefix.
+    children: longer prefixes that begin with it.
     """
 
     n_tokens: int
@@ -35,7 +32,7 @@ class Node:
     children: list[Node] = field(default_factory=list)
 
     def all_prompts(self) -> Iterator[int]:
-        """Those of this node and of everything below it, in the tree's order."""
+        """Yields the prompts of this node and of all nodes below it, in the tree's order."""
         waiting = [self]
         while waiting:
             node = waiting.pop()
@@ -44,19 +41,19 @@ class Node:
 
 
 def build_tree(bodies: Sequence[NDArray[np.int32]], step: int, is_worth: IsWorth) -> Node:
-    """The tree of some token sequences.
+    """Builds the tree of some token sequences.
 
     Parameters
     ----------
-    bodies: what of each prompt may be shared; an empty array for a prompt that shares nothing.
-    step: lengths of shared beginnings are multiples of this.
-    is_worth: whether to make a beginning a node, by how many tokens it is longer than the one that it goes on from,
-        and by the number of prompts and longer beginnings that go on from it.
+    bodies: the part of each prompt that may be shared; an empty array for a prompt that shares nothing.
+    step: the lengths of shared prefixes are multiples of this.
+    is_worth: whether a prefix becomes a node, given its length beyond its parent's and the number of prompts and longer
+        prefixes that continue from it.
 
     Returns
     -------
-    The root, which holds every index exactly once. Whatever the order given, the shape is the same; equals keep
-    the order given.
+    The root; every index is in the tree exactly once. The tree's shape does not depend on the order of `bodies`; equal
+    sequences keep that order.
     """
     order = sorted(range(len(bodies)), key=lambda index: _sort_key(bodies[index]))
     open_nodes = [Node(0, order[0] if order else -1)]
@@ -69,7 +66,9 @@ def build_tree(bodies: Sequence[NDArray[np.int32]], step: int, is_worth: IsWorth
                 open_nodes.append(Node(shared, closed.prompt))
             _attach(open_nodes[-1], closed, is_worth)
         if open_nodes[-1].n_tokens < shared:
-            last = open_nodes[-1].prompts.pop()  # the previous one: nothing was closed since it was put there
+            last = open_nodes[
+                -1
+            ].prompts.pop()  # the previous prompt, because no node was closed since it was added
             open_nodes.append(Node(shared, last, [last]))
         open_nodes[-1].prompts.append(index)
         previous = index
@@ -80,7 +79,8 @@ def build_tree(bodies: Sequence[NDArray[np.int32]], step: int, is_worth: IsWorth
 
 
 def count_distinct(prompts: Sequence[NDArray[np.int32]]) -> int:
-    """Tokens that differ in themselves or in what comes before them: the least that a causal model has to run."""
+    """Counts the tokens that differ in themselves or in the tokens before them: the fewest that a causal model can
+    run."""
     ordered = sorted(prompts, key=_sort_key)
     repeated = sum(_n_common(a, b) for a, b in pairwise(ordered))
     return sum(map(len, prompts)) - repeated
@@ -95,7 +95,7 @@ def _attach(parent: Node, node: Node, is_worth: IsWorth) -> None:
 
 
 def _sort_key(tokens: NDArray[np.int32]) -> bytes:
-    return np.asarray(tokens, dtype=">u4").tobytes()  # compares as the numbers do
+    return np.asarray(tokens, dtype=">u4").tobytes()  # big-endian bytes sort like the numbers
 
 
 def _n_common(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:

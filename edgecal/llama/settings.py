@@ -1,7 +1,7 @@
-"""How llama.cpp is run, as one frozen value. Importing this imports no llama.cpp.
+"""The settings with which llama.cpp runs, as one frozen value. Importing this module does not import llama.cpp.
 
-With the defaults a prompt's numbers depend on the model, its tokens and these settings only, bit for bit.
-Knows nothing of models or prompts. No setting is ever chosen by a clock.
+With the defaults, a prompt's results depend, bit for bit, only on the model, the prompt's tokens and these settings. So
+no setting is ever chosen by timing.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from edgecal.errors import InputError
 
 __all__ = ["CaptureSettings", "count_physical_cores"]
 
-# llama.cpp's own limits on sequences in a context and on threads; more crash it.
+# llama.cpp's limits on the sequences of a context and on threads; it crashes beyond them.
 MAX_SEQUENCES = 256
 MAX_THREADS = 512
 
 
 def count_physical_cores() -> int:
-    """Physical cores that this process may use, at least 1.
+    """Counts the physical cores that this process may use, at least 1.
 
     Two hardware threads of one core share its arithmetic units, and llama.cpp's threads wait for each other,
-    so one thread per core is the most that helps. Where the system does not tell cores from hardware threads,
+    so more than one thread per core does not help. Where the system does not distinguish cores from hardware threads,
     every processor counts as a core.
     """
     available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
@@ -50,17 +50,17 @@ class CaptureSettings:
 
     Attributes
     ----------
-    n_threads: threads of llama.cpp at most, by default one per physical core; fewer compute while other programs want
-        the processors (see `neighbours`).
-    n_batch: tokens that one decode may hold; at least n_ubatch.
-    n_ubatch: tokens that llama.cpp computes at once (a micro-batch), at most; a decode has as many or fewer.
-    n_seq_max: sequences that a context may hold: shared beginnings and prompts together.
-    share: compute what prompts begin with in common once, and let several end in one decode. It
-        changes no bit of any prompt's numbers; False is for measuring what it spares.
-    flash_attn: llama.cpp's fused attention, which is quicker for long prompts. Off by default: its sums depend on
-        how tokens are batched.
-    kv_unified: one cache for all sequences instead of a stream for each. Off by default: what a prompt gets
-        then depends on where the others lie.
+    n_threads: most threads of llama.cpp, by default one per physical core; fewer compute while other programs want
+        the processors (see `machine`).
+    n_batch: most tokens of a decode; at least n_ubatch.
+    n_ubatch: most tokens that llama.cpp computes at once (a micro-batch); edgecal's decodes are no larger.
+    n_seq_max: most sequences of a context: shared prefixes and prompts together.
+    share: compute shared prefixes once, and finish several prompts in one decode. This changes no bit of any prompt's
+        results; False is for measuring what it saves.
+    flash_attn: llama.cpp's fused attention, which is faster for long prompts. Off by default, because its sums depend
+        on how tokens are batched.
+    kv_unified: one cache for all sequences instead of a stream for each. Off by default, because a prompt's results
+        then depend on where the other sequences lie in the cache.
     """
 
     n_threads: int = field(default_factory=count_physical_cores)
@@ -92,9 +92,9 @@ class CaptureSettings:
 
     @property
     def is_exact(self) -> bool:
-        """Whether a prompt's numbers depend, bit for bit, on nothing but the model and its tokens."""
+        """Whether a prompt's results depend, bit for bit, only on the model and the prompt's tokens."""
         return not (self.flash_attn or self.kv_unified)
 
     def describe(self) -> dict[str, Any]:
-        """The settings as plain values, to be recorded with what they made."""
+        """Returns the settings as plain values, to be recorded with results."""
         return asdict(self)

@@ -1,10 +1,8 @@
-"""Runs a model with its last block's output pushed to a size at which the final norm's epsilon counts.
+"""Runs a model with its last block's output made so small that the final norm's epsilon matters.
 
-Hidden states of real models are so large that the epsilon, and with it a wrong one, changes no bit of the logits after
-the last block; after the first blocks, where the lens uses it too, it may. llama.cpp adds a control vector to a block's
-output: one that is the output's opposite but for a small rest leaves the final norm that rest.
-
-Does not know what the numbers are for.
+After the last block, hidden states of real models are so large that the epsilon, even a wrong one, changes no bit of
+the logits; after the first blocks, where the lens uses the epsilon too, it may. llama.cpp can add a control vector to a
+block's output: a vector that cancels all but a small rest of the output leaves that rest to the final norm.
 """
 
 from __future__ import annotations
@@ -29,34 +27,37 @@ N_TOKENS = 8
 
 SmallEnding: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]] | None
 
-# A model that stays loaded is judged anew for each part of the prompts, and says the same every time.
-_kept: WeakKeyDictionary[Model, dict[object, SmallEnding]] = WeakKeyDictionary()
+# The results of each loaded model, by arguments: a resident model is judged again for each part of the prompts, with
+# the same result.
+_results: WeakKeyDictionary[Model, dict[object, SmallEnding]] = WeakKeyDictionary()
 
-# How far the size may be from what was asked for: less tells that the vector did not reach what was captured.
+# The size may differ from the requested one by less than this factor; otherwise the vector was not added to the tensor
+# that is captured.
 _FACTOR = 2.0
 
 
 def run_with_small_ending(
     model: Model, settings: CaptureSettings, stream: ResidualStream, size: float, *, centered: bool
 ) -> SmallEnding:
-    """One prompt of fixed tokens whose last block's output has that root mean square (`centered`: about its mean).
+    """Runs one prompt of fixed tokens with a last block's output of root mean square `size` (`centered`: of standard
+    deviation `size`).
 
     Returns
     -------
-    The last block's output as it was captured, float32 [n_embd], and llama.cpp's logits, float32 [n_vocab]; None where
-    llama.cpp does not let the last block be steered: several streams, a single block, a graph that adds the vector
-    elsewhere or then has two tensors of the name that is captured (BitNet). A model that fails altogether gives None
-    too, and its error when it is run.
+    The last block's output as captured, float32 [n_embd], and llama.cpp's logits, float32 [n_vocab]. None where the
+    last block cannot be steered: several streams, a single block, a graph that adds the vector elsewhere or then has
+    two tensors with the captured name (BitNet). None also where the model cannot run at all; the capture proper then
+    raises the error.
     """
     if stream.n_streams > 1 or model.n_layer < 2:
         return None
-    kept, key = _kept.setdefault(model, {}), (settings, stream, size, centered)
-    if key not in kept:
+    results, key = _results.setdefault(model, {}), (settings, stream, size, centered)
+    if key not in results:
         try:
-            kept[key] = _run(model, settings, stream, size, centered)
+            results[key] = _run(model, settings, stream, size, centered)
         except ModelError:
-            kept[key] = None
-    return kept[key]
+            results[key] = None
+    return results[key]
 
 
 def _run(
@@ -90,11 +91,11 @@ def _run(
             last: NDArray[np.float32] = hidden[0, -1].copy()
             return last
 
-        # The first time with zeros, so that the graph is the same both times.
+        # The first run adds zeros, so that both runs compute the same graph.
         plain = run(np.zeros(model.n_embd, np.float32))
-        if plain is None or not (found := _size(plain, centered)) > 0:
+        if plain is None or not (plain_size := _size(plain, centered)) > 0:
             return None
-        small = run(plain * np.float32(size / found) - plain)
+        small = run(plain * np.float32(size / plain_size) - plain)
         if small is None or not size / _FACTOR < _size(small, centered) < size * _FACTOR:
             return None
         return small, logits[0]

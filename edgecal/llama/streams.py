@@ -1,11 +1,10 @@
 """Runs the spans of a plan: one after the other, or two side by side while other programs want the processors.
 
-The threads of a decode wait for each other after every operation; where another program takes the processor of one, all
-stand still. Two contexts with a thread each wait for nobody, and so use what the others leave (docs/log.md, "Beside
-other programs"). That costs a second context's memory, and both run what their prompts share; so it is done only beside
-other programs, and only where a prompt's numbers do not depend on where it runs. Results come in the plan's order.
-
-Does not know what the numbers are for, nor how a context is made.
+The threads of a decode wait for each other after every operation, so when another program takes one thread's processor,
+all of them stall. Two contexts with one thread each do not wait, and so use whatever time other programs leave
+(docs/log.md, "Beside other programs"). The price is a second context's memory, and both contexts run the prefixes that
+their prompts share. So a second context runs only while other programs want the processors, and only where a prompt's
+results do not depend on which context runs it. Results come in the plan's order.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from edgecal.llama.steps import Span
 __all__ = ["Results", "Streams"]
 
 _N_STREAMS = 2  # with one thread each
-_MOST_AHEAD = 1  # chunks that are begun behind the one that is waited for
+_MOST_AHEAD = 1  # how many chunks beyond the next one to be yielded may be begun
 
 
 class Results(Protocol):
-    """Where the numbers of a chunk's prompts go, as `Context.decode` takes them; `of_prompt` has each prompt's slot."""
+    """Arrays for a chunk's results, as `Context.decode` takes them; `of_prompt` maps each prompt to its slot."""
 
     of_prompt: Mapping[int, int]
     logits: NDArray[np.float32]
@@ -45,18 +44,18 @@ R = TypeVar("R", bound=Results)
 
 
 class _Chunk(Generic[R]):
-    """Spans whose results are handed out together, and how many of them have not been run."""
+    """Spans whose results are yielded together, and how many of them have not run yet."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self.spans = spans
         self.n_left = len(spans)
-        self.results: R | None = None  # from the first span on
+        self.results: R | None = None  # made when its first span is taken, given up when it is yielded
 
 
 class Streams(Generic[R]):
-    """Runs chunks of spans in one context, and in a second one beside it where that is quicker.
+    """Runs chunks of spans in one context, and in a second one beside it when that is faster.
 
-    The caller's thread runs the first stream, a thread of ours the second. Both take spans in the plan's order.
+    The caller's thread runs the first stream, a helper thread the second. Both take spans in the plan's order.
     """
 
     def __init__(
@@ -73,32 +72,33 @@ class Streams(Generic[R]):
         """
         Parameters
         ----------
-        open_context: makes a context for the plan.
+        open_context: creates a context for the plan.
         plan, prompts: as for `StepRunner`.
-        chunks: the plan's spans in its order; the results of each chunk are handed out together.
-        make_results: room for the results of some prompts, by index.
-        may_help: whether a second context may be made and has room; asked once, when it is wanted.
-        progress: called in the caller's thread with how many prompts and rows of the plan were run since the last call.
+        chunks: the plan's spans in its order; the results of each chunk are yielded together.
+        make_results: allocates the results of some prompts, given by index.
+        may_help: whether a second context is allowed and memory suffices; called once, when one is wanted.
+        progress: called in the caller's thread with the numbers of prompts and rows of the plan run since the last
+            call.
         """
         self._open_context, self._plan, self._prompts = open_context, plan, prompts
         self._make_results, self._may_help, self._progress = make_results, may_help, progress
         self._chunks = [_Chunk[R](spans) for spans in chunks]
         self._queue = deque((at, span) for at, chunk in enumerate(self._chunks) for span in chunk.spans)
-        # What both threads change, they change under this.
+        # Guards everything that both threads change.
         self._changed = threading.Condition()
-        self._n_given = 0  # chunks
-        self._n_prompts = self._n_rows = 0  # run and not yet told
+        self._n_yielded = 0  # chunks
+        self._n_prompts = self._n_rows = 0  # run but not yet reported
         self._is_helping = self._is_over = False
         self._error: BaseException | None = None
 
     def run(self) -> Iterator[R]:
-        """The results of each chunk, in order."""
+        """Yields the results of each chunk, in order."""
         helper: threading.Thread | None = None
         may_help = True
         try:
             with self._open_context() as context:
                 runner = StepRunner(context, self._plan, self._prompts)
-                while self._n_given < len(self._chunks):
+                while self._n_yielded < len(self._chunks):
                     if helper is None and may_help and is_crowded(_N_STREAMS) and len(self._queue) > 1:
                         may_help = self._may_help()
                         if may_help:
@@ -113,13 +113,13 @@ class Streams(Generic[R]):
                 self._is_over = True
                 self._changed.notify_all()
             if helper is not None:
-                helper.join()  # for as long as a decode takes; the model may be freed then
+                helper.join()  # takes at most one decode; the caller may free the model afterwards
 
     def _take(self, *, is_helper: bool = False) -> tuple[_Chunk[R], Span] | None:
-        """The next span; None if its results would have to wait too long for those before, or there is none. The
-        helper waits until it is wanted; None then says that all is over."""
+        """Takes the next span. Returns None if there is none, or if too many chunks would wait for an earlier one. The
+        helper instead waits until it is wanted; for it, None means that the run is over."""
         with self._changed:
-            self._changed.notify_all()  # the helper looks again whether it is wanted
+            self._changed.notify_all()  # lets the helper check again whether it is wanted
             if is_helper:
                 self._is_helping = False
                 self._changed.wait_for(lambda: self._is_over or (self._has_next() and is_crowded(_N_STREAMS)))
@@ -135,7 +135,7 @@ class Streams(Generic[R]):
             return chunk, span
 
     def _has_next(self) -> bool:
-        return bool(self._queue) and self._queue[0][0] <= self._n_given + _MOST_AHEAD
+        return bool(self._queue) and self._queue[0][0] <= self._n_yielded + _MOST_AHEAD
 
     def _compute(
         self, context: Context, runner: StepRunner, chunk: _Chunk[R], span: Span, *, is_helper: bool
@@ -156,22 +156,22 @@ class Streams(Generic[R]):
                         self._n_rows += len(batch.tokens)
                         self._n_prompts += int((batch.wanted >= 0).sum())
                 if not is_helper:
-                    self._tell()
+                    self._report_progress()
         with self._changed:
             chunk.n_left -= 1
             self._changed.notify_all()
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         with self._changed:
-            news = self._n_prompts, self._n_rows
+            counts = self._n_prompts, self._n_rows
             self._n_prompts = self._n_rows = 0
-        if any(news):
-            self._progress(*news)
+        if any(counts):
+            self._progress(*counts)
 
     def _finished(self, *, is_idle: bool) -> Iterator[R]:
-        """The results that are complete and next in order; who is idle waits for a chunk."""
-        while self._n_given < len(self._chunks):
-            chunk = self._chunks[self._n_given]
+        """Yields the results that are complete and next in order; if idle, waits for the first of them."""
+        while self._n_yielded < len(self._chunks):
+            chunk = self._chunks[self._n_yielded]
             with self._changed:
                 if is_idle:
                     self._changed.wait_for(partial(self._is_settled, chunk))
@@ -180,10 +180,10 @@ class Streams(Generic[R]):
                     raise self._error
                 if chunk.n_left:
                     return
-                self._n_given += 1
-                self._changed.notify_all()  # the helper may go on to the next chunk
+                self._n_yielded += 1
+                self._changed.notify_all()  # the helper may continue with the next chunk
                 results, chunk.results = chunk.results, None
-            self._tell()
+            self._report_progress()
             assert results is not None
             yield results
 
@@ -194,7 +194,7 @@ class Streams(Generic[R]):
         """The second stream: takes spans while other programs want the processors."""
         try:
             context = self._open_context()
-        except ModelError:  # no memory for another
+        except ModelError:  # not enough memory for a second context; the first one runs all spans
             return
         try:
             with context:

@@ -1,8 +1,8 @@
 """Tokenizes prompts with the model's own tokenizer inside llama.cpp, and finds each label's single token.
 
-Three things stand here together because each needs the others: the tokenizer, the end of a prompt, where a label has to
-be the next token, and the characters that a vocabulary can spell. The last are asked first: a SentencePiece or RWKV
-tokenizer spells an unknown character by the tokens of its bytes, and where those are missing too, llama.cpp ends the
+Three parts that need each other are here: the tokenizer; the end of a prompt, where each label must be the next token;
+and the characters that a vocabulary can spell. These are checked before every call, because a SentencePiece or RWKV
+tokenizer spells an unknown character by the tokens of its bytes, and if those are missing too, llama.cpp aborts the
 process or never returns.
 """
 
@@ -24,23 +24,23 @@ from edgecal.prompts.records import Prompt
 __all__ = ["PromptEnd", "ResolvedPrompt", "Spelling", "Tokenizer", "read_spelling"]
 
 
-# llama.cpp's kinds of tokenizers, as far as they differ here.
+# llama.cpp's kinds of tokenizers, as far as this module distinguishes them.
 _NONE, _SENTENCEPIECE, _BYTE_PAIR, _WORDPIECE, _UNIGRAM, _RWKV = range(6)
 
-# What a text may stand after so that it is tokenized by itself: byte-pair tokenizers want the first, those that put a
-# space before a text's first word the second.
-_PLACES = ("", 'x"')
+# Prefixes after which a label is tokenized as a text of its own: the first suits byte-pair tokenizers, the second those
+# that add a space before a text's first word.
+_PREFIXES = ("", 'x"')
 
 _AS_TOKENS = 'or give prompts as {"tokens": ..., "choice_tokens": ...}'
 
 
 @dataclass(frozen=True)
 class ResolvedPrompt:
-    """A prompt in one model's tokens.
+    """A prompt as one model's token ids.
 
     Attributes
     ----------
-    tokens: int32 [n_tokens], BOS included where the model wants one.
+    tokens: int32 [n_tokens], including BOS if the model expects one.
     choice_tokens: int32 [K], the labels' tokens in the order of the choices.
     """
 
@@ -54,8 +54,8 @@ class Tokenizer:
     Parameters
     ----------
     vocab: llama.cpp's vocabulary pointer; the model must outlive this object.
-    n_vocab: number of tokens that the model has logits for.
-    model_name: for messages.
+    n_vocab: number of tokens for which the model has logits.
+    model_name: how messages name the model.
     """
 
     def __init__(self, vocab: int, n_vocab: int, model_name: str) -> None:
@@ -72,23 +72,22 @@ class Tokenizer:
         )
 
     def tokenize(self, text: str, source: str = "", data: Sequence[tuple[int, int]] = ()) -> list[int]:
-        """Token ids of a prompt, as llama.cpp's own programs tokenize one.
+        """Returns the token ids of a prompt, as llama.cpp's own programs tokenize it.
 
-        BOS is added where the model's metadata say so, and text that spells a special token becomes that
-        token, but for control tokens that stand, even in part, in `data` (see `Marks`). Text that begins by
-        spelling BOS, as chat templates write it, has it once all the same. An end-of-sequence token that the
-        tokenizer would append is left out: the model is asked for the token after the prompt, not after its end.
+        BOS is added if the model's metadata say so. Text that spells a special token becomes that token, except for
+        control tokens that overlap `data` (see `Marks`). A text that itself begins with BOS, as chat templates write
+        it, gets it only once. An end-of-sequence token that the tokenizer appends is removed, because the model must
+        predict the token after the prompt, not after the end of a sequence.
 
         Parameters
         ----------
         text: the prompt.
-        source: where it came from, for messages.
-        data: [start, stop) in characters of the parts of the text that come from data, ascending.
+        source: the prompt's origin, for messages.
+        data: the ranges of the text that come from data, [start, stop) in characters, ascending.
 
         Raises
         ------
-        InputError: the model has no tokenizer or one that cannot be used, or the vocabulary has no token for a
-            part of the text.
+        InputError: the model has no tokenizer or an unusable one, or the vocabulary cannot spell a part of the text.
         """
         if self._flaw is not None:
             raise InputError(f"{self.model_name}: {self._flaw}")
@@ -98,7 +97,7 @@ class Tokenizer:
             if self._spelling is not None and (gap := self._spelling.find_gap(part, marks=marks)) is not None:
                 raise InputError(
                     f"{where}the tokenizer of {self.model_name} has no token for {gap!r} (U+{ord(gap):04X}), nor for "
-                    "each of its bytes; leave the character out"
+                    "each of its bytes; leave out the character"
                 )
 
         check(text, marks=True)
@@ -116,20 +115,20 @@ class Tokenizer:
         return tokens
 
     def marks_of(self, prompt: Prompt, tokens: Sequence[int]) -> list[str]:
-        """The control tokens that a text given as it stands spells, each once; BOS at its beginning is none.
+        """Returns the control tokens that a ready-made prompt spells, each once, without BOS at its beginning.
 
-        `tokens` are the prompt's, as `prompt_tokens` gives them.
+        `tokens` is the prompt as `prompt_tokens` returns it.
         """
         if prompt.text is None or prompt.data:
             return []
         return self._marks.find(tokens[int(tokens[0] == self._lib.llama_vocab_bos(self._vocab)) :])
 
     def piece(self, token: int) -> str:
-        """The text that a token stands for; special tokens by their names."""
+        """Returns a token's text; for a special token, its name."""
         return self.piece_bytes(token).decode("utf-8", "replace")
 
     def piece_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for, which may be part of a character; special tokens by their names."""
+        """Returns a token's bytes, which may be part of a character; for a special token, its name."""
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
@@ -139,38 +138,38 @@ class Tokenizer:
             size = -count
 
     def token_of(self, text: str) -> int | None:
-        """The token that the tokenizer makes of exactly this text, where nothing before it is joined with it.
+        """Returns the token that the tokenizer makes of exactly this text where it joins no text before it.
 
-        So it is never one that only looks like it: SentencePiece has `A` and, for the byte, `<0x41>`. None where
-        the text is no single token at the beginning, nor after a quote.
+        So it never returns another token with the same text: SentencePiece has `A` and, for the byte, `<0x41>`. None
+        if the text is a single token neither at the beginning nor after a quote.
         """
-        for before in _PLACES:
-            if self._spelling is not None and self._spelling.find_gap(before) is not None:
+        for prefix in _PREFIXES:
+            if self._spelling is not None and self._spelling.find_gap(prefix) is not None:
                 continue
-            start, joint = self.tokenize(before), self.tokenize(before + text)
+            start, joint = self.tokenize(prefix), self.tokenize(prefix + text)
             is_one = len(joint) == len(start) + 1 and joint[:-1] == start
             if is_one and self.piece_bytes(joint[-1]) == text.encode():
                 return joint[-1]
         return None
 
     def ends_generation(self, token: int) -> bool:
-        """Whether the model says with this token that it has said all (end of the text, of its turn, ...)."""
+        """Whether the model ends its output with this token (end of the text, of its turn, ...)."""
         return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
 
     def is_special(self, token: int) -> bool:
-        """Whether a token is a mark for the model (control or user-defined), no part of the language."""
+        """Whether a token is special (control or user-defined) rather than a piece of language."""
         attributes = self._lib.llama_vocab_get_attr(self._vocab, token)
         return bool(
             attributes & (self._lib.LLAMA_TOKEN_ATTR_CONTROL | self._lib.LLAMA_TOKEN_ATTR_USER_DEFINED)
         )
 
     def resolve(self, prompt: Prompt) -> ResolvedPrompt:
-        """Finds a prompt's tokens and its labels' tokens as they follow it, as `PromptEnd` says.
+        """Returns a prompt's tokens and its labels' tokens as they follow it (see `PromptEnd`).
 
         Raises
         ------
-        InputError: a label is no single token, two labels share one, a token id is outside the vocabulary,
-            or the prompt has no token at all.
+        InputError: a label is not a single token, two labels are the same token, a token id is outside the vocabulary,
+            or the prompt has no tokens.
         """
         tokens = self.prompt_tokens(prompt)
         if prompt.choice_tokens is not None:
@@ -187,11 +186,11 @@ class Tokenizer:
         return ResolvedPrompt(tokens, np.array(choice_tokens, dtype=np.int32))
 
     def prompt_tokens(self, prompt: Prompt) -> NDArray[np.int32]:
-        """A prompt's tokens alone, int32 [n_tokens], whatever its labels are.
+        """Returns a prompt's tokens, int32 [n_tokens], without checking its labels.
 
         Raises
         ------
-        InputError: a token id is outside the vocabulary, or the prompt has no token at all.
+        InputError: a token id is outside the vocabulary, or the prompt has no tokens.
         """
         if prompt.tokens is not None:
             self._check_ids(prompt.tokens, prompt)
@@ -202,7 +201,8 @@ class Tokenizer:
         return np.array(tokens, dtype=np.int32)
 
     def _tokenize(self, text: str, *, added: bool, marks: bool) -> list[int]:
-        """llama.cpp's tokens; `added`: BOS and such; `marks`: what spells a control token becomes it."""
+        """Calls llama.cpp's tokenizer. `added`: it adds BOS and the like; `marks`: text that spells a control token
+        becomes that token."""
         encoded = text.encode("utf-8")
         size = len(encoded) + 8
         while True:
@@ -214,20 +214,20 @@ class Tokenizer:
 
     @functools.cached_property
     def _flaw(self) -> str | None:
-        """Why no text can be tokenized; over a token that is to be added and missing, llama.cpp would abort."""
+        """Why no text can be tokenized, or None. A missing token that llama.cpp has to add would make it abort."""
         if self._kind == _NONE:
             return f"has no tokenizer, so it cannot read text; use a GGUF file with one, {_AS_TOKENS}"
         if self._kind == _WORDPIECE:
             return (
-                "its tokenizer is WordPiece, that of models which embed or classify text and predict no next token; "
-                "give a causal language model"
+                "its tokenizer is WordPiece, used by models that embed or classify text and do not predict a next "
+                "token; give a causal language model"
             )
         if self._kind in (_SENTENCEPIECE, _BYTE_PAIR, _UNIGRAM):
             for name in ("bos", "eos"):
                 is_added = getattr(self._lib, f"llama_vocab_get_add_{name}")(self._vocab)
                 if is_added and getattr(self._lib, f"llama_vocab_{name}")(self._vocab) < 0:
                     return (
-                        f"its tokenizer is to add a {name.upper()} token to every text, but the file names none "
+                        f"its tokenizer has to add a {name.upper()} token to every text, but the file names none "
                         f"(tokenizer.ggml.{name}_token_id); name it, {_AS_TOKENS}"
                     )
         return None
@@ -267,18 +267,18 @@ class Tokenizer:
                 )
 
 
-_N_FIRST = 1024  # the tokens of bytes stand among the first
+_N_FIRST = 1024  # the byte tokens are usually among the first tokens
 
 
 class Spelling:
-    """The characters that a vocabulary has.
+    """The characters that a vocabulary can spell.
 
     Parameters
     ----------
-    whole: the tokens' texts, by which a character can be written as it is.
+    whole: the tokens' texts; a character among them is spelled by its own token.
     single: the bytes that have a token.
-    marks: texts of the tokens that are found in a text before it is spelled (special ones).
-    space: what stands for a space in `whole`.
+    marks: texts of the (special) tokens that llama.cpp finds in a text before it spells the rest.
+    space: how `whole` writes a space.
     """
 
     def __init__(
@@ -290,9 +290,11 @@ class Spelling:
         self._space = space
 
     def find_gap(self, text: str, *, marks: bool = True) -> str | None:
-        """The first character of a text that cannot be spelled, or None; a space too, which a tokenizer may add.
+        """Returns the first character of a text that cannot be spelled, or None. Checks a space in any case, because a
+        tokenizer may add one.
 
-        A character that is only part of longer tokens counts as one that cannot. `marks`: whether these are found.
+        A character that occurs only within longer tokens counts as unspellable. `marks`: whether llama.cpp finds marks
+        in this text.
         """
         parts = [text]
         for mark in self._marks if marks else ():
@@ -311,15 +313,15 @@ def read_spelling(
     name_of_byte: Callable[[int], bytes],
     space: str,
 ) -> Spelling | None:
-    """Reads the characters of a vocabulary; None where every byte has a token, so that all can be spelled.
+    """Reads which characters a vocabulary can spell; None if every byte has a token, so that it can spell all.
 
     Parameters
     ----------
     n_tokens: the tokens are 0 to n_tokens - 1.
-    text_of: a token's text.
-    is_mark: whether a token is found in a text before it is spelled.
-    name_of_byte: the text of a byte's token (`<0x41>`); the byte itself counts as well.
-    space: what stands for a space in the tokens' texts.
+    text_of: returns a token's text.
+    is_mark: whether llama.cpp finds a token in a text before it spells the rest.
+    name_of_byte: returns the text of a byte's token (`<0x41>`); a token whose text is the byte itself counts as well.
+    space: how the tokens' texts write a space.
     """
     names = [name_of_byte(byte) for byte in range(256)]
     if frozenset(map(text_of, range(min(n_tokens, _N_FIRST)))).issuperset(names):
@@ -333,12 +335,12 @@ def read_spelling(
 
 
 class PromptEnd:
-    """The end of a prompt, where a label is to be the next token.
+    """The end of a prompt, where each label must be the next token.
 
     Parameters
     ----------
-    tokenizer: the model's.
-    prompt, tokens: the prompt, which has a text, and its tokens as `tokenizer` has them.
+    tokenizer: the model's tokenizer.
+    prompt, tokens: a prompt with a text, and its tokens by `tokenizer`.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Prompt, tokens: Sequence[int]) -> None:
@@ -349,58 +351,59 @@ class PromptEnd:
         self._source = prompt.source
 
     def find_letters(self, labels: Sequence[str]) -> list[int]:
-        """The labels' tokens, with or without a leading space as the text and the tokenizer have them.
+        """Returns the labels' tokens, all with a leading space or all without, as the prompt's end requires.
 
-        Either form is one token for every label, the same form for all. Where the text says that a word
-        follows directly (see `follows_directly`, or a special token such as the mark of the assistant's turn), the
-        form without a space is tried first, else the one with it. A token counts if the tokenizer adds it to the
-        unchanged tokens of the prompt; its own space after a special token (SentencePiece) may be in it.
+        If the text shows that a word follows directly (see `follows_directly`, or a special token such as the start of
+        the assistant's turn), the form without a space is tried first, otherwise the form with one. A form is used if
+        every label is a single token in it, which the tokenizer adds to the unchanged tokens of the prompt. That token
+        may include the space that the tokenizer itself adds after a special token (SentencePiece).
 
-        Some tokenizers would join a bracket or line ends with the letter. The prompt is tokenized without it, so
-        the letter's own token is the one that can follow. Not so after a plain space: a space by itself stands
-        before a word only in texts with two of them, so there it is the form with a space, if any.
+        Some tokenizers would join a bracket or line ends with the letter. Because the prompt is tokenized without the
+        letter, only the letter's own token can follow, so that token is used. After a plain space it is not: a separate
+        space token precedes a word only in texts with two spaces, so the form with a space, if any, is the right one.
 
         Raises
         ------
-        InputError: there is no such form; the message has the first label that is to blame.
+        InputError: neither form fits; the message names the first label that does not.
         """
         direct = follows_directly(self._text) or self._ends_in_mark()
         forms = ("", " ") if direct else (" ", "")
         after_space = self._text.endswith(" ")
-        to_blame: list[str] = []
+        misfits: list[str] = []
         for space in forms:
             joins = direct and not space and not after_space
-            found = [self._find_letter(space + label, joins=joins) for label in labels]
-            tokens = [token for token in found if token is not None]
+            candidates = [self._find_letter(space + label, joins=joins) for label in labels]
+            tokens = [token for token in candidates if token is not None]
             if len(tokens) == len(labels):
                 return tokens
-            to_blame.append(space + labels[found.index(None)])
-        what_to_do = (
+            misfits.append(space + labels[candidates.index(None)])
+        remedy = (
             "leave out the space at the end of the prompt, or use"
             if after_space
             else "use fewer choices, a template that ends where the letter comes, or"
         )
         raise InputError(
-            f"{self._source}: the label {to_blame[0].strip()!r} is not one token after this prompt in "
-            f"{self._tokenizer.model_name}: {to_blame[0]!r} becomes {self._describe(to_blame[0])}; "
-            f"{what_to_do} another model"
+            f"{self._source}: the label {misfits[0].strip()!r} is not one token after this prompt in "
+            f"{self._tokenizer.model_name}: {misfits[0]!r} becomes {self._describe(misfits[0])}; "
+            f"{remedy} another model"
         )
 
     def find_verbatim(self, labels: Sequence[str]) -> list[int]:
-        """The labels' tokens by their exact texts.
+        """Returns the labels' tokens by their exact texts.
 
-        A label must be one token that the tokenizer adds to the unchanged tokens of the prompt or, where it
-        would join the label with the prompt's end or put a space of its own before it, the token that it makes of
-        the label elsewhere.
+        A label must be one token that the tokenizer adds to the unchanged tokens of the prompt. Where the tokenizer
+        would join the label with the prompt's end, or add a space before it, the token that it makes of the label
+        elsewhere is used.
 
         Raises
         ------
-        InputError: a label is none.
+        InputError: a label is not a single token.
         """
         return [self._find_exact(label) for label in labels]
 
     def _ends_in_mark(self) -> bool:
-        """Whether the last token is a special one; a letter that a vocabulary's maker added is no mark."""
+        """Whether the last token is special; a token that ends in a letter or digit, which a vocabulary's maker may
+        have added, is not counted."""
         last = self._tokens[-1]
         return self._tokenizer.is_special(last) and not self._tokenizer.piece(last)[-1:].isalnum()
 
@@ -420,13 +423,14 @@ class PromptEnd:
         )
 
     def _added(self, text: str, readings: tuple[str, ...]) -> int | None:
-        """The one token that the tokenizer adds to the prompt's for this text, if it reads as one of these."""
+        """Returns the single token that this text adds to the prompt's tokens, if the token reads as one of
+        `readings`."""
         joint = self._tokenize(self._text + text)
         if joint[:-1] != self._tokens:
             return None
-        # The reading is compared too: a tokenizer drops characters that its vocabulary lacks without a word.
-        said = self._tokenizer.piece_bytes(joint[-1])
-        return joint[-1] if said in [reading.encode() for reading in readings] else None
+        # The reading is compared because tokenizers silently drop characters that their vocabulary lacks.
+        piece = self._tokenizer.piece_bytes(joint[-1])
+        return joint[-1] if piece in [reading.encode() for reading in readings] else None
 
     def _find_remedy(self, label: str) -> str:
         bare = label.lstrip(" ")
@@ -441,7 +445,7 @@ class PromptEnd:
                 return f"end the prompt with the space, and give the label as {bare!r}"
         return (
             'give each label as the text of a single token, such as " A", or the record as {"question": ..., '
-            '"choices": [...]}: then the options may be texts of any length, and letters are put before them'
+            '"choices": [...]}: then the options may be texts of any length, and edgecal puts letters before them'
         )
 
     def _tokenize(self, text: str) -> list[int]:

@@ -141,7 +141,7 @@ def test_sequences_that_cannot_share_a_micro_batch_out_evenly() -> None:
     settings = CaptureSettings(n_threads=1, n_ubatch=1028, n_batch=1028)
     with (
         Model(tiny_arch("kimi-linear")) as model,
-        pytest.raises(ModelError, match="shares the 1028 tokens of a micro-batch out evenly"),
+        pytest.raises(ModelError, match="needs the 1028 tokens of a micro-batch to divide evenly"),
     ):
         Context(model, settings, n_ctx_seq=512, n_seq_max=5, n_outputs_max=5, hidden=False)
 

@@ -3,6 +3,7 @@ own programs, which `tests/tools/run.py` builds; it is run there.)"""
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -42,9 +43,9 @@ def baked(folder, stamped):
     return bake(folder / "baked.gguf", source=stamped, temperature=None)
 
 
-def run(*command, timeout=120):
+def run(*command, timeout=120, cwd=None):
     return subprocess.run(
-        [str(word) for word in command], capture_output=True, encoding="utf-8", timeout=timeout
+        [str(word) for word in command], capture_output=True, encoding="utf-8", timeout=timeout, cwd=cwd
     )
 
 
@@ -154,3 +155,24 @@ def test_what_the_pages_show_runs(name, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"0\.\d+ \(" if name == "load" else r"^(1\.0|0\.999)", done.stdout)
+
+
+@pytest.mark.parametrize("name", ["python", "editing"])
+def test_the_python_calls_of_the_guide_run(name, tmp_path):
+    """On the bundled pair and its labelled questions, under the names that the guide uses."""
+    for stem in ("model-", ""):
+        for role in ("base", "chat"):
+            shutil.copy(MODELS / f"edgecal-tiny-{role}-Q8_0.gguf", tmp_path / f"{stem}{role}.gguf")
+    shutil.copy(MODELS / "questions/dev.jsonl", tmp_path / "questions.jsonl")
+    done = run(sys.executable, "-c", code_block(name), cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    written = {path.name for path in tmp_path.glob("*.*.gguf")} | {
+        path.name for path in tmp_path.glob("restored*")
+    }
+    new = {
+        "python": {"model-chat.calibrated.gguf"},
+        "editing": {"chat.calibrated.gguf", "chat.baked.gguf", "restored.gguf"},
+    }
+    assert written == new[name]
+    if name == "editing":
+        assert (tmp_path / "chat.calibrated.gguf").read_bytes() == CHAT.read_bytes()

@@ -1,8 +1,7 @@
-"""The end of a model, read from its GGUF: final norm, head rows for the wanted tokens, logit transforms.
+"""The end of a model, read from its GGUF: final norm, head rows of the requested tokens, logit transforms.
 
-Finds the tensors and puts them together. Bytes are read in `rows`, facts on architectures are in
-`edgecal.architectures`, numbers are crunched in `project` and `merge`; whether the result is right is found out in
-`check`.
+Finds the tensors and assembles them. `weight_rows` reads the bytes, `edgecal.architectures` holds the facts on
+architectures, `project` and `stream_merge` do the arithmetic, and `self_check` decides whether the result is right.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ MIX_EPS = "hyper_connection.epsilon"
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What turns a residual stream into the logits of r tokens: `transform(rows . norm(merge(h)) + row_bias)`.
+    """Turns a residual stream into the logits of r tokens: `transform(rows . norm(merge(h)) + row_bias)`.
 
     Attributes
     ----------
     architecture: `general.architecture`.
     centered: LayerNorm if true, RMSNorm if false; eps: added to the variance or mean square.
     norm_weight, norm_bias: float32 [n_embd]; ones and zeros where the model has none.
-    token_ids: int32 [r], the tokens of the rows, in the order that was asked for.
-    rows: float32 [r, n_embd], dequantized; row_bias: float32 [r], zeros where there is none.
+    token_ids: int32 [r], the tokens of the rows, in the requested order.
+    rows: float32 [r, n_embd], dequantized; row_bias: float32 [r], zeros where the model has none.
     logit_scale: multiplies the logits; soft_cap: c in c * tanh(x / c) after that, or None.
-    n_vocab: rows of the whole head; type_name: how it is stored (Q6_K, ...); tied: it is the embedding.
-    block_elements: numbers of a row that are stored together in that type.
+    n_vocab: rows of the whole head; type_name: its storage type (Q6_K, ...).
+    block_elements: how many numbers of a row one block of that type stores.
     row_minima: float32 [r, n_embd / 32], each block's minimum in a type that stores one (`SUM_TYPES`), else None.
     normalized: false where no norm stands before the head (the merge has one).
-    merge: makes one stream of several; None where there is but one.
+    merge: merges several streams into one; None where a token has only one.
     """
 
     architecture: str
@@ -61,7 +60,6 @@ class Head:
     soft_cap: float | None
     n_vocab: int
     type_name: str
-    tied: bool
     block_elements: int = 1
     row_minima: NDArray[np.float32] | None = None
     normalized: bool = True
@@ -74,11 +72,11 @@ class Head:
 
     @property
     def width(self) -> int:
-        """Floats of a hidden state: n_embd for each of its streams."""
+        """Floats in a hidden state: n_embd for each of its streams."""
         return self.n_embd * (1 if self.merge is None else self.merge.n_streams)
 
     def transform(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the model does to its logits after the head: scale, then soft cap."""
+        """Scales the head's output, then caps it softly, as the model does."""
         scaled = z * self.logit_scale
         return scaled if self.soft_cap is None else self.soft_cap * np.tanh(scaled / self.soft_cap)
 
@@ -86,34 +84,31 @@ class Head:
 def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer], dequantize: Dequantize) -> Head:
     """Read the end of a model and the head's rows of `token_ids` (int [r], in any order).
 
-    `source` is what `find_shards` gives, or the header of a model's only file. Only those rows' bytes are
-    read, whatever the size of the model; `dequantize` turns those of quantized types into numbers, as
-    `edgecal.llama.dequantize` does. The head is `output.weight`, else the tied `token_embd.weight`; its
-    bias `output.bias`; the norm's weight and bias, either of which may be missing, have the name that the table of
-    architectures gives.
+    `source` comes from `find_shards`, or is the header of a single-file model. Reads the bytes of those rows only,
+    whatever the size of the model; `dequantize` converts quantized ones to float32, as `edgecal.llama.dequantize`
+    does. The head is `output.weight`, else the tied `token_embd.weight`; its bias is `output.bias`. The table of
+    architectures names the norm's weight and bias, either of which may be missing.
 
     Raises
     ------
-    ModelError: no architecture, no head, no epsilon, sizes that do not fit each other, a token outside the
-    head, or a storage type that is not known, not run by llama.cpp, or refused by `dequantize`.
+    ModelError: no architecture, head or epsilon, sizes that do not match each other, a token outside the head, or
+    a storage type that edgecal does not know, llama.cpp does not run or `dequantize` refuses.
     """
     ids: NDArray[np.int32] = np.asarray(token_ids, np.int32)
     found = _Finder(source, dequantize)
     architecture = found.architecture
-    head = found.tensor("output.weight")
-    tied = head is None
-    head = head or found.tensor("token_embd.weight")
+    head = found.tensor("output.weight") or found.tensor("token_embd.weight")
     if head is None:
         raise ModelError(
-            f"{found.where}: has neither output.weight nor token_embd.weight, so no head to read logits from; "
-            "is this a language model?"
+            f"{found.where}: the file has neither output.weight nor token_embd.weight, so there is no head to read "
+            "logits from; is this a language model?"
         )
     path, info = head
     n_embd, n_vocab = info.ne[0], n_rows_of(info)
     outside = ids[(ids < 0) | (ids >= n_vocab)]
     if outside.size:
         raise ModelError(
-            f"{path}: {info.name} has {n_vocab} rows, token {outside[0]} has none; "
+            f"{path}: {info.name} has {n_vocab} rows and none for token {outside[0]}; "
             "use --method daca, which needs no lens"
         )
     norm = norm_of(architecture, found.get, found.where)
@@ -140,7 +135,6 @@ def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer], dequant
         soft_cap=transform.soft_cap,
         n_vocab=n_vocab,
         type_name=info.type_name,
-        tied=tied,
         block_elements=GGML_TYPES[info.type_id].block_elements,
         row_minima=read_minima(path, info, ids, dequantize) if info.type_name in SUM_TYPES else None,
         normalized=family.norm is not None,
@@ -149,34 +143,36 @@ def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer], dequant
 
 
 def _read_merger(found: _Finder, n_embd: int) -> Merger:
-    """The merge of an architecture that has one."""
+    """Read the merge of an architecture that has one."""
     kind = family_of(found.architecture).merge
     assert kind is not None
     n_streams = stream_of(found.architecture, found.get, found.where).n_streams
     width = n_streams * n_embd
-    # Sizes in numpy's order; None: any.
+    # In NumPy's order; None allows any size.
     shapes: dict[str, tuple[tuple[int | None, int | None], ...]] = {
         "sigmoid": ((n_streams, width), (1, 1), (1, n_streams)),
         "mean": (),
         "gated": ((None, None), (None, width), (width, None)),
         "altup": (((n_streams - 1) * n_embd, n_embd),),
     }
-    places = tuple(
+    matrices = tuple(
         found.matrix(name, shape) for name, shape in zip(MERGE_TENSORS[kind], shapes[kind], strict=True)
     )
-    tensors = tuple(numbers for numbers, _ in places)
+    tensors = tuple(numbers for numbers, _ in matrices)
     if kind == "gated" and (tensors[0].size != width or tensors[1].shape[0] != tensors[2].shape[1]):
         raise ModelError(
-            f"{found.where}: {', '.join(MERGE_TENSORS[kind])} have sizes that do not fit {n_streams} streams of "
+            f"{found.where}: the sizes of {', '.join(MERGE_TENSORS[kind])} do not match {n_streams} streams of "
             f"{n_embd}; the file is damaged"
         )
     mix_eps = found.number(f"{found.architecture}.{MIX_EPS}") if kind == "sigmoid" else 0.0
     norm_eps = 0.0 if kind in ("mean", "altup") else found.number(f"{found.architecture}.{RMS_NORM_EPS}")
-    return Merger(kind, n_streams, n_embd, norm_eps, mix_eps, tensors, tuple(kind for _, kind in places))
+    return Merger(
+        kind, n_streams, n_embd, norm_eps, mix_eps, tensors, tuple(ggml_type for _, ggml_type in matrices)
+    )
 
 
 class _Finder:
-    """Looks up keys and tensors; `where` names the file in errors."""
+    """Looks up metadata keys and tensors; `where` names the file in errors."""
 
     def __init__(self, source: ShardSet | Header, dequantize: Dequantize) -> None:
         self._dequantize = dequantize
@@ -200,26 +196,26 @@ class _Finder:
         return value
 
     def matrix(self, name: str, shape: tuple[int | None, int | None]) -> tuple[NDArray[np.float32], GgmlType]:
-        """A whole tensor as float32 [n_rows, ne[0]], and its type; `shape` is what it must be, None any size."""
-        place = self.tensor(name)
-        if place is None:
+        """A whole tensor as float32 [n_rows, ne[0]], and its type; `shape` is required, None allows any size."""
+        found = self.tensor(name)
+        if found is None:
             raise ModelError(
-                f"{self.where}: {name} is missing, which {self.architecture} needs; the file is damaged"
+                f"{self.where}: {name}, which {self.architecture} needs, is missing; the file is damaged"
             )
-        path, info = place
-        found = (n_rows_of(info), info.ne[0])
-        if any(wanted not in (None, size) for wanted, size in zip(shape, found, strict=True)):
+        path, info = found
+        sizes = (n_rows_of(info), info.ne[0])
+        if any(wanted not in (None, size) for wanted, size in zip(shape, sizes, strict=True)):
             raise ModelError(
-                f"{path}: {name} has {found[0]} rows of {found[1]}, expected {shape[0]} of {shape[1]}; "
+                f"{path}: {name} has {sizes[0]} rows of {sizes[1]}, expected {shape[0]} of {shape[1]}; "
                 "the file is damaged"
             )
-        return read_rows(path, info, np.arange(found[0]), self._dequantize), GGML_TYPES[info.type_id]
+        return read_rows(path, info, np.arange(sizes[0]), self._dequantize), GGML_TYPES[info.type_id]
 
     def vector(self, name: str, n: int) -> NDArray[np.float32] | None:
-        place = self.tensor(name)
-        if place is None:
+        found = self.tensor(name)
+        if found is None:
             return None
-        path, info = place
+        path, info = found
         if info.ne[0] != n or n_rows_of(info) != 1:
             raise ModelError(f"{path}: {name} has sizes {list(info.ne)}, expected [{n}]; the file is damaged")
         return read_vector(path, info, self._dequantize)

@@ -1,7 +1,4 @@
-"""The lens's heavy kernels: sums of products in one fixed order, so that the bits depend on nothing else.
-
-Knows arrays only.
-"""
+"""The lens's heavy kernels: dot products summed in a fixed order, so that the bits depend on the inputs alone."""
 
 from __future__ import annotations
 
@@ -47,7 +44,7 @@ def _normalize(
 
 @inner
 def _dot(x: NDArray[np.float64], row: NDArray[np.float32]) -> float:
-    """Eight running sums, added up in one fixed order: several times faster than one, and as repeatable."""
+    """Keeps eight running sums and adds them in a fixed order: several times faster than one, as reproducible."""
     n = x.shape[0]
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
     whole = n - n % 8
@@ -68,7 +65,7 @@ def _dot(x: NDArray[np.float64], row: NDArray[np.float32]) -> float:
 
 @kernel(parallel=True)
 def multiply_rows(x: NDArray[np.float64], weight: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Each row of x times each row of a matrix: float64 [m, n_out] of x [m, n_in] and weight [n_out, n_in]."""
+    """Multiplies each row of x [m, n_in] with each row of weight [n_out, n_in]; returns float64 [m, n_out]."""
     m = x.shape[0]
     n_out = weight.shape[0]
     out = np.empty((m, n_out))
@@ -91,10 +88,10 @@ def project_rows(
     logit_scale: float,
     soft_cap: float,
 ) -> NDArray[np.float32]:
-    """The formula of `edgecal.lens.project`: float32 [n, n_layer, k_max].
+    """Computes the formula of `edgecal.lens.project`; returns float32 [n, n_layer, k_max].
 
     hidden float32 [n, n_layer, n_embd], row_index int32 [n, k_max] (-1: padding), rows float32 [r, n_embd], row_bias
-    float32 [r], weight and bias of the norm float32 [n_embd]; soft_cap 0: none.
+    float32 [r], weight and bias of the norm float32 [n_embd]; a soft_cap of 0 means no cap.
     """
     n, n_layer, n_embd = hidden.shape
     k_max = row_index.shape[1]

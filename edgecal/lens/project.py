@@ -1,7 +1,7 @@
 """Applies a head to hidden states: the logit lens.
 
-Deterministic: every output is made from its own row of hidden states by one fixed order of float64 additions, so it
-depends neither on what else is projected nor on the number of threads.
+Deterministic: each output is summed in float64 from its own hidden state in a fixed order, so it depends neither on
+the other rows of the batch nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ def project(hidden: NDArray[np.float32], head: Head, row_index: NDArray[np.int32
     `z = transform(rows[j] . (norm(merge(h)) * weight + bias) + row_bias[j])` with
     RMSNorm `h / sqrt(mean(h^2) + eps)` (arXiv 1910.07467) or
     LayerNorm `(h - mean(h)) / sqrt(var(h) + eps)` (arXiv 1607.06450), and
-    `transform(x) = c * tanh(scale * x / c)` with a soft cap c, else `scale * x`; where blocks hand out several
-    streams, `merge` (`edgecal.lens.stream_merge`) makes them one.
+    `transform(x) = c * tanh(scale * x / c)` with a soft cap c, else `scale * x`; where a block outputs several
+    streams, `merge` (`edgecal.lens.stream_merge`) combines them into one.
 
     Parameters
     ----------
     hidden: float32 [n, n_layer, width], the residual stream after each block.
-    head: as `read_head` gives it; `width` must be the same.
-    row_index: int32 [n, k_max], for each prompt the rows of `head.rows`; -1 is padding.
+    head: from `read_head`; its `width` must be that of the hidden states.
+    row_index: int32 [n, k_max], for each prompt indices into `head.rows`; -1 is padding.
 
     Returns
     -------
-    float32 [n, n_layer, k_max]; -inf where `row_index` is -1. Hidden states that are not finite give logits
-    that are not. Accumulated in float64.
+    float32 [n, n_layer, k_max], accumulated in float64; -inf where `row_index` is -1. Non-finite hidden states give
+    non-finite logits.
 
     Raises
     ------
-    ValueError: shapes that do not fit each other, or a row that the head does not have.
+    ValueError: shapes that do not match each other, or a row that the head does not have.
     """
     if hidden.ndim != 3 or hidden.shape[2] != head.width:
         raise ValueError(f"hidden has shape {hidden.shape}, expected [n, n_layer, {head.width}]")

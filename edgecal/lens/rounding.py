@@ -1,7 +1,7 @@
-"""How llama.cpp rounds what it multiplies weights with: each type of weights has a type for the other factor.
+"""Rounds activations as llama.cpp does before a product: each weight type has a type for the other factor.
 
-Written after `quantize_row_q8_0`, `quantize_row_q8_1` and `quantize_row_q8_K` of ggml-cpu, in float32 as there, so
-that the same numbers come out. Knows arrays and names of types only.
+Follows `quantize_row_q8_0`, `quantize_row_q8_1` and `quantize_row_q8_K` of ggml-cpu, in float32 as there, so that
+the numbers are the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["SUM_BLOCK", "SUM_TYPES", "round_input", "sum_errors"]
 
-# Weights with a minimum per block: ggml multiplies it by the sum of the other factor's block, rounded on its own.
+# Weights with a minimum per block: ggml multiplies it by the sum of the activation's block, which it rounds separately.
 SUM_TYPES = frozenset({"Q4_1", "Q5_1"})
 SUM_BLOCK = 32
 
@@ -21,14 +21,14 @@ FloatRows = NDArray[np.float32]
 
 
 def round_input(x: FloatRows, type_name: str, block_elements: int) -> FloatRows:
-    """What is multiplied with weights of a type in place of `x`.
+    """Round `x` as llama.cpp does before it multiplies it with weights of a type.
 
     Parameters
     ----------
-    x: float32 [m, n], finite; the type's blocks divide n.
-    type_name, block_elements: of the weights, as in `edgecal.gguf.GGML_TYPES`. F32 is not rounded, F16 and BF16 round
-        to themselves, blocks of 256 to Q8_K (8 bits and a float32 for 256 numbers), all others to Q8_0 or Q8_1 (8 bits
-        and a float16 for 32 numbers).
+    x: float32 [m, n], finite; n is a multiple of the type's block size.
+    type_name, block_elements: of the weights, as in `edgecal.gguf.tensors.GGML_TYPES`. F32 is not rounded, F16 and
+        BF16 round to themselves, blocks of 256 to Q8_K (8 bits each and a float32 per 256 numbers), all others to
+        Q8_0 or Q8_1 (8 bits each and a float16 per 32 numbers).
 
     Returns
     -------
@@ -53,8 +53,8 @@ def round_input(x: FloatRows, type_name: str, block_elements: int) -> FloatRows:
 
 
 def sum_errors(x: FloatRows) -> FloatRows:
-    """For weights of `SUM_TYPES`: what the float16 of each block's sum adds to the sum of `round_input`'s numbers;
-    float32 [m, n / 32] of x float32 [m, n]."""
+    """Rounding errors of the block sums for weights of `SUM_TYPES`: the float16 that ggml stores for each block's sum
+    minus the sum of `round_input`'s numbers; float32 [m, n / 32] for x float32 [m, n]."""
     codes, scales = _codes(x)
     total = codes.sum(axis=2, keepdims=True)
     with np.errstate(all="ignore"):
@@ -64,7 +64,7 @@ def sum_errors(x: FloatRows) -> FloatRows:
 
 
 def _codes(x: FloatRows) -> tuple[FloatRows, FloatRows]:
-    """Whole numbers from -127 to 127, float32 [m, n / 32, 32], and what one is worth, float32 [m, n / 32, 1]."""
+    """8-bit codes from -127 to 127, float32 [m, n / 32, 32], and each block's scale, float32 [m, n / 32, 1]."""
     blocks = x.reshape(len(x), -1, SUM_BLOCK)
     largest = np.abs(blocks).max(axis=2, keepdims=True)
     with np.errstate(all="ignore"):
@@ -74,7 +74,7 @@ def _codes(x: FloatRows) -> tuple[FloatRows, FloatRows]:
 
 
 def _round_k(x: FloatRows) -> FloatRows:
-    """Scaled so that the number of the largest size, the first of several, becomes -127."""
+    """Round to Q8_K: in each block of 256 the number of largest magnitude, the first of equals, becomes -127."""
     blocks = x.reshape(len(x), -1, _K_BLOCK)
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[:, :, None], axis=2)
     inverse = np.where(largest != 0, np.float32(-127) / largest, np.float32(0))

@@ -1,9 +1,9 @@
-"""How a block's several residual streams become the one that the final norm sees: what no row of the table says.
+"""Merges a block's several residual streams into the one that the final norm takes.
 
-Each merge is a function of the streams of one token after one block, written after llama.cpp's graphs
-(`src/models/deepseek4.cpp`, `hy-v4.cpp`, `glm5-next.cpp`, `qwen4exp.cpp`, `gemma3n.cpp`). Applied after a block
-before the last it is the lens: what the model would answer if it stopped there. All arithmetic is float64, and a
-row's result depends on that row alone.
+A row of the table of architectures can only name a merge; here each is a function of one token's streams after one
+block, written after llama.cpp's graphs (`src/models/deepseek4.cpp`, `hy-v4.cpp`, `glm5-next.cpp`, `qwen4exp.cpp`,
+`gemma3n.cpp`). The lens also applies it after earlier blocks. All arithmetic is float64, and a row's result depends
+on that row alone.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Merger:
     Attributes
     ----------
     kind: which merge.
-    n_streams, n_embd: streams of a token and floats of each.
-    norm_eps: epsilon of the model's RMSNorm; mix_eps: what "sigmoid" adds to each weight.
-    tensors: float32 matrices, in the order of `MERGE_TENSORS`; types: how each is stored.
+    n_streams, n_embd: streams of a token, and floats in each.
+    norm_eps: epsilon of the model's RMSNorm; mix_eps: added by "sigmoid" to each weight.
+    tensors: float32 matrices, in the order of `MERGE_TENSORS`; types: their storage types.
     """
 
     kind: Merge
@@ -54,21 +54,21 @@ class Merger:
     types: tuple[GgmlType, ...]
 
     def __call__(self, hidden: NDArray[np.float32], *, rounds: bool = False) -> NDArray[np.float32]:
-        """float32 [..., n_embd] of hidden states float32 [..., n_streams * n_embd]. `rounds`: round what tensors are
-        multiplied with as llama.cpp does for their types.
+        """Merge hidden states, float32 [..., n_streams * n_embd], into float32 [..., n_embd]. `rounds`: round the
+        inputs of matrix products as llama.cpp does for the types of the matrices.
 
         Raises
         ------
-        ValueError: tensors of sizes that do not fit each other.
+        ValueError: sizes that do not match each other.
         """
         streams = hidden.reshape(-1, self.n_streams, self.n_embd).astype(np.float64)
-        with np.errstate(all="ignore"):  # what is not finite stays so, and is refused by whoever checks
+        with np.errstate(all="ignore"):  # non-finite values pass through; the check refuses them
             merged = _FUNCTIONS[self.kind](streams, self, _multiply_rounded if rounds else _multiply)
         return merged.reshape(*hidden.shape[:-1], self.n_embd).astype(np.float32)
 
 
 def _sigmoid(streams: FloatArray, merger: Merger, multiply: Multiply) -> FloatArray:
-    """Weighted sum of the streams; the weights are sigmoids of a projection of all of them, normalized together."""
+    """Weighted sum of the streams; the weights are sigmoids of a projection of all streams, normalized together."""
     mix, scale, base = merger.tensors
     flat = streams.reshape(len(streams), -1)
     mixes: FloatArray = multiply(_rms_norm(flat, merger.norm_eps), mix, merger.types[0])
@@ -81,7 +81,7 @@ def _mean(streams: FloatArray, merger: Merger, _: Multiply) -> FloatArray:
 
 
 def _gated(streams: FloatArray, merger: Merger, multiply: Multiply) -> FloatArray:
-    """Mean of the streams, each normalized with a weight of its own, every number gated by all of them."""
+    """Mean of the streams, each normalized with its own weight; a gate for every number depends on all streams."""
     norm, down, up = merger.tensors
     normed = _rms_norm(streams, merger.norm_eps) * norm.reshape(merger.n_streams, merger.n_embd)
     low = multiply(normed.reshape(len(streams), -1), down, merger.types[1]) / merger.n_streams
@@ -90,7 +90,7 @@ def _gated(streams: FloatArray, merger: Merger, multiply: Multiply) -> FloatArra
 
 
 def _altup(streams: FloatArray, merger: Merger, multiply: Multiply) -> FloatArray:
-    """Mean of the first stream and a projection of each other one, scaled to the length of the first."""
+    """Mean of the first stream and a projection of each other stream, scaled to the first one's norm."""
     matrices = merger.tensors[0].reshape(merger.n_streams - 1, merger.n_embd, merger.n_embd)
     total = streams[:, 0].copy()
     length = _length(total)

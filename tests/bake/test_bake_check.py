@@ -34,7 +34,6 @@ HEAD = Head(
     soft_cap=20.0,
     n_vocab=N_VOCAB,
     type_name="Q8_0",
-    tied=False,
     block_elements=32,
 )
 TAU = 1.7

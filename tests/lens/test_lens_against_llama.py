@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from support.lens_checks import check_lens
 from support.tiny_archs import ARCHS, N_VOCAB, REFUSED, tiny_arch, write_tiny_arch
 from support.tiny_models import normal, write_tiny_llama
 from support.tiny_run import random_prompts, run
@@ -15,7 +16,7 @@ from edgecal.errors import InputError, ModelError
 from edgecal.gguf.header import read_header
 from edgecal.gguf.model_checks import check_model
 from edgecal.gguf.shards import find_shards
-from edgecal.lens import check_lens, check_token_ids, project, read_head, reproduce
+from edgecal.lens import check_token_ids, project, read_head, reproduce
 from edgecal.llama.dequantize import dequantize_rows
 
 WITH_LENS = [name for name, spec in ARCHS.items() if spec.lens]

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from support.lens_checks import check_lens
 
 from edgecal.errors import ModelError
-from edgecal.lens import ALLOWED_RMS, check_lens, check_token_ids
+from edgecal.lens import ALLOWED_RMS, check_token_ids
 
 
 @pytest.mark.parametrize("n_vocab", [65, 100, 544, 32000, 151936])

@@ -28,7 +28,6 @@ def make_head(n_embd=48, n_rows=10, seed=0, **changes):
         soft_cap=None,
         n_vocab=n_rows,
         type_name="F32",
-        tied=False,
     )
     return replace(head, **changes)
 

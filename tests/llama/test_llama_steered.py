@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from support.lens_checks import check_lens
 from support.tiny_archs import ARCHS, tiny_arch
 
 from edgecal.architectures import ResidualStream
 from edgecal.gguf.shards import find_shards
-from edgecal.lens import check_lens, check_token_ids, read_head, reproduce
+from edgecal.lens import check_token_ids, read_head, reproduce
 from edgecal.llama import steered
 from edgecal.llama.dequantize import dequantize_rows
 from edgecal.llama.model import Model

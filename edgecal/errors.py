@@ -1,17 +1,15 @@
 """Every error that edgecal raises on purpose, and the exit code that each one means.
 
     EdgecalError
-    ├── InputError            2   what the user gave cannot be used
+    ├── InputError            2   the user's input cannot be used
     ├── ModelError            3   llama.cpp or the native hook failed on a model
     ├── NotIdentifiedError    4   the data do not determine a temperature
     │   └── UnsettledError    4   they do, but nothing shows that it is right, or labels show that it is not
     └── OutputError           5   the result could not be written
 
-A message is one line: what is wrong, where, what was expected, what was found, and what to do next.
-Anything else that escapes is a bug and keeps its traceback. Ctrl-C exits with 130. `UnsettledWarning` is what
-`edgecal.load` warns with.
-
-Knows nothing of the rest of the package.
+A message is one line: it says what is wrong and where, what was expected, what was found, and what to do next.
+Any other exception that escapes is a bug and keeps its traceback. Ctrl-C exits with 130. `edgecal.load` warns with
+`UnsettledWarning`.
 """
 
 from __future__ import annotations
@@ -33,19 +31,19 @@ EXIT_INTERRUPTED = 130
 
 
 class EdgecalError(Exception):
-    """Base of all deliberate errors; `exit_code` is what the command line returns for it."""
+    """Base of all deliberate errors; `exit_code` is the exit status that the command line returns for it."""
 
     exit_code = 1
 
 
 class InputError(EdgecalError):
-    """A file, an option or a record that the user gave is wrong or does not fit the others."""
+    """A file, an option or a record from the user is wrong or contradicts another."""
 
     exit_code = 2
 
 
 class ModelError(EdgecalError):
-    """A model could not be run: llama.cpp refused, aborted or hung, or its graph was not as expected."""
+    """A model could not be run: llama.cpp refused it, aborted or hung, or its graph was not as expected."""
 
     exit_code = 3
 
@@ -55,7 +53,7 @@ class NotIdentifiedError(EdgecalError):
 
     Attributes
     ----------
-    warnings: what was odd about the pair and the prompts, which may be why; one line each.
+    warnings: oddities of the pair and the prompts that may be the reason; one line each.
     """
 
     exit_code = 4
@@ -66,12 +64,12 @@ class NotIdentifiedError(EdgecalError):
 
 
 class UnsettledError(NotIdentifiedError):
-    """A temperature was found, but it may make the model less honest than it is, so it was not written.
+    """A temperature was found but not written, because it may make the model's probabilities less honest.
 
     Attributes
     ----------
     result: the `FitResult`, with the temperature, the bracket and the `reasons`, one line each; its `output` is None.
-        None if the error is not a fit's.
+        None if the error does not come from a fit.
     """
 
     def __init__(self, message: str, warnings: Sequence[str] = (), result: Any = None) -> None:
@@ -80,7 +78,7 @@ class UnsettledError(NotIdentifiedError):
 
 
 class UnsettledWarning(UserWarning):
-    """A file's temperature was written although edgecal had refused it (`edgecal fit --unsettled`)."""
+    """The file holds a temperature that edgecal had refused to write (`edgecal fit --unsettled`)."""
 
 
 class OutputError(EdgecalError):

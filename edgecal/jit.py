@@ -1,8 +1,8 @@
-"""How edgecal compiles its kernels: numba, cached on disk where a disk can be written, never relaxed maths.
+"""Compiles edgecal's kernels with numba and caches the machine code on disk where it can.
 
-`fastmath` stays off, and kernels only ever write to places that one loop index owns, so a result does not
-depend on the number of threads. A division by zero gives what IEEE 754 says, as in NumPy: the check for an error
-would keep whole loops from becoming vector instructions. Knows nothing of what the kernels compute.
+`fastmath` stays off, and each element of a kernel's output is written by one loop index only, so a result does not
+depend on the number of threads. Division by zero follows IEEE 754, as in NumPy, because a check for it would keep
+numba from vectorizing whole loops.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ __all__ = ["inner", "kernel"]
 
 
 def inner(function: F) -> F:
-    """Compile `function` for use inside kernels, of this file or of one that imports it by its name.
+    """Compile `function` for use inside kernels of the same module or of modules that import it under its name.
 
-    Not cached on its own: it becomes part of its callers.
+    It is not cached on its own but as part of its callers.
     """
     return cast("F", njit(error_model="numpy")(function))
 
 
 def kernel(*, parallel: bool = False) -> Callable[[F], F]:
-    """Compile a kernel that Python calls, and keep the machine code between runs.
+    """Compile a kernel that Python calls, and cache the machine code between runs.
 
-    numba looks for a writable place in this order: `NUMBA_CACHE_DIR`, `__pycache__` beside the source, the
-    user's cache folder. Where none can be written, or the disk is full when the code is to be stored, the
-    kernel is compiled in memory for this process only: slower to start, same results.
+    numba looks for a writable folder in this order: `NUMBA_CACHE_DIR`, `__pycache__` beside the source, the
+    user's cache folder. If none is writable, or the disk is full when the code is stored, the kernel is compiled
+    in memory for this process only: slower to start, same results.
     """
 
     def decorate(function: F) -> F:
@@ -43,14 +43,14 @@ def kernel(*, parallel: bool = False) -> Callable[[F], F]:
             return njit(parallel=parallel, error_model="numpy")(function)
 
         compiled = [compile_in_memory()]
-        with contextlib.suppress(RuntimeError, OSError):  # no folder to write in, or no source to go by
-            compiled[0]._cache = _Cache(function)
+        with contextlib.suppress(RuntimeError, OSError):  # no writable folder, or no source file
+            compiled[0]._cache = _KernelCache(function)
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
             try:
                 return compiled[0](*args)
-            except OSError:  # the cache went bad after it was found: a full disk, a folder taken away
+            except OSError:  # the cache failed after it was found: the disk is full or the folder was removed
                 compiled[0] = compile_in_memory()
                 return compiled[0](*args)
 
@@ -59,24 +59,25 @@ def kernel(*, parallel: bool = False) -> Callable[[F], F]:
     return decorate
 
 
-class _Cache(FunctionCache):
-    """numba's cache goes by the kernel's own file; this one also by its inner functions' files and by this file."""
+class _KernelCache(FunctionCache):
+    """numba invalidates a kernel's cache when its own file changes; this one also when the file of an inner function
+    or this file does."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
-        self._parts = tuple(sorted(map(_hash_file, {__file__, *_find_files(function)})))
+        self._source_hashes = tuple(sorted(map(_hash_file, {__file__, *_find_files(function)})))
 
     def _index_key(self, *args: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(*args), self._parts)  # type: ignore[no-untyped-call]
+        return (*super()._index_key(*args), self._source_hashes)  # type: ignore[no-untyped-call]
 
 
 def _find_files(function: Any) -> set[str]:
-    """Files of `function`, of the inner functions that it names, and of those that they name."""
+    """The source files of `function` and of the inner functions that it calls, directly or through others."""
     files = {function.__code__.co_filename}
     for name in function.__code__.co_names:
-        part = getattr(function.__globals__.get(name), "py_func", None)
-        if part is not None:
-            files |= _find_files(part)
+        called = getattr(function.__globals__.get(name), "py_func", None)
+        if called is not None:
+            files |= _find_files(called)
     return files
 
 

@@ -1,11 +1,11 @@
-"""What was computed once is kept: a model's answers to a prompt, and the digests of its files.
+"""Caches on disk: captures of prompts by a model, and digests of model files.
 
-Knows keys, small arrays and files, not what they mean; what influences a number is the caller's to say. A cache
-may be lost, damaged, full or locked at any time: then there is nothing in it, and one line says why. It never
-gives a number that was not put in, and never makes a run fail.
+The caller states everything that influences a cached number; the cache itself sees keys, small arrays and files.
+It may be lost, damaged, full or locked at any time: then lookups miss, and one line says why. It never returns a
+number that was not stored, and never makes a run fail.
 
-From the bottom up: `arrays` (arrays as bytes), `store` (one SQLite file of checked values), `folder` (where the
-files are, and how many), `captures` (`CaptureCache`), `memo` (`DigestMemo`).
+From the bottom up: `store` (one SQLite file of checksummed values), `folder` (where the files are and how much they
+may take), `captures` (`CaptureCache`), `digests` (`DigestMemo`).
 """
 
 from edgecal.cache.captures import CaptureCache

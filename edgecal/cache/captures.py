@@ -1,9 +1,9 @@
-"""What a model said about prompts, stored by content, so that the same question is not computed twice.
+"""Stores a model's captures of prompts by content, so that no prompt is run twice under the same conditions.
 
-A key is a digest and a value is a few named arrays; no text of a model or a prompt is stored but what the context
-names. The bytes of a value, little-endian: number of arrays u16; for each the length of its name u8, the name, its type
-u8, its number of dimensions u8, dimensions u32; then the elements of all, in the same order, in C order. The store has
-checked them against a digest before they are unpacked.
+A key is a digest and a value is a few named arrays; of texts only those in the context are stored, never a prompt.
+A value is encoded in little-endian bytes: number of arrays u16; for each array the length of its name u8, the name,
+its type u8, number of dimensions u8 and dimensions u32; then the elements of all arrays, in the same order, in C order.
+The store verifies a checksum of these bytes before they are unpacked.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ __all__ = ["Array", "CaptureCache", "pack_arrays", "unpack_arrays"]
 
 
 class CaptureCache:
-    """The arrays kept for one context; a context manager. Threads may share it.
+    """The cached arrays of one context; a context manager. Threads may share it.
 
-    All contexts' stores in a folder together take at most `max_bytes` bytes: stores that were used longest ago are
-    removed for it, whole, at the opening of another and after each write to it. A store that has reached the bound
-    alone takes nothing more.
+    The stores of all contexts in a folder together take at most `max_bytes` bytes: opening a store and each write to
+    it remove the least recently used others, each as a whole. A store that reaches the limit alone takes no more
+    values.
 
     Several processes may read and write one store at once. No method fails or waits for long because of the
-    cache: what cannot be read is not there, what cannot be written is not kept.
+    cache: a value that cannot be read counts as missing, one that cannot be written is dropped.
 
     Parameters
     ----------
-    folder: of the cache; made for this user alone if it is not there. None keeps nothing.
+    folder: of the cache; if missing, it is created for this user only. None disables the cache.
     context: everything that influences the numbers, the digest of the model first. Contexts that differ in any
         name, value or type of value share nothing. `edgecal cache` shows "model" as the model's name.
     max_bytes: see above.
-    lock_timeout_s: how long to wait, in seconds, while another process writes; if it takes longer the store is
-        not used any more.
+    lock_timeout_s: how long to wait, in seconds, while another process writes; after that this run no longer uses
+        the store.
 
     Attributes
     ----------
-    warning: one line on why the store is not used, or not as it was; None as long as nothing is wrong.
+    warning: one line that says why the store is not used, is no longer written or was recreated; None if all is well.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class CaptureCache:
 
     @property
     def path(self) -> Path | None:
-        """The store's file."""
+        """The store's file; None without a folder."""
         return self._store.path
 
     @property
@@ -81,18 +81,18 @@ class CaptureCache:
         return self._store.warning
 
     def close(self) -> None:
-        """Closes the file; afterwards nothing is found and nothing kept."""
+        """Closes the file; afterwards every lookup misses and writes do nothing."""
         self._store.close()
 
     def read(self, keys: Sequence[bytes]) -> list[dict[str, Array] | None]:
-        """The arrays kept under each key, exactly as they were written, None where there are none."""
+        """Returns the arrays stored under each key, exactly as written, or None."""
         return [None if body is None else unpack_arrays(body) for body in self._store.read(keys)]
 
     def write(self, items: Iterable[tuple[bytes, Mapping[str, Array]]]) -> None:
-        """Keeps (key, named arrays) pairs, all of them or, should the process be killed, none.
+        """Stores (key, named arrays) pairs: all of them or, if the process is killed, none.
 
-        Arrays are float32, float64 or int32, of any shape. What is there under the same key is replaced, unless
-        it has more arrays. TypeError: another element type.
+        Arrays are float32, float64 or int32, of any shape. They replace those under the same key, unless those are
+        more. TypeError: another element type.
         """
         if not self._store.is_writable:
             return
@@ -107,11 +107,11 @@ class CaptureCache:
         try:
             is_full = path.stat().st_size >= self._max_bytes
         except OSError:
-            return  # somebody has cleared the cache meanwhile
+            return  # another process has cleared the cache meanwhile
         if is_full:
             self._store.stop_writing(
                 f"{path.parent}: the cache for this model and these settings is full ({self._max_bytes} bytes) and "
-                "keeps nothing more; edgecal cache clear empties it"
+                "takes no more prompts; edgecal cache clear empties it"
             )
 
 
@@ -121,7 +121,7 @@ _DTYPES = tuple(np.dtype(code) for code in ("<f4", "<f8", "<i4"))
 
 
 def pack_arrays(arrays: Mapping[str, Array]) -> bytes:
-    """Arrays of float32, float64 or int32, of any shape and order, as bytes.
+    """Encodes arrays of float32, float64 or int32, of any shape and memory order, as bytes.
 
     TypeError: another element type. ValueError: a name of more than 255 bytes.
     """
@@ -140,22 +140,22 @@ def pack_arrays(arrays: Mapping[str, Array]) -> bytes:
 
 
 def unpack_arrays(packed: bytes) -> dict[str, Array]:
-    """What `pack_arrays` packed: new arrays in C order, of the machine's own byte order, that may be written to."""
+    """Decodes the bytes of `pack_arrays`: new writable arrays in C order and the machine's own byte order."""
     (count,) = struct.unpack_from("<H", packed)
-    at = 2
-    found = []
+    offset = 2
+    heads = []
     for _ in range(count):
-        n_name = packed[at]
-        name = packed[at + 1 : at + 1 + n_name].decode()
-        at += 1 + n_name
-        code, n_dims = packed[at], packed[at + 1]
-        shape = struct.unpack_from(f"<{n_dims}I", packed, at + 2)
-        at += 2 + 4 * n_dims
-        found.append((name, _DTYPES[code], shape))
+        n_name = packed[offset]
+        name = packed[offset + 1 : offset + 1 + n_name].decode()
+        offset += 1 + n_name
+        code, n_dims = packed[offset], packed[offset + 1]
+        shape = struct.unpack_from(f"<{n_dims}I", packed, offset + 2)
+        offset += 2 + 4 * n_dims
+        heads.append((name, _DTYPES[code], shape))
     arrays = {}
-    for name, dtype, shape in found:
+    for name, dtype, shape in heads:
         n_elements = int(np.prod(shape, dtype=np.int64))
-        flat = np.frombuffer(packed, dtype, n_elements, at)
+        flat = np.frombuffer(packed, dtype, n_elements, offset)
         arrays[name] = flat.reshape(shape).astype(dtype.newbyteorder("="))
-        at += n_elements * dtype.itemsize
+        offset += n_elements * dtype.itemsize
     return arrays

@@ -1,11 +1,10 @@
-"""Digests of model files, so that a second run need not read gigabytes to know which model it has.
+"""Remembers digests of model files, so that a second run need not read gigabytes to identify its model.
 
-Knows files by path, device, inode, size and times. Does not know how a digest is made.
-
-A file that is as it was by all of these has the digest that it had, with one exception: it was rewritten within one
-tick of the file system's clock (up to 2 seconds) after it was looked at. So a digest is not kept for a file that
-had been changed less than 3 seconds before it was looked at, as git does with its index. Who writes through a
-memory map that was there before the digest was made, and keeps it, can still change a file unseen.
+A file is identified by path, device, inode, size and times. If all of these are unchanged, so is the digest, with one
+exception: a file rewritten within one tick of the file system's clock (up to 2 seconds) after it was examined looks
+unchanged. Therefore no digest is stored for a file that was modified less than 3 seconds before it was examined, as
+git does for its index. A program that mapped the file into memory before the digest was computed, and still writes
+through that map, can change it undetected.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ FileIdentities = tuple[tuple[str, int, int, int, int, int], ...]
 class DigestMemo:
     """Digests by file; a context manager. Threads may share it.
 
-    Paths are kept as digests too: the memo tells nobody which files there were.
+    Paths are stored as digests too, so the memo does not reveal which files were used.
 
     Parameters
     ----------
-    folder: of the cache; made for this user alone if it is not there. None keeps nothing.
+    folder: of the cache; if missing, it is created for this user only. None disables the memo.
     lock_timeout_s: how long to wait, in seconds, while another process writes.
 
     Attributes
     ----------
-    warning: one line on why nothing is kept; None as long as nothing is wrong.
+    warning: one line that says why the memo is not used, is no longer written or was recreated; None if all is well.
     """
 
     def __init__(self, folder: Path | None, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
@@ -67,42 +66,42 @@ class DigestMemo:
     def recall(
         self, paths: Sequence[Path], names: Collection[str], compute: Callable[[], Mapping[str, str]]
     ) -> dict[str, str]:
-        """The digests called `names` of the model in `paths`: kept ones, or else those that `compute` returns.
+        """The digests called `names` of the model in `paths`, from the memo or else from `compute`.
 
-        Which names there are is the caller's to say; a name should change with the way its digest is made. What
-        `compute` raises comes through. It is called at most once, and what it returns is kept if the files are the
-        same before and after and had not just been changed.
+        The caller chooses the names; a name should change with the way its digest is computed. `compute` is called
+        at most once, and its exceptions propagate. Its digests are stored if the files are the same before and after
+        and were not modified just before.
         """
-        looked_ns = time.time_ns()
+        examined_ns = time.time_ns()
         before = identify_files(paths)
         key = None if before is None else sha256(json.dumps(before).encode()).digest()
-        known = self._known(key)
-        if all(name in known for name in names):
-            return {name: known[name] for name in names}
-        found = dict(compute())
+        stored = self._read(key)
+        if all(name in stored for name in names):
+            return {name: stored[name] for name in names}
+        computed = dict(compute())
         if (
             key is not None
             and before is not None
-            and _is_settled(before, looked_ns)
+            and _is_settled(before, examined_ns)
             and identify_files(paths) == before
         ):
-            kept = {**known, **found}
-            self._store.write([(key, len(kept), json.dumps(kept).encode())])
+            merged = {**stored, **computed}
+            self._store.write([(key, len(merged), json.dumps(merged).encode())])
             self._store.keep_newest(MAX_MODELS)
-        return {name: found[name] if name in found else known[name] for name in names}
+        return {name: computed[name] if name in computed else stored[name] for name in names}
 
-    def _known(self, key: bytes | None) -> dict[str, str]:
+    def _read(self, key: bytes | None) -> dict[str, str]:
         body = None if key is None else self._store.read([key])[0]
         return {} if body is None else dict(json.loads(body))
 
 
 def identify_files(paths: Sequence[Path]) -> FileIdentities | None:
-    """What tells that files are still what they were: path, device, inode, size, mtime and ctime of each.
+    """Path, device, inode, size, mtime and ctime of each file, which change when the file does.
 
-    None if one cannot be looked at, or is no regular file. A model that had the same identity before its digest was
-    asked for and after it was run is the one that the digest is of.
+    None if one cannot be examined or is not a regular file. If a model has the same identity before its digest is
+    looked up and after it is run, the digest is of the model that ran.
     """
-    found = []
+    identities = []
     for path in paths:
         try:
             status = path.stat()
@@ -112,9 +111,9 @@ def identify_files(paths: Sequence[Path]) -> FileIdentities | None:
             return None
         where = os.fsencode(path.absolute()).hex()
         times = (status.st_mtime_ns, status.st_ctime_ns)
-        found.append((where, status.st_dev, status.st_ino, status.st_size, *times))
-    return tuple(found)
+        identities.append((where, status.st_dev, status.st_ino, status.st_size, *times))
+    return tuple(identities)
 
 
-def _is_settled(identity: FileIdentities, looked_ns: int) -> bool:
-    return all(max(mtime_ns, ctime_ns) + _SETTLED_NS <= looked_ns for *_, mtime_ns, ctime_ns in identity)
+def _is_settled(identity: FileIdentities, examined_ns: int) -> bool:
+    return all(max(mtime_ns, ctime_ns) + _SETTLED_NS <= examined_ns for *_, mtime_ns, ctime_ns in identity)

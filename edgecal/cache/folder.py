@@ -1,7 +1,6 @@
-"""Where the cache's files are, which files are its own, and how much they may take.
+"""Where the cache's files are, which files belong to it, and how many bytes they may take.
 
-Knows names, sizes and times of files, not what is in them. Only files that are named exactly as this package names
-them are ever removed.
+Only files whose names match exactly the pattern of this package's own names are ever removed.
 """
 
 from __future__ import annotations
@@ -34,7 +33,9 @@ __all__ = [
 ]
 
 FOLDER_VARIABLE = "EDGECAL_CACHE_DIR"
-MAX_CACHE_BYTES = 1 << 30  # of all stores together; a million prompts of a small model, with layers
+MAX_CACHE_BYTES = (
+    1 << 30
+)  # of all stores together: enough for a million prompts of a small model, with layers
 
 Context = Mapping[str, str | int | float | bool]
 
@@ -44,13 +45,13 @@ _OURS = re.compile(r"(?:captures-[0-9a-f]{64}|digests)\.v[0-9]+\.sqlite(?:-journ
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """One store: what one model said, as far as it can be told without writing.
+    """One store, which holds one model's captures under one context, as read without writing to it.
 
     Attributes
     ----------
     path: its file.
-    context: what influences its numbers, as the writer gave it; None if the file cannot be read now.
-    n_prompts: keys in it, None as for `context`.
+    context: everything that influences its numbers, as its writer stated; None if the file cannot be read now.
+    n_prompts: number of keys; None if the file cannot be read now.
     n_bytes: size of its files.
     last_used_s: when it was last opened or written to, in seconds since 1970.
     """
@@ -64,17 +65,17 @@ class StoreInfo:
 
 @dataclass(frozen=True)
 class ClearedCache:
-    """What `clear_cache` removed."""
+    """Number and size of the files that `clear_cache` removed."""
 
     n_files: int
     n_bytes: int
 
 
 def default_cache_folder() -> Path | None:
-    """The folder of the cache: $EDGECAL_CACHE_DIR, else the usual place; None if there is no home folder either.
+    """The folder of the cache: $EDGECAL_CACHE_DIR, else the usual one; None if there is no home folder either.
 
-    The usual place is `edgecal` in $XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches/edgecal, on Windows
-    %LOCALAPPDATA%\\edgecal\\cache. Makes nothing.
+    The usual folder is `edgecal` in $XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches/edgecal, on Windows
+    %LOCALAPPDATA%\\edgecal\\cache. It is not created here.
     """
     chosen = os.environ.get(FOLDER_VARIABLE)
     try:
@@ -102,16 +103,16 @@ def memo_path(folder: Path) -> Path:
 
 
 def list_stores(folder: Path | None) -> list[StoreInfo]:
-    """The stores in a folder, those last used first; empty if the folder is not there or cannot be read."""
+    """The stores in a folder, most recently used first; empty if the folder is missing or cannot be read."""
     stores = []
     for path, status in _files(folder, _STORE):
-        found = peek_store(path)
-        context = None if found is None else _read_context(found[0])
+        peeked = peek_store(path)
+        context = None if peeked is None else _read_context(peeked[0])
         stores.append(
             StoreInfo(
                 path=path,
                 context=context,
-                n_prompts=None if found is None else found[1],
+                n_prompts=None if peeked is None else peeked[1],
                 n_bytes=status.st_size + _side_bytes(path),
                 last_used_s=status.st_mtime,
             )
@@ -120,11 +121,11 @@ def list_stores(folder: Path | None) -> list[StoreInfo]:
 
 
 def clear_cache(folder: Path | None) -> ClearedCache:
-    """Removes every file of the cache from a folder, and no other; a run that uses one loses only its cache.
+    """Removes every file of the cache from a folder, and no other; a run that is using one loses only its cache.
 
     Raises
     ------
-    OutputError: a file cannot be removed; those that can be are.
+    OutputError: a file cannot be removed; all others are removed.
     """
     n_files = n_bytes = 0
     failure: OSError | None = None
@@ -132,7 +133,7 @@ def clear_cache(folder: Path | None) -> ClearedCache:
         try:
             path.unlink()
         except FileNotFoundError:
-            continue  # somebody else has
+            continue  # another process has removed it
         except OSError as error:
             failure = error
             continue
@@ -147,9 +148,9 @@ def clear_cache(folder: Path | None) -> ClearedCache:
 
 
 def remove_least_used(folder: Path, max_bytes: int, keep: Path) -> None:
-    """Removes stores, those last used longest ago first, until all together have at most `max_bytes` bytes.
+    """Removes the least recently used stores until all together have at most `max_bytes` bytes.
 
-    `keep` is never removed. What cannot be removed stays.
+    `keep` is never removed. A file that cannot be removed stays.
     """
     stores = [(status.st_mtime_ns, path, status.st_size) for path, status in _files(folder, _STORE)]
     total = sum(size for *_, size in stores)
@@ -166,7 +167,7 @@ def remove_least_used(folder: Path, max_bytes: int, keep: Path) -> None:
 
 
 def _files(folder: Path | None, pattern: re.Pattern[str]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Regular files in the folder, links not followed, whose names are of the pattern."""
+    """Regular files in the folder whose whole names match the pattern; links are not followed."""
     if folder is None:
         return
     try:

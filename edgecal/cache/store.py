@@ -1,14 +1,12 @@
-"""One SQLite file of checked values by key, shared by processes, that may fail at any time without harm.
+"""Stores checksummed values by key in one SQLite file that processes share and that may fail at any time without harm.
 
-Knows keys and bytes. Does not know what they mean, or which files there are (`folder`).
+If something outside the file fails (a full disk, a read-only folder, a lock held too long), this run stops using the
+file, or only stops writing if reading still works, and `warning` says why. A damaged file is removed and recreated.
+Every value carries a checksum over itself, its key and the store's `about`, so that a value that was not written
+exactly so under this key counts as missing.
 
-Whatever goes wrong outside (a full disk, a folder that cannot be written, a lock that is held too long) ends the
-use of the file for this run, and `warning` says why; what can still be read is. A file that is damaged is removed
-and begun anew. Every value carries a checksum over itself, its key and what the store is about, so that a value
-that is not exactly what was written here for this key is not found.
-
-A transaction is in the file wholly or not at all, also after a kill: SQLite's rollback journal. No write-ahead log,
-which does not work on network file systems and leaves more files behind.
+SQLite's rollback journal makes every transaction atomic, also when the process is killed. A write-ahead log would not
+work on network file systems and leaves more files behind.
 """
 
 from __future__ import annotations
@@ -21,14 +19,14 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b, sha256
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import sqlite3
 
 __all__ = ["FORMAT", "SIDE_FILES", "CheckedStore", "peek_store"]
 
-FORMAT = 1  # part of the files' names, so that versions do not meet in one file
+FORMAT = 1  # part of the files' names, so that versions never share a file
 SIDE_FILES = ("-journal", "-wal", "-shm")  # that SQLite may put beside its file
 LOCK_TIMEOUT_S = 10.0
 
@@ -48,30 +46,29 @@ _WRITE = (
     'SET "rank" = excluded."rank", "check" = excluded."check", body = excluded.body '
     'WHERE excluded."rank" >= cells."rank"'
 )
-# What SQLite says of things outside the file; by their text, because Python 3.10 does not tell the codes.
+# Words in SQLite's messages about causes outside the file. Python 3.10 does not expose the error codes.
 _OUTSIDE = ("lock", "full", "readonly", "unable to open", "disk i/o", "interrupted")
 
 Item = tuple[bytes, int, bytes]  # key, rank, body
-_Result = TypeVar("_Result")
 
 
 class _DamagedError(Exception):
-    """The file is not what this module writes."""
+    """The file was not written by this module."""
 
 
 class CheckedStore:
-    """The values in one file; a context manager. Threads may share it, and take turns.
+    """The values in one file; a context manager. Threads may share it; a lock serializes them.
 
     Attributes
     ----------
-    warning: why the file is not used, or not as it was; one line, None as long as nothing is wrong.
+    warning: one line that says why the file is not used, is no longer written or was recreated; None if all is well.
     """
 
     def __init__(self, path: Path | None, about: bytes, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
-        """Opens the file, or makes it and its folder (for this user's eyes only); never fails.
+        """Opens the file, or creates it and its folder (readable by this user only); never fails.
 
-        `about` says what influences the values; values of another `about` are not found. Without `path` there is
-        nothing to read and nothing is kept.
+        `about` states what influences the values; values stored under another `about` are not found. Without `path`
+        every lookup misses and nothing is stored.
         """
         self.path = path
         self.warning: str | None = None
@@ -81,12 +78,12 @@ class CheckedStore:
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._writable = True
-        self._may_begin_anew = True
+        self._may_recreate = True
         self._damaged: set[bytes] = set()
         self._lock = threading.RLock()
         if path is None:
             self._stop(
-                "there is no folder for a cache; name one by the environment variable EDGECAL_CACHE_DIR"
+                "there is no folder for a cache; set the environment variable EDGECAL_CACHE_DIR to one"
             )
             return
         try:
@@ -95,7 +92,7 @@ class CheckedStore:
             self._stop("this Python was built without SQLite, which the cache needs")
             return
         self._sqlite3: ModuleType = sqlite3
-        # Of a damaged file SQLite may want absurdly much memory, or quote what is not text.
+        # On a damaged file SQLite may request absurd amounts of memory, or quote bytes that are not text.
         self._damage = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
         self._open_or_stop(path)
 
@@ -109,12 +106,12 @@ class CheckedStore:
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can be read."""
+        """Whether the file can be read."""
         return self._connection is not None
 
     @property
     def is_writable(self) -> bool:
-        """Whether what is written will be kept, as far as is known."""
+        """Whether writes are expected to succeed."""
         return self._writable and self._connection is not None
 
     def close(self) -> None:
@@ -124,7 +121,7 @@ class CheckedStore:
                 connection.close()
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The value of each key, None where there is none, or none that is whole."""
+        """The value of each key; None where it is missing or damaged."""
         found: dict[bytes, bytes] = {}
 
         def look_up(connection: sqlite3.Connection) -> None:
@@ -139,9 +136,9 @@ class CheckedStore:
         return [found.get(key) for key in keys]
 
     def write(self, items: Iterable[Item]) -> None:
-        """Keep (key, rank, value) triples, all or none of them.
+        """Store (key, rank, value) triples, all or none of them.
 
-        A value takes the place of one under the same key of the same or a lower rank (0 to 2**62).
+        A value replaces one under the same key whose rank (0 to 2**62) is the same or lower.
         """
         if not self.is_writable:
             return
@@ -152,19 +149,19 @@ class CheckedStore:
         def put(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
             if self._damaged and connection.execute("PRAGMA quick_check(1)").fetchone() != (b"ok",):
-                raise self._sqlite3.DatabaseError("its values overlap")  # one written would damage another
+                raise self._sqlite3.DatabaseError("its values overlap")  # writing one would damage another
             connection.executemany("DELETE FROM cells WHERE key = ?", [(key,) for key in self._damaged])
             connection.executemany(_WRITE, rows)
             if any(self._find(connection, key) is None for key, *_ in rows):
-                raise self._sqlite3.DatabaseError("what was written is not found")
+                raise self._sqlite3.DatabaseError("a value is missing after it was written")
             connection.execute("COMMIT")
             self._damaged.clear()
 
         if not self._attempt(put, writing=True) and self.is_writable:
-            self._attempt(put, writing=True)  # it was damaged and is empty now
+            self._attempt(put, writing=True)  # the file was damaged and has been recreated
 
     def keep_newest(self, most: int) -> None:
-        """Forget what was put in first, where there are more than `most` keys."""
+        """Remove the oldest keys beyond the `most` newest."""
 
         def forget(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
@@ -176,12 +173,12 @@ class CheckedStore:
             self._attempt(forget, writing=True)
 
     def stop_writing(self, why: str) -> None:
-        """Keep nothing more, and say why, if nothing has been said before."""
+        """Store no more values; `why` becomes the warning unless there is one already."""
         self._writable = False
         self._warn(why)
 
     def _find(self, connection: sqlite3.Connection, key: bytes) -> bytes | None:
-        """The value of a key if it is whole; if it is not, the next write takes its place."""
+        """The value of a key if its checksum matches; if not, the next write removes it."""
         row = connection.execute(_READ, (key,)).fetchone()
         if row is None:
             return None
@@ -198,7 +195,7 @@ class CheckedStore:
         return digest.digest()
 
     def _open_or_stop(self, path: Path) -> None:
-        """Open the file; begin it anew if it is damaged; `warning` if neither can be."""
+        """Open the file, recreate it if it is damaged, or set `warning` if both fail."""
         try:
             self._open(path)
         except (*self._damage, _DamagedError) as error:
@@ -225,27 +222,27 @@ class CheckedStore:
             raise
         self._connection = connection
         with contextlib.suppress(OSError):
-            os.utime(path)  # when it was last used
+            os.utime(path)  # the modification time is the time of last use
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Settings, the tables where there are none, and whether the file is about what it should be."""
+        """Configure the connection, create missing tables, and check the file's version and `about`."""
         connection.text_factory = bytes
         for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "synchronous = NORMAL"):
             connection.execute(f"PRAGMA {pragma}")
         if _is_empty(connection):
             connection.execute("BEGIN IMMEDIATE")
-            if _is_empty(connection):  # nobody else has made them meanwhile
+            if _is_empty(connection):  # no other process has created them meanwhile
                 for statement in _SCHEMA:
                     connection.execute(statement)
                 connection.execute("INSERT INTO about VALUES (?, ?)", (_ABOUT, self._about))
             connection.execute("COMMIT")
         if connection.execute("PRAGMA user_version").fetchone() != (FORMAT,):
-            raise _DamagedError("it is of another version than its name says")
+            raise _DamagedError("its version is not the one in its name")
         if _read_about(connection) != self._about:
-            raise _DamagedError("it is about something else than its name says")
+            raise _DamagedError("its context is not the one in its name")
 
     def _attempt(self, work: Callable[[sqlite3.Connection], None], *, writing: bool) -> bool:
-        """Whether the work was done; what is half done is taken back."""
+        """Do the work and return whether it succeeded; roll back on failure."""
         with self._lock:
             connection = self._connection
             if connection is None:
@@ -254,7 +251,7 @@ class CheckedStore:
                 work(connection)
             except self._sqlite3.ProgrammingError:
                 self._roll_back(connection)
-                raise  # a mistake of ours, not of the file
+                raise  # a bug in edgecal, not a fault of the file
             except self._damage as error:
                 self._roll_back(connection)
                 self._fail(error, writing=writing)
@@ -270,41 +267,41 @@ class CheckedStore:
                 connection.execute("ROLLBACK")
 
     def _fail(self, error: Exception, *, writing: bool) -> None:
-        """Begin a damaged file anew; stop using it, or only writing, if something outside is wrong."""
+        """Recreate a damaged file; for a cause outside the file stop using it, or only stop writing."""
         path = self.path
         assert path is not None
         text = " ".join(str(error).split()) or type(error).__name__
         if not self._is_damage(error, path):
             if writing:
-                self.stop_writing(f"{path.parent}: the cache keeps nothing more: {text}")
+                self.stop_writing(f"{path.parent}: the cache is no longer written: {text}")
             else:
                 self._stop(text)
             return
         self.close()
-        if not self._may_begin_anew:
+        if not self._may_recreate:
             self._stop(text)
             return
-        self._may_begin_anew = False
+        self._may_recreate = False
         try:
             self._remove(path)
-        except OSError as removing:
-            self._stop(f"{text}, and it cannot be removed: {removing.strerror}")
+        except OSError as removal:
+            self._stop(f"{text}, and it cannot be removed: {removal.strerror}")
             return
         self._damaged.clear()
         self._open_or_stop(path)
         if self.is_open:
-            self._warn(f"{path}: was damaged ({text}) and has been begun anew")
+            self._warn(f"{path}: the file was damaged ({text}) and has been recreated empty")
 
     def _is_damage(self, error: Exception, path: Path) -> bool:
         if not isinstance(error, self._sqlite3.OperationalError):
             return True
         text = str(error).lower()
-        if "readonly" in text:  # a damaged file may say so of itself
+        if "readonly" in text:  # SQLite may report this for a damaged file too
             return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         return not any(word in text for word in _OUTSIDE)
 
     def _remove(self, path: Path) -> None:
-        """Remove the file that was opened, but not one that somebody else has put in its place since."""
+        """Remove the file that was opened, but not one that another process has put in its place since."""
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             if (status.st_dev, status.st_ino) == self._inode:
@@ -323,7 +320,7 @@ class CheckedStore:
 
 
 def peek_store(path: Path) -> tuple[bytes, int] | None:
-    """What a file is about and how many keys it has; None if it cannot be told now. Makes and removes nothing."""
+    """A file's `about` and number of keys; None if they cannot be read now. Creates and removes nothing."""
     try:
         import sqlite3
     except ImportError:

@@ -86,7 +86,7 @@ def test_a_file_that_only_says_it_is_read_only(tmp_path, whole):
     with CaptureCache(tmp_path / "c", CONTEXT) as cache:
         cache.write([(b"new", ITEMS[KEYS[0]])])
         assert "readonly" in cache.warning
-        assert "begun anew" in cache.warning
+        assert "recreated" in cache.warning
         assert equal(cache.read([b"new"])[0], ITEMS[KEYS[0]])
 
 
@@ -140,7 +140,7 @@ def test_truncated_files(tmp_path, whole, size):
     ):  # SQLite takes the first two for empty files, and zeros for the byte that is missing
         assert warning is None
     else:
-        assert "has been begun anew" in warning
+        assert "has been recreated empty" in warning
 
 
 @pytest.mark.parametrize("data", [b"GGUF" * 5000, b"SQLite format 3\0" + bytes(4080), bytes(20000)])
@@ -157,7 +157,7 @@ def test_another_store_under_this_name(tmp_path, whole):
     put(tmp_path / "c", whole, other.path.read_bytes())
     found, complete, warning = check_use(tmp_path / "c")
     assert (found, complete) == (0, True)
-    assert "something else" in warning
+    assert "its context is not the one in its name" in warning
 
 
 def test_a_store_of_another_version_is_left_alone(tmp_path, whole):
@@ -173,13 +173,13 @@ def test_damage_while_it_is_open(tmp_path):
         cache.write(ITEMS.items())
         cache.path.write_bytes(b"\0" * 30000)
         assert cache.read(KEYS) == [None] * len(KEYS)
-        assert "begun anew" in cache.warning
+        assert "recreated" in cache.warning
         cache.write(ITEMS.items())
         assert all(map(equal, cache.read(KEYS), ITEMS.values()))
         cache.path.write_bytes(b"\0" * 30000)
         cache.write([(b"k", ITEMS[KEYS[0]])])
         assert cache.read(KEYS) == [None] * len(KEYS)
-        assert cache.warning.count("begun anew") == 1
+        assert cache.warning.count("recreated") == 1
 
 
 def test_a_store_that_is_cleared_while_it_is_open(tmp_path):

@@ -94,7 +94,7 @@ def test_a_user_without_a_home():
         check=True,
         env={name: value for name, value in os.environ.items() if "CACHE" not in name},
     )
-    why = "there is no folder for a cache; name one by the environment variable EDGECAL_CACHE_DIR"
+    why = "there is no folder for a cache; set the environment variable EDGECAL_CACHE_DIR to one"
     assert done.stdout.splitlines() == ["None", f"[None] {why}", f"{{'a': 'b'}} {why}", "[] 0"]
 
 

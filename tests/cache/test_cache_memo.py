@@ -195,5 +195,5 @@ def test_a_damaged_memo_is_begun_anew(tmp_path, soon):
     file.write_bytes(b"x" * 5000)
     with DigestMemo(tmp_path / "c") as kept:
         assert kept.recall([path], ["sha256"], model.compute)["sha256"].encode() == digest
-        assert "begun anew" in kept.warning
+        assert "recreated" in kept.warning
     assert not model.ask(tmp_path / "c")

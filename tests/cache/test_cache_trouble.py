@@ -61,7 +61,7 @@ def test_a_folder_that_is_read_only(tmp_path):
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
         n_found, complete, warning = check_use(folder)
         assert (n_found, complete) == (30, False)
-        assert "keeps nothing more" in warning
+        assert "the cache is no longer written" in warning
         assert "readonly" in warning
         with CaptureCache(folder, {"another": 1}) as cache:
             cache.write(ITEMS.items())

@@ -200,7 +200,7 @@ def test_a_damaged_store_costs_a_run_and_one_warning(observe, tmp_path):
     assert n_run == len(RECORDS)
     assert_same(first, seen)
     assert len(seen.warnings) == 1 and "\n" not in seen.warnings[0]
-    assert observe(pair()[1])[1] is None  # begun anew
+    assert observe(pair()[1])[1] is None  # recreated
 
 
 def test_a_folder_that_cannot_be_written_costs_one_warning(observe, tmp_path):

@@ -1,11 +1,9 @@
-"""What edgecal knows about each architecture of llama.cpp, in one table, and how a file's keys fill it in.
+"""The facts about each llama.cpp architecture, in one table, and how a file's metadata completes them.
 
-`table` says how a family's residual stream becomes logits, `stream` where its graph has that stream, `ending` what
-one file makes of both: kind and epsilon of the final norm, logit scale, soft cap. Facts of llama.cpp as of the
-release that edgecal is pinned to (its `src/models/*.cpp`); whether they hold for a model is never assumed but
-measured, by `edgecal.lens.self_check`.
-
-Knows metadata keys and the names of tensors. Reads no tensors, runs nothing.
+`table` says how a family's residual stream becomes logits and which node of its graph holds that stream; `resolve`
+reads from one file's metadata what the table leaves open: kind and epsilon of the final norm, logit scale, soft cap,
+number of streams. The facts are those of the llama.cpp release that edgecal is pinned to (its `src/models/*.cpp`).
+Whether they hold for a model is not assumed but measured, by `edgecal.lens.self_check`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What one file makes of its family's row: the final norm's kind and epsilon, logit scale and soft cap, and where in
-llama.cpp's graph the residual stream stands after a block."""
+"""Completes a family's row with one file's metadata: kind and epsilon of the final norm, logit scale, soft cap, and the
+node of llama.cpp's graph that holds the residual stream after a block."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Norm:
 
 @dataclass(frozen=True)
 class Transform:
-    """Applied to each logit: `scale`, then a soft cap unless `soft_cap` is None."""
+    """Transforms each logit: multiplied by `scale`, then softly capped unless `soft_cap` is None."""
 
     scale: float = 1.0
     soft_cap: float | None = None
 
 
 def norm_of(architecture: str, get: GetKey, where: object) -> Norm:
-    """The kind of the final norm and its epsilon, from the metadata; `where` names the file in errors.
+    """Kind and epsilon of the final norm, from the metadata; `where` names the file in errors.
 
-    Where the table does not say the kind, the epsilon key that a file has tells; RMSNorm if it has both, unless the
-    RMS epsilon is zero. A family without a norm of its own has an epsilon all the same, for its merge.
+    Where the table leaves the kind open, it follows from the epsilon key that the file has; RMSNorm if it has both,
+    unless the RMS epsilon is zero. A family without a norm of its own still has an epsilon, which its merge uses.
 
     Raises
     ------
-    ModelError: neither key is there, or the epsilon is not a finite number from 0 on.
+    ModelError: neither key exists, or the epsilon is not a finite number >= 0.
     """
     family = family_of(architecture)
     if not family.reads_eps:
@@ -52,7 +52,7 @@ def norm_of(architecture: str, get: GetKey, where: object) -> Norm:
     rms, layer = get(rms_key), get(layer_key)
     if rms is None and layer is None:
         raise ModelError(
-            f"{where}: expected {rms_key} or {layer_key}, found neither, so the final norm is not known; "
+            f"{where}: expected {rms_key} or {layer_key}, found neither, so the final norm is unknown; "
             "use --method daca, which needs no lens"
         )
     centered = family.norm == "layer" or (family.norm == "by key" and not rms and layer is not None)
@@ -63,7 +63,7 @@ def norm_of(architecture: str, get: GetKey, where: object) -> Norm:
 
 
 def transform_of(architecture: str, n_embd: int, get: GetKey, where: object) -> Transform:
-    """Logit scale and soft cap of this file; zero in the file means "none", as llama.cpp has it.
+    """Logit scale and soft cap of this file; as in llama.cpp, zero in the file means "none".
 
     Raises
     ------
@@ -120,15 +120,15 @@ _ALTUP_STREAMS = 4  # fixed in llama.cpp
 
 @dataclass(frozen=True)
 class ResidualStream:
-    """Where the residual stream is found in a graph.
+    """Where a graph holds the residual stream.
 
     Attributes
     ----------
-    node: what the graph calls it, in front of a hyphen and the block's number.
+    node: its name in the graph, which is followed by a hyphen and the block's number.
     n_streams: how many streams of n_embd floats a token has; more than one in models with hyper-connections and
         the like.
-    by_stream: in the tensor all tokens of one stream come before those of the next; else a token's streams are
-        neighbours. What is captured has a token's streams side by side either way.
+    by_stream: whether the tensor stores all tokens of one stream before those of the next, rather than a token's
+        streams side by side. A capture has them side by side in either case.
     """
 
     node: str = "l_out"
@@ -140,7 +140,7 @@ PLAIN_STREAM = ResidualStream()
 
 
 def stream_of(architecture: str, get: GetKey, where: object) -> ResidualStream:
-    """The residual stream of a file; `get` gives the value of a metadata key, None where it is missing.
+    """The residual stream of a file; `get` returns the value of a metadata key, None if it is missing.
 
     Raises
     ------

@@ -1,8 +1,9 @@
 """The table: for every family of architectures, how the residual stream becomes logits.
 
-One formula serves all of it, in this order: `x = scale * (head . norm(merge(h)) + bias)`, and with a soft cap c
-`c * tanh(x / c)`. A family is a row; what a row cannot express is a `merge`, a function of its own in
-`edgecal.lens.stream_merge`. llama.cpp's `src/models/<architecture>.cpp` is the reference for each row.
+One formula covers all of them, in this order: `x = scale * (head . norm(merge(h)) + bias)`, and with a soft cap c
+`c * tanh(x / c)`. Each family is a row of parameters; the only part that parameters cannot express is the `merge` of
+several streams, a function in `edgecal.lens.stream_merge`. llama.cpp's `src/models/<architecture>.cpp` is the reference
+for each row.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 __all__ = ["FAMILIES", "REFUSALS", "Family", "GetKey", "Merge", "family_of", "refusal_of", "why_no_layers"]
 
-# Gives the value of a metadata key, None where it is missing.
+# Returns the value of a metadata key, None if it is missing.
 GetKey: TypeAlias = Callable[[str], Any]
 
 
@@ -26,23 +27,24 @@ class Family:
 
     Attributes
     ----------
-    norm: kind of the final norm. "by key": RMSNorm if the file has an RMS epsilon that is not zero. None: there is
-        no norm of its own behind the blocks (the merge has it).
-    norm_tensor: name of its weight, without ".weight"; None where it has none.
-    reads_eps: false where llama.cpp forgets to read the norm's epsilon, which then is zero.
-    head_bias: whether `output.bias` is added where the file has one.
-    head_scale: whether a head of NVFP4 is multiplied by `output.scale`, which llama.cpp loads for all.
-    scale: what `<architecture>.logit_scale` does to the logits; "256 / width" is a fixed factor without a key; None:
-        no such key is read.
-    scale_default: the value where the key is missing, a number or "256 / width"; None: no scale.
-    soft_cap: whether `<architecture>.final_logit_softcapping` is read, or a cap is fixed whatever the file says.
-    cap_default: the cap where the key is missing.
-    node: what the graph calls the residual stream after a block.
-    merge: how several streams of a block become one, see `edgecal.lens.stream_merge`.
-    may_share: false where llama.cpp's numbers for a prompt depend on what is run beside it or on where its tokens
-        are cut into micro-batches, so that every prompt has to be run by itself.
-    embeds_input: false where what llama.cpp hands out as a token's embedding is not what the head is multiplied with.
-    is_known: the graph was read; false for an architecture that the table does not have.
+    norm: kind of the final norm. "by key": RMSNorm if the file has a nonzero RMS epsilon. None: no separate norm
+        follows the blocks (the merge includes one).
+    norm_tensor: name of its weight, without ".weight"; None if it has none.
+    reads_eps: false where llama.cpp fails to read the norm's epsilon, so that it is zero.
+    head_bias: whether llama.cpp adds `output.bias` if the file has one.
+    head_scale: whether llama.cpp multiplies an NVFP4 head by `output.scale`, which it loads for every architecture.
+    scale: how `<architecture>.logit_scale` acts on the logits; "256 / width" is a fixed factor that needs no key;
+        None: the key is not read.
+    scale_default: the value if the key is missing, a number or "256 / width"; None: no scale.
+    soft_cap: "read": the cap is in `<architecture>.final_logit_softcapping`; "fixed": it is `cap_default`, whatever
+        the file says; None: no cap.
+    cap_default: the cap if the key is missing or not read.
+    node: the graph's name for the residual stream after a block.
+    merge: how a block's several streams become one, see `edgecal.lens.stream_merge`.
+    may_share: false where llama.cpp's numbers for a prompt depend on which prompts share its batch or on where its
+        tokens are split into micro-batches, so that every prompt must be run alone.
+    embeds_input: false where the embedding that llama.cpp outputs for a token is not the head's input.
+    is_known: false for an architecture that is not in the table, whose graph nobody has read.
     """
 
     norm: Literal["rms", "layer", "by key"] | None = "rms"
@@ -66,7 +68,7 @@ def _rows(*rows: tuple[str, Family]) -> dict[str, Family]:
 
 
 FAMILIES: dict[str, Family] = _rows(
-    # RMSNorm and a head, nothing else. Some of them name only the norm's weight, some a head bias too.
+    # RMSNorm and a head, nothing else. Some have only the norm's weight, some a head bias too.
     (
         """
         afmoe apertus arcee arctic baichuan bailingmoe bailingmoe2 bitnet chatglm deci deepseek dots1 ernie4_5
@@ -78,7 +80,7 @@ FAMILIES: dict[str, Family] = _rows(
         """,
         Family(),
     ),
-    # The scale of an NVFP4 head is loaded and never used.
+    # llama.cpp loads the scale of an NVFP4 head and never uses it.
     (
         """
         bailingmoe3 deepseek2 deepseek2-ocr deepseek32 dots3note glm-dsa kimi-k3 kimi-linear laguna mistral4
@@ -86,16 +88,16 @@ FAMILIES: dict[str, Family] = _rows(
         """,
         Family(head_scale=False),
     ),
-    # The bias is loaded and never added.
+    # llama.cpp loads the bias and never adds it.
     ("qwen2vl", Family(reads_eps=False, head_bias=False)),
-    # Another name in the graph
+    # The graph has another name for the stream.
     ("nemotron_h nemotron_h_moe", Family(node="nemotron_h_block_out")),
-    # Takes the tokens of a micro-batch's sequences for each other's.
+    # llama.cpp mixes up the tokens of different sequences in a micro-batch.
     ("plamo2", Family(node="ffn_residual", may_share=False)),
-    # The first two store wrong states for a micro-batch of several sequences, the last sums along its tokens.
+    # For a micro-batch of several sequences the first two store wrong states; the last accumulates across sequences.
     ("arwkv7 rwkv6qwen2 minimax-01", Family(may_share=False)),
-    # The converter gave the final norm the name that elsewhere is the embedding's. For embeddings llama.cpp makes
-    # another graph, without a head, whose numbers are not those of the other.
+    # The converter gave the final norm the name that the embedding's norm has elsewhere. For embeddings llama.cpp
+    # builds another graph, without a head, whose numbers differ.
     ("lfm2 lfm2moe", Family(norm_tensor="token_embd_norm", embeds_input=False)),
     ("hrm_text", Family(norm_tensor=None)),
     ("talkie", Family(norm_tensor=None, head_scale=False, scale="multiplies")),
@@ -121,8 +123,7 @@ FAMILIES: dict[str, Family] = _rows(
     # Both: the cap follows the scale.
     ("grok", Family(scale="multiplies", scale_default=0.5773502691896257, soft_cap="read")),
     ("muse-glimmer", Family(scale="multiplies", soft_cap="read", cap_default=30.0)),
-    # Several streams
-    # A copied state is the one that its source has when the copy is first used.
+    # Several streams. In deepseek4 a copied state is taken not when it is copied but when the copy is first used.
     ("deepseek4", Family(head_scale=False, node="l_last", merge="sigmoid", may_share=False)),
     ("hy_v4", Family(head_scale=False, merge="sigmoid")),
     ("glm5-next", Family(head_scale=False, merge="mean")),
@@ -133,13 +134,13 @@ _UNKNOWN = Family("by key", is_known=False)
 
 _NOT_CAUSAL = "it does not predict one next token from the tokens before it"
 _ENCODER = "it is an encoder, which gives embeddings or classes and no next token"
-_EMBEDS = "it is made for embeddings and sees tokens ahead, so it predicts no next token"
+_EMBEDS = "it is made for embeddings and attends to later tokens, so it predicts no next token"
 _DIFFUSION = "it fills in masked tokens by diffusion instead of predicting the next one"
 _DRAFTS = "it only drafts for another model, whose logits count"
 _AUDIO = "its output is audio, not text"
 _VISION = "it turns pictures or sound into embeddings for another model"
 
-# Nothing can be done with these: architecture -> why.
+# Architectures that edgecal cannot calibrate, with the reason.
 REFUSALS: dict[str, str] = {
     name: reason
     for names, reason in (
@@ -155,46 +156,46 @@ REFUSALS: dict[str, str] = {
         ("clip", _VISION),
         (
             "cogvlm",
-            "llama.cpp hands out the logits of its first tokens in place of those that were asked for",
+            "llama.cpp returns the logits of its first tokens instead of the requested ones",
         ),
         (
             "chameleon",
             "llama.cpp masks the logits of its picture tokens in one prompt of a decode and not in the others",
         ),
-        ("gptj", "llama.cpp knows the name and cannot run it"),
+        ("gptj", "llama.cpp knows the name but cannot run it"),
     )
     for name in names.split()
 }
 
 
 def family_of(architecture: str) -> Family:
-    """The row of an architecture (`general.architecture`). One that the table does not have is taken to end in a
-    norm and a head, with `is_known` false."""
+    """The row of an architecture (`general.architecture`). One that is not in the table is assumed to end in a norm
+    and a head, with `is_known` false."""
     return FAMILIES.get(architecture, _UNKNOWN)
 
 
 def refusal_of(architecture: str) -> str | None:
-    """Why edgecal can do nothing with an architecture; None where it can."""
+    """Why edgecal cannot calibrate an architecture; None if it can."""
     return REFUSALS.get(architecture)
 
 
 def why_no_layers(architecture: str, get: GetKey) -> str | None:
-    """Why the layers of a file cannot be read, though its logits can; None where nothing is known against it.
+    """Why the layers of a file cannot be read, although its logits can; None if no reason is known.
 
-    `get` gives the value of a metadata key, None where it is missing.
+    `get` returns the value of a metadata key, None if it is missing.
     """
     if architecture == "hrm_text":
         return (
-            "it runs its blocks several times over two states, and the head reads only one of them, so that most "
-            "of its layers are on no way to the logits"
+            "it runs its blocks several times over two states and the head reads only one of them, so most of its "
+            "layers do not lead to the logits"
         )
     if architecture == "step35":
         return (
-            "llama.cpp's graph renames what its blocks hand on, the last block's to a name without its number"
+            "llama.cpp's graph renames the outputs of its blocks, the last one's to a name without its number"
         )
     if architecture == "kimi-k3" and get("kimi-k3.attn_res.block_size") != 0:
         return (
-            "its logits also read what earlier blocks have put aside, the embedding among it, so that no block's "
-            "output alone becomes logits"
+            "its logits also depend on the embedding and the outputs of earlier blocks, which it stores, so no "
+            "block's output alone determines them"
         )
     return None

@@ -1,6 +1,6 @@
 """A worker process for code that can abort, crash or hang: llama.cpp.
 
-Knows nothing of what the worker does: it calls a named function with a picklable argument.
+The worker calls any named function with a picklable argument; nothing here depends on llama.cpp.
 """
 
 from edgecal.worker.process import Worker, run_in_worker

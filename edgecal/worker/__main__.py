@@ -1,6 +1,6 @@
-"""The worker's side: reads requests from stdin, calls each one's function, writes frames to stdout.
+"""The worker's side: reads requests from stdin, calls their functions, and writes frames to stdout.
 
-Leaves at once when the parent is gone (stdin ends), also in the middle of a native call.
+Exits at once when stdin ends because the parent is gone, even in the middle of a native call.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from edgecal.worker.protocol import Failure, Request, Result, Sign, read_frame, 
 
 
 def main() -> None:
-    """Serves requests one after the other until there are no more."""
+    """Serves requests one after the other until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     frames = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever native code prints must not get between the frames
+    os.dup2(2, 1)  # native code that prints must not corrupt the frames
     requests: queue.Queue[Request] = queue.Queue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, requests), daemon=True).start()
     lock = threading.Lock()
@@ -52,7 +52,7 @@ def _serve(request: Request, report: Any) -> Result | Failure:
 def _receive(stream: IO[bytes], requests: queue.Queue[Request]) -> None:
     while (request := read_frame(stream)) is not None:
         requests.put(request)
-    os._exit(0)  # native libraries may abort in their exit handlers; nobody is there to listen anyway
+    os._exit(0)  # skips the exit handlers, in which native libraries may abort
 
 
 if __name__ == "__main__":

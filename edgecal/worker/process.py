@@ -1,7 +1,4 @@
-"""The parent's side of a worker process: starts it, listens, and turns its death into one clear error.
-
-Knows nothing of what the worker does.
-"""
+"""The parent's side of a worker process: starts it, listens to it, and turns its death into one clear error."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ __all__ = ["DEFAULT_TIMEOUT_S", "Worker", "run_in_worker"]
 
 DEFAULT_TIMEOUT_S = 600.0
 _POLL_S = 0.2
-_KEPT_LINES = 200
-_LAST_WORDS_S = 5.0
+_MAX_STDERR_LINES = 200
+_EXIT_TIMEOUT_S = 5.0
 
 
 def run_in_worker(
@@ -37,7 +34,7 @@ def run_in_worker(
     on_progress: Callable[[Any], None] | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Any:
-    """Calls a function in a process of its own and returns its result; as `Worker.call`, once."""
+    """Calls a function in a new worker process, which then ends; parameters and errors as for `Worker.call`."""
     with Worker() as worker:
         return worker.call(function, argument, what=what, on_progress=on_progress, timeout_s=timeout_s)
 
@@ -45,8 +42,8 @@ def run_in_worker(
 class Worker:
     """A process that calls functions, one after the other; a context manager that ends it.
 
-    What the functions keep in their modules (a loaded model) is there for the next call. The process starts with
-    the first call, and again with the next one after a call that did not return.
+    State that the functions keep in their modules (a loaded model) is available to the next call. The process starts
+    with the first call, and again with the first call after one that failed.
     """
 
     def __init__(self) -> None:
@@ -65,18 +62,18 @@ class Worker:
 
         Parameters
         ----------
-        function: `"package.module:name"`; called with the argument and a callable that takes progress.
+        function: `"package.module:name"`; called with the argument and a callable that reports progress.
         argument: picklable.
-        what: what is being run, for messages ("chat model x.gguf").
-        on_progress: called here with each progress value that the function sends.
-        timeout_s: seconds without a sign of life after which the worker counts as hung and is killed.
+        what: names the work in messages ("chat model x.gguf").
+        on_progress: called in this process with each progress value that the function reports.
+        timeout_s: seconds without a frame from the worker after which it counts as hung and is killed.
 
         Raises
         ------
-        EdgecalError: the one that the function raised.
-        ModelError: the worker died, or gave no sign of life for `timeout_s`.
-        RuntimeError: the function raised anything else, which is a bug; the worker's traceback is in the text.
-        KeyboardInterrupt: the worker has been killed.
+        EdgecalError: raised by the function.
+        ModelError: the worker died, ran out of memory or sent nothing for `timeout_s`.
+        RuntimeError: the function raised anything else, which is a bug; the text contains the worker's traceback.
+        KeyboardInterrupt: raised after the worker has been killed.
         """
         if self._process is None:
             self._process = _Process()
@@ -85,16 +82,16 @@ class Worker:
             process.send(Request(function, argument))
             outcome = _listen(process.frames, what, on_progress, timeout_s)
             if outcome is None:
-                raise ModelError(process.obituary(what))
+                raise ModelError(process.explain_exit(what))
             if isinstance(outcome, Failure):
-                _raise_again(outcome, what)
+                _reraise(outcome, what)
         except BaseException:
             self.close()
             raise
         return outcome.value
 
     def close(self) -> None:
-        """Ends the process; again is harmless."""
+        """Ends the process; harmless if it has ended."""
         if self._process is not None:
             self._process.end()
             self._process = None
@@ -109,16 +106,18 @@ class Worker:
 
 
 class _Process:
-    """A running worker, and the threads that hear it."""
+    """A running worker, and the threads that read its stdout and stderr."""
 
     def __init__(self) -> None:
         self._process = _start()
         assert self._process.stdout is not None and self._process.stderr is not None
         self.frames: queue.Queue[Any] = queue.Queue()
-        self._last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._stderr_lines: deque[str] = deque(maxlen=_MAX_STDERR_LINES)
         self._threads = [
             threading.Thread(target=_pump_frames, args=(self._process.stdout, self.frames), daemon=True),
-            threading.Thread(target=_pump_lines, args=(self._process.stderr, self._last_lines), daemon=True),
+            threading.Thread(
+                target=_pump_lines, args=(self._process.stderr, self._stderr_lines), daemon=True
+            ),
         ]
         for thread in self._threads:
             thread.start()
@@ -128,14 +127,14 @@ class _Process:
         with contextlib.suppress(BrokenPipeError):
             write_frame(self._process.stdin, request)
 
-    def obituary(self, what: str) -> str:
-        """Why nothing more is heard of it."""
+    def explain_exit(self, what: str) -> str:
+        """Why the worker sends no more frames, as an error message."""
         try:
-            self._process.wait(timeout=_LAST_WORDS_S)
+            self._process.wait(timeout=_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            return f"{what}: the worker process said something that cannot be read"
+            return f"{what}: the worker process sent a message that cannot be read"
         self._threads[1].join(timeout=5)
-        return _obituary(self._process.returncode, what, self._last_lines)
+        return _explain_exit(self._process.returncode, what, self._stderr_lines)
 
     def end(self) -> None:
         self._process.kill()
@@ -148,7 +147,7 @@ class _Process:
                 stream.close()
 
 
-def _raise_again(failure: Failure, what: str) -> NoReturn:
+def _reraise(failure: Failure, what: str) -> NoReturn:
     if isinstance(failure.error, MemoryError):
         raise ModelError(f"{what}: not enough memory; use a smaller model or fewer prompts (--limit)")
     if failure.error is not None:
@@ -157,8 +156,8 @@ def _raise_again(failure: Failure, what: str) -> NoReturn:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    """Starts the worker, which finds its modules where this process finds them: the folder that it is started
-    in and PYTHONPATH may hold anything."""
+    """Starts the worker with this process's module path, because the working folder and PYTHONPATH may hold modules
+    with the same names."""
     root = str(Path(__file__).resolve().parents[2])
     path = [entry for entry in sys.path if isinstance(entry, str)]
     if root not in path:
@@ -190,7 +189,7 @@ def _listen(
             silent_s += _POLL_S
             if silent_s >= timeout_s:
                 raise ModelError(
-                    f"{what}: llama.cpp gave no sign of life for {timeout_s:g} s and was stopped; "
+                    f"{what}: llama.cpp did not respond for {timeout_s:g} s and was stopped; "
                     "try again with a longer --timeout, or another model"
                 ) from None
             continue
@@ -209,7 +208,7 @@ def _pump_frames(stream: IO[bytes], frames: queue.Queue[Any]) -> None:
         with contextlib.suppress(OSError, ValueError):
             while (frame := read_frame(stream)) is not None:
                 frames.put(frame)
-    finally:  # whatever happens, the listener must not wait for more
+    finally:  # the listener must not wait for more, even after an unexpected error
         frames.put(None)
 
 
@@ -219,8 +218,8 @@ def _pump_lines(stream: IO[bytes], lines: deque[str]) -> None:
             lines.append(line.decode("utf-8", "replace").strip())
 
 
-def _obituary(code: int, what: str, lines: deque[str]) -> str:
-    reason = _most_telling(lines)
+def _explain_exit(code: int, what: str, lines: deque[str]) -> str:
+    reason = _find_reason(lines)
     because = f": {reason}" if reason else ""
     if code >= 0:
         return f"{what}: the worker process ended early with exit code {code}{because}"
@@ -228,15 +227,16 @@ def _obituary(code: int, what: str, lines: deque[str]) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    how = f"{what}: llama.cpp ended the worker process with {name}"
+    end = f"{what}: llama.cpp ended the worker process with {name}"
     if name == "SIGKILL":
-        return f"{how} (the system may have run out of memory); try a smaller model"
+        return f"{end} (the system may have run out of memory); try a smaller model"
     if "bad_alloc" in reason:
-        return f"{how}: it asked for more memory than there is; is the file damaged?"
-    return f"{how}{because}; the model file cannot be used as it is"
+        return f"{end}: it requested more memory than there is; is the file damaged?"
+    return f"{end}{because}; the model file cannot be used as it is"
 
 
-def _most_telling(lines: deque[str]) -> str:
+def _find_reason(lines: deque[str]) -> str:
+    """The last line with the most specific mark of an error, or else the last line."""
     for mark in ("GGML_ASSERT", "GGML_ABORT", "terminate called", "what():", "error", "Error", "failed"):
         for line in reversed(lines):
             if mark in line:

@@ -1,6 +1,6 @@
-"""The frames that parent and worker exchange: a length and a pickle, over the worker's stdin and stdout.
+"""The frames that parent and worker exchange over the worker's stdin and stdout: a length and a pickle.
 
-Both ends are the same installed edgecal, so pickle's trust in its input is warranted.
+Pickle is safe here, because both ends are the same installed edgecal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class Request:
-    """Call `function` (`"package.module:name"`) with `argument` and a callable that sends signs of life."""
+    """A request to call `function` (`"package.module:name"`) with `argument` and a callable that reports progress."""
 
     function: str
     argument: Any
@@ -27,7 +27,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Sign:
-    """A sign of life, with whatever the function has to tell about its progress."""
+    """A sign of life: a progress value that the function reported."""
 
     progress: Any
 
@@ -41,8 +41,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """The function raised. `error` is what to raise again, None for a bug, of which only `trace`, its traceback
-    as text, is sent: nobody knows whether any exception survives pickling."""
+    """The function raised. `error` is to be raised again in the parent; it is None for a bug, of which only the
+    traceback is sent as text (`trace`), because an arbitrary exception may not survive pickling."""
 
     error: EdgecalError | MemoryError | None
     trace: str
@@ -57,7 +57,7 @@ def write_frame(stream: IO[bytes], frame: Request | Sign | Result | Failure) -> 
 
 
 def read_frame(stream: IO[bytes]) -> Any:
-    """Reads one frame; None at the end of the stream, also within a frame."""
+    """Reads one frame; None at the end of the stream, even within a frame."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None

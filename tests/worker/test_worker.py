@@ -90,7 +90,7 @@ def test_death_is_one_line(name, told):
 
 def test_a_hang_is_stopped(tmp_path):
     began_s = time.monotonic()
-    with pytest.raises(ModelError, match="no sign of life for 2 s"):
+    with pytest.raises(ModelError, match="did not respond for 2 s"):
         run("hang", str(tmp_path / "pid"), timeout_s=2)
     assert time.monotonic() - began_s < 30
     assert_gone(int((tmp_path / "pid").read_text()))

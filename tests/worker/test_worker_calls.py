@@ -138,7 +138,7 @@ def test_an_exception_of_the_callers_ends_the_process(error):
 
 def test_a_hanging_call_ends_the_process_and_the_next_one_starts_anew(tmp_path):
     with Worker() as worker:
-        with pytest.raises(ModelError, match=r"no sign of life for 0\.4 s"):
+        with pytest.raises(ModelError, match=r"did not respond for 0\.4 s"):
             worker.call("worker_jobs:hang", str(tmp_path / "pid"), what="m", timeout_s=0.4)
         assert keep(worker, 1)[1] == [1]
 

@@ -1,7 +1,7 @@
-"""The mathematics of edgecal: choice logits of two models in, one temperature with its interval out.
+"""The mathematics of edgecal: fits one temperature, with its interval, to the choice logits of two models.
 
-Pure functions of arrays. Knows nothing of files, prompts' texts, llama.cpp or the command line.
-Importing it loads NumPy only; numba is loaded by the first fit.
+Pure functions of arrays; nothing here reads files or runs models. Importing the package loads NumPy only; the first
+fit loads numba.
 """
 
 from edgecal.calibration.bracket import Bracket, fit_bracket

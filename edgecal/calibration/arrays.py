@@ -1,4 +1,4 @@
-"""The kinds of arrays that the mathematics works on, as type aliases."""
+"""Type aliases for the arrays that the mathematics works on."""
 
 from __future__ import annotations
 

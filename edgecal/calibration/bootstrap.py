@@ -1,7 +1,7 @@
-"""How far a temperature would move with other prompts: percentile bootstrap from tabulated slopes.
+"""Estimates how far a temperature would move with other prompts: a percentile bootstrap from tabulated slopes.
 
-All prompts are resampled with replacement, each with its agreement status; only those behind the loss have a
-row in the table. Knows nothing of what the loss is, nor of when an interval is acceptable.
+All prompts are resampled with replacement, each with its agreement status; only those in the loss have a row in the
+table.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from edgecal.calibration.search import TAU_MAX, TAU_MIN, grid_step
 
 __all__ = ["Refits", "refit_resamples"]
 
-# Multiply-adds in one kernel call: a fraction of a second, so that Ctrl-C is heard soon.
+# Multiply-adds in one kernel call: a fraction of a second, so that Ctrl-C takes effect soon.
 _WORK_PER_CALL = 500_000_000
 _MIN_RESAMPLES_PER_CALL = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Refits:
-    """`taus`: float64, one for each resample in order; NaN where one lacks examples for a term of the loss, or
+    """The temperatures of all resamples.
+
+    `taus`: float64, one per resample in order; NaN where a resample lacks examples for a term of the loss, or
     (`crossing`) has no root.
 
-    `share_at_bound`: share of all resamples that are NaN, or whose minimum is at an end of the range.
+    `share_at_bound`: share of all resamples that are NaN or whose minimum is at an end of the range.
     """
 
     taus: FloatArray
     share_at_bound: float
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Percentile interval holding `level` of the defined refits (quantiles interpolated linearly)."""
+        """Percentile interval that contains `level` of the defined refits (quantiles interpolated linearly)."""
         defined = self.taus[~np.isnan(self.taus)]
         low, high = np.quantile(defined, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
         return float(low), float(high)
@@ -44,11 +46,11 @@ def refit_resamples(
 ) -> Refits:
     """Refit `n_resamples` resamples of the prompts.
 
-    terms: which prompt a row is, and how rows make up a loss.
+    terms: maps rows to prompts and says how rows sum to a loss.
     slopes: float32 [n_used, n_nodes], slopes in ln tau of each row's loss at n_nodes temperatures evenly spaced in
     ln tau from TAU_MIN to TAU_MAX. With the 65 nodes of GRID_TAU a resample's minimum is within 1e-5 (relative) of
-    an exact refit's. crossing: instead of the minimum, the lowest tau at which the slope reaches 0, from below 0 at
-    TAU_MIN. The same seed gives the same bits, on any number of threads.
+    an exact refit's. crossing: find, instead of the minimum, the lowest tau at which the slope, negative at TAU_MIN,
+    reaches 0. The same seed gives the same bits on any number of threads.
     """
     from edgecal.calibration.resample_kernels import refit_positions
 

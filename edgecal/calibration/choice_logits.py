@@ -1,7 +1,4 @@
-"""The only data that a fit sees: both models' logits of the choice tokens, prompt by prompt.
-
-Knows nothing of where the logits came from, nor of any loss.
-"""
+"""The input of a fit: both models' logits of the choice tokens, prompt by prompt."""
 
 from __future__ import annotations
 
@@ -25,19 +22,19 @@ class ChoiceLogits:
     base_final, chat_final : float32 [n_prompts, k_max]
         llama.cpp's own logits. Only the first `n_choices[i]` entries of row i count; the rest becomes -inf.
     base_layers, chat_layers : float32 [n_prompts, n_layer, k_max], or both None
-        Logit-lens logits after block l at index l - 1. The last layer is by definition `*_final` and is
-        overwritten with it, whatever the lens said.
+        Logit-lens logits after block l at index l - 1. The last layer is by definition `*_final`, which overwrites
+        the lens's result.
     n_choices : int32 [n_prompts]
         2 to k_max.
     labels : int32 [n_prompts]
-        Index of the right choice, -1 where there is none.
+        Index of the right choice, -1 if unknown.
 
     The arrays are copied, made C-contiguous and converted. Zero prompts are allowed.
 
     Raises
     ------
     InputError
-        Shapes, dtypes, choice counts or labels do not fit each other.
+        Shapes, dtypes, choice counts or labels do not match each other.
     ModelError
         A logit that counts is NaN or infinite; the message names prompt (from 0), model and layer.
     """
@@ -69,12 +66,12 @@ class ChoiceLogits:
         for name in ("base_final", "chat_final"):
             object.__setattr__(self, name, _to_logits(name, getattr(self, name), (n_prompts, k_max), padding))
         if (self.base_layers is None) != (self.chat_layers is None):
-            raise InputError("layer logits are needed of both models or of neither, got those of one")
+            raise InputError("expected layer logits of both models or of neither, got those of one model")
         if self.base_layers is None:
             return
         n_layer = _check_shape("base_layers", self.base_layers, 3)[1]
         if n_layer < 1:
-            raise InputError("base_layers holds no layer; leave it out (None) where there are none")
+            raise InputError("base_layers has 0 layers; pass None if there are no layer logits")
         for name, final in (("base_layers", self.base_final), ("chat_layers", self.chat_final)):
             shape = (n_prompts, n_layer, k_max)
             layers = _to_logits(name, getattr(self, name), shape, padding[:, None, :], final)
@@ -87,18 +84,18 @@ class ChoiceLogits:
 
     @property
     def n_layer(self) -> int | None:
-        """Number of layers, or None without layer logits."""
+        """Number of layers; None without layer logits."""
         return None if self.base_layers is None else int(self.base_layers.shape[1])
 
     @property
     def agreement(self) -> BoolArray:
-        """bool [n_prompts]: both models prefer the same choice (ties: the lowest index)."""
+        """bool [n_prompts]: whether both models prefer the same choice (ties: the lowest index)."""
         from edgecal.calibration.row_kernels import agreeing_rows
 
         return agreeing_rows(self.base_final, self.chat_final)
 
     def take(self, indices: npt.ArrayLike) -> ChoiceLogits:
-        """The prompts at `indices` (int, repeats allowed; or bool [n_prompts]) in the order given."""
+        """The prompts at `indices` (int, repeats allowed; or bool [n_prompts]), in that order."""
         chosen = np.asarray(indices)
         if chosen.size == 0:
             chosen = chosen.astype(np.int64)
@@ -132,7 +129,7 @@ def _to_int32(name: str, values: IntArray, n_prompts: int) -> IntArray:
 def _to_logits(
     name: str, values: FloatArray, shape: tuple[int, ...], padding: BoolArray, final: FloatArray | None = None
 ) -> FloatArray:
-    """A float32 copy with -inf in the padding (and `final` as its last layer); NaN and inf are refused."""
+    """Returns a float32 copy with -inf in the padding and `final`, if given, as its last layer; refuses NaN and inf."""
     array = np.asarray(values)
     if array.shape != shape:
         raise InputError(f"{name} has shape {array.shape}, expected {shape}")

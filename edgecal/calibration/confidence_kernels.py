@@ -1,10 +1,10 @@
-"""The kernels of the confidence loss: each prompt's at many temperatures, and the sum over all prompts at one.
+"""Kernels of the confidence loss: for each prompt at many temperatures, and summed over all prompts at one.
 
-Free functions on arrays without policy, with the conventions of `edgecal.calibration.layer_kernels`.
+They follow the conventions of `edgecal.calibration.layer_kernels`.
 
-conf = KL(target || softmax(beta z)) = negentropy + ln S - beta wanted, where with d[j] = z[j] - max z, S is the sum of
+conf = KL(target || softmax(beta z)) = negentropy + ln S - beta wanted. With d[j] = z[j] - max z, S is the sum of
 exp(beta d[j]), wanted is E_target[d] and negentropy is E_target[ln target]. It is convex in beta: its derivative is
-E_softmax[d] - wanted, and that one's is Var_softmax(d).
+E_softmax[d] - wanted, and its second derivative is Var_softmax(d).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from edgecal.jit import kernel
 __all__ = ["add_confidence_rows", "add_evidence_rows", "confidence_columns", "confidence_sums"]
 
 _BLOCK_ROWS = 64  # rows that share scratch memory
-_NO_CHOICE = -1e100  # d of a choice that is not there: exp gives 0, and 0 times its square is 0
+_NO_CHOICE = (
+    -1e100
+)  # d of padding: exp gives 0, and 0 times the square is 0, where an infinity would give NaN
 
 
 @kernel(parallel=True)
@@ -34,7 +36,7 @@ def add_confidence_rows(
     losses: FloatArray,
     slopes: FloatArray,
 ) -> None:
-    """Add weights[i] KL(targets[i] || softmax(beta logits[i])) to losses, its slope in ln tau to slopes.
+    """Add weights[i] KL(targets[i] || softmax(beta logits[i])) to losses and its slope in ln tau to slopes.
 
     targets [n, k_max] float64 distributions (one-hot: the negative log-likelihood), logits [n, k_max] float,
     losses and slopes [n, n_beta].

@@ -1,10 +1,8 @@
-"""Whether a method has as many examples of each kind as it needs, and whether it can still get them.
+"""Checks that a method has enough examples of each kind, and whether it can still get them.
 
-A run in a random order that has seen k examples of a kind among n prompts knows by Clopper & Pearson (1934) how
-frequent they are at most: the p at which k or fewer of n have probability `doubt`. (With k = 0 and a doubt of 5 % that
-is the rule of three, p = 3 / n.) Where even so many of the prompts that are left would not do, the run has no use.
-
-Knows nothing of models, prompts' texts or when a run looks.
+After k examples of a kind among n prompts in random order, Clopper & Pearson (1934) bound the kind's frequency from
+above: by the p at which k or fewer of n have probability `doubt`. (With k = 0 and a doubt of 5 % this is the rule of
+three, p = 3 / n.) If not even that share of the remaining prompts would suffice, the run is pointless.
 """
 
 from __future__ import annotations
@@ -28,18 +26,18 @@ _MEANING: Final = {
 
 
 def check_examples(logits: ChoiceLogits, method: Method) -> None:
-    """Raises NotIdentifiedError where a kind of example has fewer than the method needs."""
+    """Raises NotIdentifiedError if there are fewer examples of a kind than the method needs."""
     for kind, least in method.needed.items():
         found = _count(logits, kind)
         if found < least:
-            raise NotIdentifiedError(f"{_lack(method, kind, found)}: give more prompts{_way_out(kind)}")
+            raise NotIdentifiedError(f"{_lack(method, kind, found)}: give more prompts{_advice(kind)}")
 
 
 def foresee_lack(logits: ChoiceLogits, method: Method, n_total: int, doubt: float) -> str | None:
-    """Why not even all n_total prompts can be expected to hold what the method needs, in one line; None if they may.
+    """Say in one line why even all n_total prompts would lack examples that the method needs; None if they may suffice.
 
-    logits: of those that were run, a random part. doubt: the probability with which the bound on the share of a kind
-    may be too low. Labels are not foreseen, since who has them counts them before the run.
+    logits: of the prompts that were run, a random subset. doubt: probability that the bound on a kind's share is too
+    low. The number of labels is not predicted, because the caller can count labels before the run.
     """
     n_left = n_total - logits.n_prompts
     for kind, least in method.needed.items():
@@ -51,7 +49,7 @@ def foresee_lack(logits: ChoiceLogits, method: Method, n_total: int, doubt: floa
             return (
                 f"{_lack(method, kind, found)} after {logits.n_prompts} of {n_total} prompts; at most {share:.2%} of "
                 f"all are such ({1 - doubt:.2%} confidence), so no more than {math.floor(share * n_left)} can be "
-                f"expected of the other {n_left}, which were not run{_way_out(kind)}"
+                f"expected of the other {n_left}, which were not run{_advice(kind)}"
             )
     return None
 
@@ -67,7 +65,7 @@ def _lack(method: Method, kind: str, found: int) -> str:
     return f"method {method.name} needs at least {method.needed[kind]} {what} and has {found}"
 
 
-def _way_out(kind: str) -> str:
+def _advice(kind: str) -> str:
     if kind == "disagreement":
         return "; use --method daca, which needs none"
     if kind == "agreement":
@@ -76,16 +74,16 @@ def _way_out(kind: str) -> str:
 
 
 def _highest_share(found: int, n: int, doubt: float) -> float:
-    """The share p of a kind at which `found` or fewer among n have probability `doubt`; by bisection."""
+    """The share p at which `found` or fewer examples among n have probability `doubt`, by bisection."""
     if found >= n:
         return 1.0
     counts = np.arange(found + 1)
-    ways = np.array(
+    log_binomials = np.array(
         [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counts.tolist()]
     )
     low, high = found / n, 1.0
     for _ in range(_HALVINGS):
         share = (low + high) / 2.0
-        chance = float(np.exp(ways + counts * math.log(share) + (n - counts) * math.log1p(-share)).sum())
-        low, high = (share, high) if chance > doubt else (low, share)
+        log_probs = log_binomials + counts * math.log(share) + (n - counts) * math.log1p(-share)
+        low, high = (share, high) if float(np.exp(log_probs).sum()) > doubt else (low, share)
     return high

@@ -1,7 +1,4 @@
-"""The fit: one temperature, its interval, and the refusal to name one that the data do not determine.
-
-Knows nothing of models, prompts' texts or files.
-"""
+"""The fit: finds one temperature and its interval, and raises an error if the data do not determine one."""
 
 from __future__ import annotations
 
@@ -28,21 +25,21 @@ FLAT_NATS = 1e-9  # a loss that varies less than this over the whole range of ta
 
 @dataclass(frozen=True)
 class TemperatureFit:
-    """A fitted temperature and what stands behind it.
+    """A fitted temperature with its interval and the figures behind it.
 
     Attributes
     ----------
-    temperature : the chat model's final logits are to be divided by it; TAU_MIN < temperature < TAU_MAX
+    temperature : divides the chat model's final logits; TAU_MIN < temperature < TAU_MAX
     interval : percentile bootstrap interval over prompts at `level`; (NaN, NaN) with n_bootstrap = 0
-    method : the method with all its options settled
-    n_prompts, n_agreement, n_disagreement : how many prompts, and how many of each kind
+    method : the method with all its options completed
+    n_prompts, n_agreement, n_disagreement : number of prompts, and of each kind
     agreement_rate : n_agreement / n_prompts (NaN with no prompts, possible for vanilla only)
-    n_used : examples behind the loss; 0 for vanilla
+    n_used : number of examples in the loss; 0 for vanilla
     pdl_histogram : for l = 1..L at index l - 1, how many disagreement examples have their peak divergence at
         layer l; None without layer logits or with one layer
     loss_before, loss_after : the loss in its unit (nats, or nats squared for the process loss) at tau = 1 and
         at the temperature; None for vanilla
-    n_bootstrap, seed, level : as given
+    n_bootstrap, seed, level : the arguments of the fit
     share_at_bound : share of the bootstrap refits that ended at an end of the range or lacked a loss term
     """
 
@@ -73,10 +70,10 @@ def fit_temperature(
 ) -> TemperatureFit:
     """Find the temperature in [TAU_MIN, TAU_MAX] that minimises the method's loss, and its interval.
 
-    Newton's method finds the minimum of a loss that is convex in 1 / tau (`daca`, `naive`, `ts`). Any other is
-    tabulated on a grid of 65 temperatures, evenly spaced in ln tau, and every cell that may hold the lowest
-    minimum is refined. Both are good to about 1e-10 relative. The interval comes from `n_bootstrap` resamples of
-    all prompts (0: no interval and no check of the refits) and changes no bit of the temperature. Same input, same
+    Newton's method finds the minimum of a loss that is convex in 1 / tau (`daca`, `naive`, `ts`). Any other loss is
+    tabulated on a grid of 65 temperatures, evenly spaced in ln tau, and every cell that may contain the lowest
+    minimum is refined. Both are accurate to about 1e-10 relative. The interval comes from `n_bootstrap` resamples of
+    all prompts (0: no interval and no check of the refits) and does not affect the temperature. Same input, same
     bits: nothing depends on threads, and draws are a function of `seed` (0 to 2^64 - 1) alone.
 
     Raises
@@ -84,17 +81,17 @@ def fit_temperature(
     InputError
         The method needs layers or labels that `logits` does not have, or an option is out of range.
     NotIdentifiedError
-        Fewer than 30 examples behind the loss (Dual-Align: 30 agreements and 10 disagreements); a flat loss;
-        its minimum at an end of the range; or more than 5 % of the refits there.
+        The loss has fewer than 30 examples (Dual-Align: 30 agreements and 10 disagreements), is flat, or has its
+        minimum at an end of the range, or more than 5 % of the refits end there or lack examples.
     """
     _check_options(n_bootstrap, level, seed)
     divergence = None
-    histogram = None
+    pdl_histogram = None
     agree = logits.agreement
     if method.needs_layers or (logits.n_layer is not None and logits.n_layer > 1):
         divergence = compute_divergence(logits)
         n_layer = divergence[0].shape[1]
-        histogram = [int(c) for c in np.bincount(divergence[1][~agree] - 1, minlength=n_layer)]
+        pdl_histogram = [int(c) for c in np.bincount(divergence[1][~agree] - 1, minlength=n_layer)]
     n_agreement = int(np.count_nonzero(agree))
     n_prompts = logits.n_prompts
 
@@ -114,7 +111,7 @@ def fit_temperature(
             n_disagreement=n_prompts - n_agreement,
             agreement_rate=n_agreement / n_prompts if n_prompts else math.nan,
             n_used=n_used,
-            pdl_histogram=histogram,
+            pdl_histogram=pdl_histogram,
             loss_before=losses[0],
             loss_after=losses[1],
             n_bootstrap=n_bootstrap,
@@ -144,13 +141,13 @@ def fit_temperature(
         )
     if table is None:
         return result(minimum.tau, (math.nan, math.nan), loss.n_used, (before, minimum.loss), 0.0)
-    if loss.is_convex:  # nothing else was evaluated on the grid yet
+    if loss.is_convex:  # Newton's method did not evaluate it on the grid
         loss.evaluate(GRID_TAU, table)
     refits = refit_resamples(loss, table, n_resamples=n_bootstrap, seed=seed)
     if refits.share_at_bound > MAX_SHARE_AT_BOUND:
         raise NotIdentifiedError(
             f"{100 * refits.share_at_bound:.1f} % of {n_bootstrap} bootstrap refits end at {TAU_MIN} or "
-            f"{TAU_MAX} or lack examples, at most {100 * MAX_SHARE_AT_BOUND:.0f} % may: "
+            f"{TAU_MAX} or lack examples, expected at most {100 * MAX_SHARE_AT_BOUND:.0f} %: "
             "these prompts hardly determine a temperature; give more prompts"
         )
     interval = refits.interval(level)
@@ -158,10 +155,10 @@ def fit_temperature(
 
 
 def evaluate_loss(logits: ChoiceLogits, method: Method, tau: npt.ArrayLike) -> FloatArray:
-    """The method's loss at each tau (any shape, finite and > 0, also outside the fit's range); same shape.
+    """Evaluate the method's loss at each tau (any shape, finite and > 0, also outside the fit's range); same shape.
 
-    In nats (`process`: nats squared; `dual-align` mixes both). A mean over no examples is a
-    NotIdentifiedError; layers or labels that are needed and missing, and `vanilla`, are an InputError.
+    The unit is nats (`process`: nats squared; `dual-align` mixes both). Raises NotIdentifiedError if there are no
+    examples to average over, InputError for missing layers or labels that the method needs, and for `vanilla`.
     """
     taus = np.asarray(tau, dtype=np.float64)
     if not np.all(np.isfinite(taus) & (taus > 0.0)):
@@ -189,5 +186,5 @@ def _check_shape(losses: FloatArray) -> None:
     if float(np.ptp(losses)) <= FLAT_NATS:
         raise NotIdentifiedError(
             f"the loss is flat: it varies by {float(np.ptp(losses)):.1e} nats over every temperature from "
-            f"{TAU_MIN} to {TAU_MAX}, so these prompts say nothing about it; give other prompts"
+            f"{TAU_MIN} to {TAU_MAX}, so these prompts do not determine one; use other prompts"
         )

@@ -1,13 +1,11 @@
-"""Do no harm: what speaks against a temperature, although it was found, in figures and in a line for people each.
+"""Do no harm: states what speaks against a temperature that a fit has found, as figures and as one line of text each.
 
-Two independent tests. Without labels: a temperature is *settled* when the bracket is narrow and the base model puts
-its probability on the choices at all, for then it can be a yardstick. With labels, which no label-free method has
-seen: a temperature that has not made them more probable is *harmful*.
+Two independent tests. Without labels, a temperature is *settled* if the bracket is narrow and the base model puts most
+of its probability on the choices, because only then can it serve as a yardstick. With labels, which no label-free
+method uses, a temperature is *harmful* if it does not make them more probable.
 
-The bounds are from two kinds of pairs (docs/log.md): on five small ones that a fit helped the ratio was 1.3 to 1.9 and
+The limits come from two kinds of pairs (docs/log.md): on five small ones that a fit helped the ratio was 1.3 to 1.9 and
 the mass 0.99; on a real one, whose calibration error every label-free method multiplied, 3.8 and 0.56.
-
-Knows no models and no files.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ _REMEDY: Final = (
 
 
 def doubt_mass(base_mass: float, rather: str = "", remedy: str = "") -> list[str]:
-    """Why the base model is no yardstick, in one line; none if it is one. Parameters as in `find_doubts`."""
+    """Say in one line why the base model is no yardstick; empty list if it is one. Parameters as in `find_doubts`."""
     if base_mass >= MIN_MASS:
         return []
     text = f"the base model puts only {base_mass:.1%} of its probability on the choices{rather}; at least "
@@ -54,22 +52,24 @@ def doubt_mass(base_mass: float, rather: str = "", remedy: str = "") -> list[str
 
 
 def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: str = "") -> tuple[str, ...]:
-    """Why a temperature from these prompts is not settled, one line each: figure, bound, what to do. None: it is.
+    """Say why a temperature from these prompts is not settled, one line per reason: figure, limit, what to do. Empty if
+    it is settled.
 
-    base_mass: the base model's mean probability on the choices, 0 to 1. rather, remedy: what it says instead, as a
-    clause that is appended, and what would mend that, for these prompts.
+    base_mass: the base model's mean probability on the choices, 0 to 1. rather: a clause to append that says where the
+    base model puts its probability instead. remedy: advice for that case, in place of the general advice.
     """
     doubts = doubt_mass(base_mass, rather, remedy)
     if bracket.n_prompts < MIN_EXAMPLES:
         doubts.append(
-            f"{bracket.n_prompts} prompts have no bracket, at least {MIN_EXAMPLES} are needed: give more prompts"
+            f"{bracket.n_prompts} prompts are too few for a bracket, which needs at least {MIN_EXAMPLES}: give more "
+            "prompts"
         )
         return tuple(doubts)
     if bracket.low is None:
         doubts.append(
-            f"the bracket has no low end: from {TAU_MIN} to {TAU_MAX:g} there is no temperature at which the chat "
-            f"model bears out the base model as well as the base model itself, so how far the chat model is to be "
-            f"believed cannot be said without labels: {_REMEDY}"
+            f"the bracket has no low end: at no temperature from {TAU_MIN} to {TAU_MAX:g} does the chat model support "
+            f"the base model's evidence exactly as much as the base model itself, so how confident the chat model may "
+            f"be cannot be determined without labels: {_REMEDY}"
         )
     if bracket.high is None:
         doubts.append(
@@ -95,11 +95,11 @@ def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: st
 
 
 def is_hopeless(bracket: Bracket, base_mass: FloatArray, doubt: float) -> bool:
-    """Whether no more prompts of the kind can settle a temperature, wrongly so with probability `doubt` at most.
+    """Whether no number of further prompts like these will settle a temperature; wrong with probability <= `doubt`.
 
-    So it is where the bootstrap leaves a ratio within its bound, or a normal interval a mean mass within its own, less
-    than half of `doubt` each. base_mass: float64 [n], the base model's probability on the choices of each prompt. With
-    few resamples (below 2 / doubt) the bracket alone never says so.
+    True if the bootstrap gives a ratio within its limit, or a normal interval a mean mass within its limit, a
+    probability below half of `doubt`. base_mass: float64 [n], each prompt's probability of all choices under the base
+    model. With few resamples (below 2 / doubt) the bracket alone never gives True.
     """
     settled = np.count_nonzero(bracket.ratios <= MAX_RATIO)
     if (settled + 1) / (bracket.ratios.size + 1) <= doubt / 2.0:
@@ -112,8 +112,8 @@ def is_hopeless(bracket: Bracket, base_mass: FloatArray, doubt: float) -> bool:
 class LabelCheck:
     """The negative log-likelihood of labels (mean, nats) before and after a temperature.
 
-    n : labelled prompts; nll_before, nll_after, difference (after less before); interval : of the difference, 95 %,
-    by a paired bootstrap; found : "better" (the whole interval below 0), "worse" (above) or "undecided".
+    n : labelled prompts; nll_before, nll_after, difference (after minus before); interval : the difference's 95 %
+    interval from a paired bootstrap; found : "better" (the whole interval is below 0), "worse" (above) or "undecided".
     """
 
     n: int
@@ -125,12 +125,12 @@ class LabelCheck:
 
     @property
     def harmful(self) -> bool:
-        """Whether the labels do not show the temperature to be better."""
+        """Whether the labels fail to show that the temperature helps."""
         return self.found != "better"
 
     @property
     def doubt(self) -> str:
-        """What they say against it, in one line: both figures, and what to do."""
+        """The objection in one line: both figures, and what to do."""
         low, high = self.interval
         figures = (
             f"on {self.n} labelled prompts the negative log-likelihood is {self.nll_before:.4f} before and "
@@ -155,7 +155,7 @@ class LabelCheck:
 def check_labels(
     logits: ChoiceLogits, temperature: float, *, n_bootstrap: int = 1000, seed: int = 0
 ) -> LabelCheck | None:
-    """Judges a temperature by the prompts that have labels; None where these are fewer than 30.
+    """Judges a temperature on the labelled prompts; None if there are fewer than 30.
 
     Draws are a function of `seed` alone; n_bootstrap is 1 or more.
     """
@@ -175,8 +175,8 @@ def check_labels(
 
     before, after = losses(1.0), losses(temperature)
     change = after - before
-    drawn = [float(draw_counts(n, np.uint64(seed), b) @ change) / n for b in range(n_bootstrap)]
-    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+    means = [float(draw_counts(n, np.uint64(seed), b) @ change) / n for b in range(n_bootstrap)]
+    low, high = np.quantile(means, [0.025, 0.975]).tolist()
     found: Literal["better", "worse", "undecided"]
     found = "better" if high < 0.0 else "worse" if low > 0.0 else "undecided"
     return LabelCheck(n, float(before.mean()), float(after.mean()), float(change.mean()), (low, high), found)

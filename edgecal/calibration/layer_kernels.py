@@ -1,13 +1,12 @@
-"""The heavy kernels over prompts and layers: divergence of the models, stability entropy.
+"""The heavy kernels over prompts and layers: divergence of the two models, stability entropy.
 
-Free functions on arrays without policy. Logits are float32, all arithmetic is float64 (conversions are written
-np.float64: numba's float() leaves a float32 what it is). Each prompt is worked
-on alone and writes only its own row, so the bits depend neither on threads nor on how prompts are cut into
-calls. beta = 1 / tau multiplies logits; slopes are derivatives with respect to x = ln tau, which is
--beta times the derivative with respect to beta.
+Logits are float32, all arithmetic is float64 (conversions are written np.float64, because numba's float() leaves a
+float32 as it is). Each prompt is computed on its own and writes only its own row, so the bits depend neither on
+threads nor on how prompts are split into calls. beta = 1 / tau multiplies logits; slopes are derivatives with respect
+to x = ln tau, which are -beta times the derivatives with respect to beta.
 
-Inputs are taken as valid: the first n_choices[i] entries of a row are finite, n_choices >= 1.
-NaN and inf among them make the prompt's results NaN and no other prompt's.
+Inputs are not checked: the first n_choices[i] entries of a row must be finite and n_choices >= 1. NaN or inf among
+them makes only that prompt's results NaN.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from edgecal.jit import inner, kernel
 
 __all__ = ["divergence_profile", "stability_at_one", "stability_entropy"]
 
-# Layers whose sums, each at most K, are multiplied before a logarithm is taken: 26^64 is far below 1e308.
+# Layers whose sums, each at most k, are multiplied before one logarithm is taken: 26^64 is far below 1e308.
 _LAYERS_PER_LOG = 64
 
-_NEAR = 0.3  # |p - q| / (p + q) up to which the divergence is a series
+_NEAR = 0.3  # |p - q| / (p + q) below which the divergence is computed as a series
 
 
 @inner
 def _softmax_layers(z: FloatArray, k: int, p: FloatArray, total: FloatArray, scratch: FloatArray) -> None:
-    """p [k, n_layer] = softmax over the first k of each layer of z [n_layer, k_max]."""
+    """p [k, n_layer] = softmax over the first k logits of each layer of z [n_layer, k_max]."""
     n_layer = z.shape[0]
     for t in range(n_layer):
         top = np.float64(z[t, 0])
@@ -56,9 +55,9 @@ def divergence_profile(base: FloatArray, chat: FloatArray, n_choices: IntArray) 
     """Jensen-Shannon divergence of the two models at every layer, in nats: float64 [n, n_layer], 0 to ln 2.
 
     base, chat [n, n_layer, k_max] float. With m = (p + q) / 2 and r = |p - q| / (p + q) a choice's term is
-    m (r atanh(r) + log1p(-r^2) / 2) = m sum of r^(2 n) / (2 n (2 n - 1)) over n >= 1, the definition rearranged
-    so that nearly equal probabilities lose no digits; where they are far apart the definition itself is the
-    exact one. Every term is >= 0, the sum is exactly symmetric, and 0 for equal rows.
+    m (r atanh(r) + log1p(-r^2) / 2) = m sum of r^(2 n) / (2 n (2 n - 1)) over n >= 1: the definition, rearranged so
+    that nearly equal probabilities lose no digits. Where they are far apart the definition itself is more accurate.
+    Every term is >= 0; the sum is exactly symmetric, and 0 for equal rows.
     """
     n, n_layer = base.shape[:2]
     out = np.zeros((n, n_layer))
@@ -119,11 +118,11 @@ def _add_layer(
     slope: FloatArray,
     scratch: FloatArray,
 ) -> None:
-    """Add one layer's part of the ISE at every beta; the loops over beta are the ones to vectorise.
+    """Add one layer's contribution to the ISE at every beta; the inner loops run over beta so that they vectorize.
 
     With d[j] = z[j] - max z and S = sum exp(beta d): p = exp(beta d) / S and dp/dbeta = p (d - E[d]).
-    mixture: p goes to mix [k, n_beta] and dp/dbeta to turn. Else H = ln S - beta E[d], both parts >= 0, and
-    dH/dbeta = -beta Var(d); S is multiplied into `product`, to take one logarithm for many layers.
+    mixture: p is added to mix [k, n_beta] and dp/dbeta to turn. Else H = ln S - beta E[d], both parts >= 0, and
+    dH/dbeta = -beta Var(d); S is multiplied into `product`, so that many layers share one logarithm.
     """
     n_beta = betas.shape[0]
     top = np.float64(z[0])
@@ -173,8 +172,8 @@ def _add_layer(
 
 @inner
 def _sum_layers(z: FloatArray, k: int, mixture: bool, shares: FloatArray) -> float:
-    """Sums over layers z [n_layer, k_max] as they are: of their probabilities into shares [k] (mixture; returns 0),
-    or of their entropies, returned."""
+    """Sums over untempered layers z [n_layer, k_max]: adds their probabilities to shares [k] and returns 0 (mixture),
+    or returns the sum of their entropies."""
     n_layer = z.shape[0]
     p = np.empty((k, n_layer))
     scratch = np.empty((2, n_layer))
@@ -203,7 +202,7 @@ def _stability(
     entropy: FloatArray,
     slope: FloatArray,
 ) -> None:
-    """ISE of one prompt at every beta and its derivative in beta, into entropy and slope [n_beta]."""
+    """Writes one prompt's ISE at every beta to entropy [n_beta], and its derivative in beta to slope [n_beta]."""
     n_layer = layers.shape[0]
     n_beta = betas.shape[0]
     p = np.empty((k, n_beta))
@@ -266,7 +265,7 @@ def stability_entropy(
 
     layers [n, n_layer, k_max] float; first [n] int: index (from 0) of the first layer averaged, 0 to
     n_layer - 1; betas [n_beta] > 0. mixture: entropy of the mean distribution, else mean of the entropies.
-    all_layers: beta multiplies every layer from `first`, else the last alone.
+    all_layers: beta multiplies every layer from `first` on, else only the last.
     Returns two float64 [n, n_beta].
     """
     n = layers.shape[0]
@@ -282,9 +281,9 @@ def stability_entropy(
 
 @kernel(parallel=True)
 def stability_at_one(layers: FloatArray, n_choices: IntArray, first: IntArray, mixture: bool) -> FloatArray:
-    """Inferential stability entropy of each prompt's layers as they are, in nats: float64 [n].
+    """Inferential stability entropy of each prompt's untempered layers, in nats: float64 [n].
 
-    layers, n_choices, first and mixture as for `stability_entropy`, whose beta is 1 here.
+    layers, n_choices, first and mixture as for `stability_entropy`; beta is 1.
     """
     n, n_layer, k_max = layers.shape
     out = np.empty(n)

@@ -1,8 +1,7 @@
-"""What each method minimises: which prompts, which of the two losses, with which weights.
+"""The loss that each method minimises: which prompts it uses, which of the two losses, and with which weights.
 
-conf_i(tau) = KL(p_g[L] || softmax(z_f[L] / tau)) and proc_i(tau) = (ISE_f(tau) - ISE_g)^2, in nats, over the
-layers PDL..L (Dual-Align, arXiv 2601.04277; conf on agreement examples alone is DACA, arXiv 2505.16690).
-Knows nothing of how a minimum is found, nor of when one means something.
+conf_i(tau) = KL(p_g[L] || softmax(z_f[L] / tau)) in nats and proc_i(tau) = (ISE_f(tau) - ISE_g)^2 in nats squared,
+over the layers PDL..L (Dual-Align, arXiv 2601.04277; conf on agreement examples alone is DACA, arXiv 2505.16690).
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from edgecal.errors import InputError
 
 __all__ = ["Loss", "Terms", "build_loss", "compute_divergence"]
 
-# Exponentials in one kernel call: a fraction of a second, so that Ctrl-C is heard soon.
+# Exponentials in one kernel call: a fraction of a second, so that Ctrl-C takes effect soon.
 _WORK_PER_CALL = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """How rows, one for each prompt that counts, make up a function of tau.
+    """How rows, one for each prompt in the loss, sum to a function of tau.
 
-    The rows of a group are summed, multiplied with the group's factor, and divided by the group's number of
-    examples (`by_group`) or by the number of all prompts.
+    The rows of a group are summed, multiplied by the group's factor, and divided by the group's number of examples
+    (`by_group`) or by the number of all prompts.
     """
 
-    prompts: IntArray  # int64 [m], which prompt a row is
+    prompts: IntArray  # int64 [m], index of each row's prompt
     groups: IntArray  # int64 [m], 0 .. n_groups - 1
     factors: FloatArray  # float64 [n_groups]
     by_group: bool
@@ -40,11 +39,11 @@ class Terms:
 
 @dataclass(frozen=True, eq=False)
 class Loss(Terms):
-    """A loss of tau, ready to be evaluated anywhere; row i is conf_weights[i] conf_i + process_weights[i] proc_i."""
+    """A loss as a function of tau; row i is conf_weights[i] conf_i + process_weights[i] proc_i."""
 
     n_choices: IntArray  # int32 [m]
     final: FloatArray  # float32 [m, k_max], the chat model's logits
-    targets: FloatArray  # float64 [m, k_max], what softmax(final / tau) is to resemble
+    targets: FloatArray  # float64 [m, k_max], the distributions that softmax(final / tau) should match
     conf_weights: FloatArray  # float64 [m]
     layers: FloatArray | None  # float32 [m, n_layer, k_max], the chat model's layers
     first: IntArray  # int64 [m], index of the first layer averaged
@@ -55,7 +54,7 @@ class Loss(Terms):
 
     @property
     def n_used(self) -> int:
-        """Number of examples behind the loss."""
+        """Number of examples in the loss."""
         return int(self.prompts.size)
 
     @property
@@ -65,7 +64,7 @@ class Loss(Terms):
 
     @property
     def scales(self) -> FloatArray:
-        """What each group's sum is multiplied with; 0 for a group without examples."""
+        """The multiplier of each group's sum; 0 for a group without examples."""
         sizes = np.bincount(self.groups, minlength=self.factors.size).astype(np.float64)
         if not self.by_group:
             return self.factors / max(self.n_prompts, 1)
@@ -74,7 +73,7 @@ class Loss(Terms):
     def evaluate(self, tau: FloatArray, table: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Loss and its slope in ln tau at each tau: two float64 [n_tau].
 
-        `table` (float32 [m, n_nodes]) receives each row's slopes at the first n_nodes of them.
+        `table` (float32 [m, n_nodes]) receives each row's slopes at the first n_nodes values of tau.
         """
         from edgecal.calibration.row_kernels import accumulate_rows
 
@@ -96,7 +95,7 @@ class Loss(Terms):
         return (scales * sums[0]).sum(axis=0), (scales * sums[1]).sum(axis=0)
 
     def in_beta(self) -> Callable[[float], tuple[float, float, float]]:
-        """A convex loss (`is_convex`) and its first two derivatives, as a function of beta = 1 / tau."""
+        """A function of beta = 1 / tau that returns a convex loss (`is_convex`) and its first two derivatives."""
         from edgecal.calibration.confidence_kernels import confidence_columns, confidence_sums
 
         columns = confidence_columns(self.targets, self.final, self.n_choices)
@@ -104,18 +103,18 @@ class Loss(Terms):
         return lambda beta: confidence_sums(*columns, weights, beta)
 
     def _add(self, rows: slice, betas: FloatArray, losses: FloatArray, slopes: FloatArray) -> None:
-        """Add the two losses of some rows, each kernel seeing only the rows that it has a weight for."""
+        """Add the two losses of some rows; each kernel gets only the rows with a nonzero weight."""
         for weights, add in (
             (self.conf_weights, self._add_confidence),
             (self.process_weights, self._add_process),
         ):
-            some = np.flatnonzero(weights[rows])
-            if some.size == losses.shape[0]:  # all of them: nothing to pick out
+            weighted = np.flatnonzero(weights[rows])
+            if weighted.size == losses.shape[0]:  # all rows: no need to copy them
                 add(rows, betas, losses, slopes)
-            elif some.size:
-                part = losses[some], slopes[some]
-                add(some + rows.start, betas, *part)
-                losses[some], slopes[some] = part
+            elif weighted.size:
+                part = losses[weighted], slopes[weighted]
+                add(weighted + rows.start, betas, *part)
+                losses[weighted], slopes[weighted] = part
 
     def _add_confidence(
         self, at: slice | IntArray, betas: FloatArray, losses: FloatArray, slopes: FloatArray
@@ -140,7 +139,7 @@ class Loss(Terms):
 
 
 def compute_divergence(logits: ChoiceLogits) -> tuple[FloatArray, IntArray]:
-    """Layer-wise divergence of the two models and where it jumps most.
+    """Layer-wise divergence of the two models and the layer of its largest jump.
 
     Returns (profile, peaks): float64 [n_prompts, n_layer] of d[l] = JSD(p_g[l], p_f[l]) in nats, untempered,
     and int64 [n_prompts] of PDL = argmax over l in 2..L of |d[l] - d[l-1]| (layers from 1, ties: lowest).
@@ -161,9 +160,9 @@ def compute_divergence(logits: ChoiceLogits) -> tuple[FloatArray, IntArray]:
 def build_loss(
     logits: ChoiceLogits, method: Method, divergence: tuple[FloatArray, IntArray] | None = None
 ) -> Loss:
-    """The loss of `method` on `logits`. `divergence` saves recomputing `compute_divergence(logits)`.
+    """Build the loss of `method` on `logits`. `divergence`: the result of `compute_divergence(logits)`, if at hand.
 
-    Raises InputError for `vanilla` (it has no loss), for layers or labels that are needed and missing.
+    Raises InputError for `vanilla` (it has no loss), and if layers or labels that the method needs are missing.
     """
     from edgecal.calibration.layer_kernels import stability_at_one
     from edgecal.calibration.row_kernels import softmax_rows
@@ -219,21 +218,21 @@ def build_loss(
 def _weights(
     logits: ChoiceLogits, method: Method, agree: BoolArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
-    """(conf weights [n], process weights [n], factors of the groups, mean over a group's examples?)."""
-    none, one = np.zeros(logits.n_prompts), np.ones(1)
-    same, other = agree.astype(np.float64), (~agree).astype(np.float64)
+    """The confidence weights [n], process weights [n], group factors [n_groups], and `by_group` of `Terms`."""
+    zeros, one = np.zeros(logits.n_prompts), np.ones(1)
+    agreeing, disagreeing = agree.astype(np.float64), (~agree).astype(np.float64)
     if method.name == "daca":
-        return same, none, one, True
+        return agreeing, zeros, one, True
     if method.name == "naive":
-        return none + 1.0, none, one, True
+        return zeros + 1.0, zeros, one, True
     if method.name == "ts":
         if not np.any(logits.labels >= 0):
             raise InputError("method ts needs labels and no prompt has an answer; add answers, or use daca")
-        return (logits.labels >= 0).astype(np.float64), none, one, True
+        return (logits.labels >= 0).astype(np.float64), zeros, one, True
     if method.name == "process":
-        return none, other, one, True
-    if method.combine == "divergence":  # the weights follow from the divergence
-        return none, none, one, True
+        return zeros, disagreeing, one, True
+    if method.combine == "divergence":  # the caller computes the weights from the divergence
+        return zeros, zeros, one, True
     if method.combine == "sum" and method.lam is not None:
-        return same, other, np.array([1.0, method.lam]), True
-    return same, other, np.ones(2), False
+        return agreeing, disagreeing, np.array([1.0, method.lam]), True
+    return agreeing, disagreeing, np.ones(2), False

@@ -1,6 +1,6 @@
-"""The names of the methods and the variants of the Dual-Align loss, and which option goes with which.
+"""The names of the methods and the variants of the Dual-Align loss, and which options apply to which method.
 
-Knows nothing of how a loss is computed. The defaults live in `DEFAULTS` and nowhere else.
+`DEFAULTS` is the only place that holds the defaults.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ TAU_SCOPES: Final = ("all", "final")
 COMBINES: Final = ("stratified", "divergence", "sum")
 
 DEFAULT_METHOD: Final = "dual-align"
-# Chosen on development questions of three pairs (docs/log.md). The process loss alone is steadier over all layers.
+# Chosen on development questions of three pairs (docs/log.md). The process loss alone is more stable over all layers.
 DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "dual-align": {"ise": "mixture", "tau_scope": "final", "combine": "divergence"},
     "process": {"ise": "mixture", "tau_scope": "all"},
 }
 DEFAULT_LAMBDA: Final = 0.1
 
-MIN_EXAMPLES: Final = 30  # behind the loss; for Dual-Align so many agreements
-MIN_DISAGREEMENTS: Final = 10  # beside them, for Dual-Align
+MIN_EXAMPLES: Final = 30  # in the loss; for Dual-Align of agreements alone
+MIN_DISAGREEMENTS: Final = 10  # in addition, for Dual-Align
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Method:
     ise : "mixture" or "mean"
         Entropy of the layers' mean distribution, or mean of the layers' entropies.
     tau_scope : "all" or "final"
-        Whether tau divides every layer PDL..L of the chat model, or layer L alone.
+        Whether tau divides every layer PDL..L of the chat model, or only layer L.
     combine : "stratified", "divergence" or "sum"
-        How Dual-Align joins its two losses.
+        How Dual-Align combines its two losses.
     lam : finite number > 0
         Weight of the process loss in combine="sum".
 
-    An option that is None takes its default where it applies and stays None where it does not. One that is
-    given where it does not apply, or has an unknown value, is an InputError.
+    An option that is None takes its default if it applies to the method and stays None otherwise. Raises InputError
+    for an option that is set but does not apply, or has an unknown value.
     """
 
     name: str = DEFAULT_METHOD
@@ -74,10 +74,10 @@ class Method:
     def __post_init__(self) -> None:
         if self.name not in METHODS:
             raise InputError(f"unknown method {self.name!r}, expected one of {', '.join(METHODS)}")
-        lensed = self.name in ("dual-align", "process")
-        self._settle("ise", ISES, lensed)
-        self._settle("tau_scope", TAU_SCOPES, lensed)
-        self._settle("combine", COMBINES, self.name == "dual-align")
+        has_process_loss = self.name in ("dual-align", "process")
+        self._complete("ise", ISES, has_process_loss)
+        self._complete("tau_scope", TAU_SCOPES, has_process_loss)
+        self._complete("combine", COMBINES, self.name == "dual-align")
         if self.combine == "sum":
             lam = DEFAULT_LAMBDA if self.lam is None else self.lam
             if not (math.isfinite(lam) and lam > 0):
@@ -86,21 +86,21 @@ class Method:
         elif self.lam is not None:
             raise InputError("lambda applies only to method dual-align with combine=sum; leave it out")
 
-    def _settle(self, option: str, values: tuple[str, ...], applies: bool) -> None:
-        given = getattr(self, option)
+    def _complete(self, option: str, values: tuple[str, ...], applies: bool) -> None:
+        """Check an option and set it to its default where it applies and is None."""
+        value = getattr(self, option)
+        name = option.replace("_", "-")
         if not applies:
-            if given is not None:
-                word = option.replace("_", "-")
-                raise InputError(f"{word} does not apply to method {self.name}; leave it out")
-        elif given is None:
+            if value is not None:
+                raise InputError(f"{name} does not apply to method {self.name}; leave it out")
+        elif value is None:
             object.__setattr__(self, option, DEFAULTS[self.name][option])
-        elif given not in values:
-            word = option.replace("_", "-")
-            raise InputError(f"unknown {word} {given!r}, expected one of {', '.join(values)}")
+        elif value not in values:
+            raise InputError(f"unknown {name} {value!r}, expected one of {', '.join(values)}")
 
     @classmethod
     def of(cls, method: Method | str) -> Method:
-        """A method, or the one of that name with its default variant."""
+        """Return `method` itself, or the method of that name with default options."""
         return method if isinstance(method, Method) else cls(method)
 
     @property
@@ -115,7 +115,7 @@ class Method:
 
     @property
     def needed(self) -> dict[str, int]:
-        """How many examples of each kind the loss needs: "agreement", "disagreement", "labelled", or "" for any."""
+        """Minimum number of examples of each kind: "agreement", "disagreement", "labelled", or "" for any."""
         if self.name == "vanilla":
             return {}
         kinds = {"dual-align": "agreement", "daca": "agreement", "process": "disagreement", "ts": "labelled"}
@@ -124,16 +124,16 @@ class Method:
 
     @property
     def min_examples(self) -> int:
-        """The fewest prompts from which this method could name a temperature; the fit looks closer."""
+        """The fewest prompts from which this method could find a temperature; the fit also counts each kind."""
         return sum(self.needed.values())
 
     @property
     def variant(self) -> Variant:
-        """The options by their public names; None for one that does not apply."""
+        """The options under their public names; None for one that does not apply."""
         return {"ise": self.ise, "tau_scope": self.tau_scope, "combine": self.combine, "lambda": self.lam}
 
     def variant_text(self) -> str:
-        """The options that apply as one stable line, "" where there are none.
+        """The options that apply, as one line in a fixed order; "" if none apply.
 
         For example "ise=mixture tau_scope=all combine=sum lambda=0.1".
         """

@@ -1,10 +1,10 @@
 """Kernels of the bootstrap: draw prompts with replacement, add up tabulated slopes, find the minimum or a zero.
 
-A refit never goes back to the logits: of each prompt's loss the slope on a grid of ln tau is a row, and a resample's
-slope is a sum of rows with whole-number counts. Between nodes it is the polynomial through six of them, and the
-loss is its integral: a loss's height is not needed to find where it is lowest. Draws come from a counter
-(SplitMix64's output function on key + j * constant), so draw j of resample b is a pure function of the seed: no
-state, no order, no thread can change it. Knows nothing of what a loss is made of.
+A refit never returns to the logits. The slope of each prompt's loss on a grid of ln tau is a row, and a resample's
+slope is a sum of rows weighted by counts. Between nodes it is the polynomial through the six nearest ones, and the loss
+is its integral; to find the minimum the loss is needed only up to a constant. Draws come from a counter (SplitMix64's
+output function on key + j * constant), so draw j of resample b is a pure function of the seed, independent of state,
+order and threads.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def _mix(z: np.uint64) -> np.uint64:
 
 @inner
 def _draw(n_prompts: int, seed: np.uint64, resample: int, counts: IntArray) -> None:
-    """Fill counts with how often each of n_prompts is drawn in n_prompts draws with replacement.
+    """Fill counts with the number of times that each prompt occurs in n_prompts draws with replacement.
 
-    The top 32 bits of a draw are scaled to the range: no prompt is favoured by more than n_prompts / 2^32.
+    The top 32 bits of a draw are scaled to the range, so no prompt is favoured by more than n_prompts / 2^32.
     """
     for i in range(n_prompts):
         counts[i] = 0
@@ -63,7 +63,7 @@ def _draw(n_prompts: int, seed: np.uint64, resample: int, counts: IntArray) -> N
 
 @kernel()
 def draw_counts(n_prompts: int, seed: np.uint64, resample: int) -> IntArray:
-    """int32 [n_prompts]: how often resample `resample` of seed `seed` holds each prompt; sums to n_prompts."""
+    """int32 [n_prompts]: how often resample number `resample` of `seed` contains each prompt; sums to n_prompts."""
     counts = np.empty(n_prompts, dtype=np.int32)
     _draw(n_prompts, seed, resample, counts)
     return counts
@@ -71,10 +71,10 @@ def draw_counts(n_prompts: int, seed: np.uint64, resample: int) -> IntArray:
 
 @inner
 def _cell_minimum(f0: float, f1: float, g0: float, g1: float) -> tuple[float, float]:
-    """The minimum inside one cell: (t, value) with 0 <= t <= 1, or (-1, inf).
+    """The minimum of a cubic inside one cell: (t, value) with 0 <= t <= 1, or (-1, inf) if it has none.
 
     f0, f1 are the values at t = 0 and 1, g0, g1 the slopes in t. The cubic's derivative is
-    a t^2 + b t + c; the root where it passes from - to + is (-b + sqrt(b^2 - 4 a c)) / (2 a).
+    a t^2 + b t + c; its root from negative to positive is (-b + sqrt(b^2 - 4 a c)) / (2 a).
     """
     c = g0
     b = 6.0 * (f1 - f0) - 4.0 * g0 - 2.0 * g1
@@ -106,10 +106,10 @@ def cell_minimum(f0: float, f1: float, g0: float, g1: float) -> tuple[float, flo
 
 @inner
 def _slope_root(slopes: FloatArray, cell: int, guess: float) -> float:
-    """Where in a cell (0 to 1) the polynomial through the slopes at the six nearest nodes passes from - to +.
+    """Where in a cell (0 to 1) the polynomial through the slopes at the six nearest nodes turns positive.
 
-    Newton's method from `guess` on divided differences, halving where a step leaves the bracket. `guess` itself if
-    the slopes at the cell's ends do not have these signs.
+    Uses Newton's method from `guess` on divided differences, and halves where a step leaves the bracket. Returns
+    `guess` unless the slope is negative at the cell's left end and positive at its right end.
     """
     low, high = 0.0, 1.0
     if not slopes[cell] < 0.0 < slopes[cell + 1]:
@@ -150,7 +150,7 @@ def slope_root(slopes: FloatArray, cell: int, guess: float) -> float:
 
 @inner
 def _integrate(slopes: FloatArray, values: FloatArray) -> None:
-    """values[i] = integral of the slopes (per cell) from node 0 to node i, each cell's by the six nearest nodes."""
+    """values[i] = integral of the slopes (per cell) from node 0 to node i, from the six nodes nearest to each cell."""
     last = slopes.shape[0] - 1
     values[0] = 0.0
     for cell in range(last):
@@ -198,10 +198,10 @@ def _grid_minimum(values: FloatArray, slopes: FloatArray) -> tuple[float, float]
 
 @kernel()
 def grid_minimum(values: FloatArray, slopes: FloatArray) -> tuple[float, float]:
-    """Lowest point of a function between its nodes: (position in cells from 0 to n - 1, value); ties to the left.
+    """Lowest point of a tabulated function: (position in cells from 0 to n - 1, value); ties to the left.
 
-    values, slopes float64 [n], n >= LEAST_NODES, slopes per cell. Which cell is decided by the cubics through values
-    and slopes of both ends, where in it by the slopes at six nodes. The ends count; NaN never wins over a number.
+    values, slopes float64 [n], n >= LEAST_NODES, slopes per cell. Cubics through the values and slopes at both ends
+    choose the cell, the slopes at six nodes the position in it. The ends of the range count; NaN never beats a number.
     """
     return _grid_minimum(values, slopes)
 
@@ -219,9 +219,10 @@ def _first_crossing(slopes: FloatArray) -> float:
 
 @kernel()
 def first_crossing(slopes: FloatArray) -> float:
-    """Where a function that is below 0 at its first node first reaches 0, in cells; -1 where it is not or never does.
+    """Where a function that is negative at its first node first reaches 0, in cells; -1 if it is not or never does.
 
-    slopes float64 [n], n >= LEAST_NODES: its values at the nodes. In the cell it is the polynomial through six nodes.
+    slopes float64 [n], n >= LEAST_NODES: its values at the nodes. Inside a cell the polynomial through six nodes
+    interpolates.
     """
     return _first_crossing(slopes)
 
@@ -239,13 +240,13 @@ def refit_positions(
     crossing: bool,
     positions: FloatArray,
 ) -> None:
-    """Refit resamples first, first + 1, ...: positions[r] is the minimum's place in cells, -1 if undefined.
+    """Refit resamples first, first + 1, ...: positions[r] is the position of the minimum in cells, -1 if undefined.
 
-    crossing: instead of the loss's minimum, where its slope first reaches 0 from below, as `first_crossing`.
-    slopes float32 [m, n_nodes]: one row for each prompt behind the loss, slopes in ln tau, of any unit.
+    crossing: find, instead of the loss's minimum, where its slope first reaches 0 from below, as `first_crossing`.
+    slopes float32 [m, n_nodes]: one row for each prompt in the loss, slopes in ln tau, in any unit.
     prompts int64 [m]: the row's prompt, 0 to n_prompts - 1. groups int64 [m]: 0 or 1, the row's loss term.
-    factors float64 [n_groups]: weight of each term. by_group: a term is a mean over its own examples, else
-    both are sums. Undefined: a term for which no example was drawn.
+    factors float64 [n_groups]: weight of each term. by_group: each term is a mean over its own examples, else both
+    are sums. A refit is undefined if no example of a term was drawn.
     """
     m, n_nodes = slopes.shape
     n_groups = factors.shape[0]

@@ -1,6 +1,6 @@
 """The light kernels over prompts: agreement, softmax, rows of the process loss, sums of rows, peak layers.
 
-Free functions on arrays without policy, with the conventions of `edgecal.calibration.layer_kernels`.
+They follow the conventions of `edgecal.calibration.layer_kernels`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _BLOCK_ROWS = 64  # rows that share scratch memory
 
 @kernel()
 def agreeing_rows(base: FloatArray, chat: FloatArray) -> BoolArray:
-    """bool [n]: the largest entries of both rows are at the same place (ties: the lowest); float [n, k_max]."""
+    """bool [n]: whether both rows have their largest entry at the same index (ties: the lowest); float [n, k_max]."""
     n, k_max = base.shape
     out = np.empty(n, dtype=np.bool_)
     for i in range(n):
         of_base, of_chat = 0, 0
         top_base, top_chat = base[i, 0], chat[i, 0]
-        for j in range(1, k_max):  # choosing without a jump, which nobody could predict
+        for j in range(1, k_max):  # selects instead of branches, which the processor could not predict
             higher = base[i, j] > top_base
             of_base, top_base = (j, base[i, j]) if higher else (of_base, top_base)
             higher = chat[i, j] > top_chat
@@ -35,7 +35,7 @@ def agreeing_rows(base: FloatArray, chat: FloatArray) -> BoolArray:
 
 @kernel()
 def softmax_rows(logits: FloatArray, n_choices: IntArray) -> FloatArray:
-    """Softmax over the first n_choices[i] entries of each row; zeros behind them.
+    """Softmax over the first n_choices[i] entries of each row; zeros after them.
 
     logits [n, k_max] float, n_choices [n] int; returns float64 [n, k_max].
     """
@@ -84,7 +84,7 @@ def add_process_rows(
 
 @kernel()
 def accumulate_rows(rows: FloatArray, groups: IntArray, sums: FloatArray) -> None:
-    """Add rows[i] to sums[groups[i]], one after the other: the same bits however the rows are cut into calls.
+    """Add rows[i] to sums[groups[i]] in order, so that the bits do not depend on how the rows are split into calls.
 
     rows float64 [n, n_beta], groups int [n], sums float64 [n_groups, n_beta].
     """

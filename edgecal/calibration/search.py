@@ -1,9 +1,9 @@
-"""Where a loss of one temperature has its minimum between TAU_MIN and TAU_MAX.
+"""Finds the minimum of a loss of one temperature between TAU_MIN and TAU_MAX.
 
-Losses are functions of x = ln tau and need not be convex: a grid, cubic pieces between its nodes, a root to finish.
-Every local minimum on the grid is a candidate, the lowest wins, ties go to the lowest tau, and the ends are
-candidates too. A loss that is convex in beta = 1 / tau has one minimum, and Newton's method needs no grid.
-Knows nothing of what the loss is made of.
+Losses are functions of x = ln tau and need not be convex. They are tabulated on a grid; cubic pieces between its nodes
+locate local minima, and root finding on the slope refines them. The ends of the range are candidates too; the lowest
+candidate wins, and ties go to the lowest tau. A loss that is convex in beta = 1 / tau has one minimum, which Newton's
+method finds without a grid.
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ __all__ = [
 TAU_MIN: Final = 0.05
 TAU_MAX: Final = 50.0
 
-# 64 cells of 11 % in tau. A loss is a sum of terms whose shape in ln tau is about one unit wide, so
-# polynomials between nodes follow it closely.
+# 64 cells of 11 % in tau. A loss is a sum of terms whose features are about one unit of ln tau wide, so polynomials
+# between nodes follow it closely.
 GRID_TAU: Final[FloatArray] = np.geomspace(TAU_MIN, TAU_MAX, 65)
 GRID_TAU[[0, -1]] = TAU_MIN, TAU_MAX
 GRID_TAU.setflags(write=False)
 
 _ZOOM_CELLS: Final = 8
 _MAX_CANDIDATES: Final = 8
-_NEAR: Final = 2e-5  # how far a cubic piece may be off, of the range of the loss
+_NEAR: Final = 2e-5  # the largest error of a cubic piece, as a share of the loss's range
 _MAX_ROOT_STEPS: Final = 60
 _ROOT_WIDTH: Final = 1e-12  # in ln tau, so relative to tau
 
-_GUESS_WIDTH: Final = 1e-4  # in ln tau: how near to the polynomial's root the loss's own is looked for first
+_GUESS_WIDTH: Final = (
+    1e-4  # in ln tau: the first search for the loss's root is this close to the polynomial's root
+)
 
-_MAX_NEWTON_STEPS: Final = 100  # halving alone is done after 60
-_LAST_STEP: Final = 1e-8  # relative: Newton's error is about its square
+_MAX_NEWTON_STEPS: Final = 100  # halving alone would need 60
+_LAST_STEP: Final = 1e-8  # relative; the error after a Newton step is about its square
 
 # tau [n] -> (loss [n], slope in ln tau [n])
 Objective: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
@@ -57,7 +59,7 @@ ConvexObjective: TypeAlias = Callable[[float], tuple[float, float, float]]
 
 @dataclass(frozen=True)
 class Minimum:
-    """The constrained minimiser: `tau`, the loss there, and whether it is an end of the range."""
+    """The minimum on the range: `tau`, the loss there, and whether tau is an end of the range."""
 
     tau: float
     loss: float
@@ -70,25 +72,25 @@ def grid_step(n_nodes: int) -> float:
 
 
 def find_minimum(objective: Objective, losses: FloatArray, slopes: FloatArray) -> Minimum:
-    """The global minimum of `objective` on [TAU_MIN, TAU_MAX], to about 1e-10 relative in tau.
+    """Find the global minimum of `objective` on [TAU_MIN, TAU_MAX], to about 1e-10 relative in tau.
 
-    `losses` and `slopes` are the objective on GRID_TAU. Cells whose cubic piece has a minimum that may be
-    the lowest are refined with the objective itself.
+    `losses` and `slopes` are the objective's values on GRID_TAU. A cell whose cubic piece has a minimum that may be the
+    lowest is refined with the objective itself.
     """
     from edgecal.calibration.resample_kernels import cell_minimum, slope_root
 
     step = grid_step(GRID_TAU.size)
-    found = []
+    candidates = []
     for cell in range(GRID_TAU.size - 1):
         t, value = cell_minimum(losses[cell], losses[cell + 1], slopes[cell] * step, slopes[cell + 1] * step)
         if t >= 0.0:
-            found.append((value, cell, t))
-    found.sort()
-    if found:
-        near = min(found[0][0], losses[0], losses[-1]) + _NEAR * float(np.ptp(losses))
-        found = [candidate for candidate in found[:_MAX_CANDIDATES] if candidate[0] <= near]
+            candidates.append((value, cell, t))
+    candidates.sort()
+    if candidates:
+        near = min(candidates[0][0], losses[0], losses[-1]) + _NEAR * float(np.ptp(losses))
+        candidates = [candidate for candidate in candidates[:_MAX_CANDIDATES] if candidate[0] <= near]
     best = Minimum(TAU_MIN, float(losses[0]), True)
-    for _, cell, t in sorted(found, key=lambda candidate: candidate[1]):
+    for _, cell, t in sorted(candidates, key=lambda candidate: candidate[1]):
         low, high = np.log(GRID_TAU[cell : cell + 2]).tolist()
         tau = _refine(objective, low, high, low + step * slope_root(slopes, cell, t))
         loss = float(objective(np.array([tau]))[0][0])
@@ -100,9 +102,10 @@ def find_minimum(objective: Objective, losses: FloatArray, slopes: FloatArray) -
 
 
 def find_crossing(objective: Objective, slopes: FloatArray) -> float | None:
-    """The lowest tau at which the slope reaches 0, if it is below 0 at TAU_MIN; to about 1e-12 relative.
+    """Find the lowest tau at which the slope, negative at TAU_MIN, reaches 0; to about 1e-12 relative.
 
-    `slopes` are the objective's on GRID_TAU; a pair of zeros within one cell is not seen. None where there is none.
+    `slopes` are the objective's on GRID_TAU; two zeros within one cell are missed. None if there is no zero or the
+    slope is not negative at TAU_MIN.
     """
     from edgecal.calibration.resample_kernels import first_crossing
 
@@ -118,9 +121,9 @@ def find_crossing(objective: Objective, slopes: FloatArray) -> float | None:
 
 
 def find_valley(objective: ConvexObjective) -> tuple[Minimum, FloatArray]:
-    """The minimum of a loss that is convex in beta = 1 / tau, to about 1e-10 relative in tau.
+    """Find the minimum of a loss that is convex in beta = 1 / tau, to about 1e-10 relative in tau.
 
-    Newton's method for the root of the derivative as a function of tau, in which it is nearly straight; where a step
+    Newton's method finds the root of the derivative as a function of tau, in which it is nearly straight; where a step
     leaves the bracket or does not shrink fast enough, the bracket is halved in ln tau instead. Also returns the loss
     at TAU_MIN, 1 and TAU_MAX.
     """
@@ -149,7 +152,7 @@ def find_valley(objective: ConvexObjective) -> tuple[Minimum, FloatArray]:
 
 
 def _refine(objective: Objective, low: float, high: float, guess: float) -> float:
-    """tau of the minimum between x = low and x = high that is near the guess, or else of the lowest there."""
+    """tau of the minimum near the guess, or else of the lowest minimum between x = low and x = high."""
     root = _root_near(objective, guess)
     if root is None:
         root = _root_between(objective, low, high)
@@ -157,7 +160,8 @@ def _refine(objective: Objective, low: float, high: float, guess: float) -> floa
 
 
 def _root_near(objective: Objective, guess: float) -> float | None:
-    """The x where the parabola through three slopes around the guess passes from - to +; None if they do not."""
+    """The x where the parabola through three slopes around the guess turns positive; None unless the first slope is
+    negative and the last positive."""
     left, middle, right = objective(np.exp(guess + _GUESS_WIDTH * np.arange(-1.0, 2.0)))[1].tolist()
     if not left < 0.0 < right:
         return None
@@ -167,7 +171,7 @@ def _root_near(objective: Objective, guess: float) -> float | None:
 
 
 def _root_between(objective: Objective, low: float, high: float) -> float:
-    """The x of the lowest minimum on a finer grid, and from there to the slope's root."""
+    """The x of the lowest minimum on a finer grid, refined to the slope's root."""
     from edgecal.calibration.resample_kernels import grid_minimum
 
     x = np.linspace(low, high, _ZOOM_CELLS + 1)
@@ -181,7 +185,7 @@ def _root_between(objective: Objective, low: float, high: float) -> float:
 
 
 def _root(objective: Objective, low: float, high: float, slope_low: float, slope_high: float) -> float:
-    """The x between low and high where the slope passes from - to +: regula falsi, Illinois rule."""
+    """The x between low and high where the slope turns from negative to positive: regula falsi, Illinois rule."""
     side = 0
     x = low
     for _ in range(_MAX_ROOT_STEPS):

@@ -104,7 +104,9 @@ def test_subjects_of_dicts_and_objects_are_chosen_as_those_of_files():
     records = [{**QUESTION, "subject": " tea "}, Question("Who?", ("he", "she"), subject="Knots"), QUESTION]
     read = edgecal.read_questions(records, questions=QuestionOptions(subjects=["TEA", "knots"]))
     assert [question["subject"] for question in read.questions] == ["tea", "Knots"]
-    with pytest.raises(edgecal.InputError, match="no question has the subject 'coal'; there are: Knots, tea"):
+    with pytest.raises(
+        edgecal.InputError, match="no question has the subject 'coal'; the subjects are: Knots, tea"
+    ):
         edgecal.read_questions(records, questions=QuestionOptions(subjects=["coal"]))
 
 

@@ -105,7 +105,7 @@ def read_options(value: object, where: str) -> Options:
         held = lines if len(lines) > 1 else held
     if not isinstance(held, (list, tuple)):
         shown = "nothing" if is_blank(value) else f"{value!r:.60}"
-        fail(where, f"the options must be a list, perhaps with text and label, got {shown}")
+        fail(where, f"the options must be a list of texts, or of objects with text and label; got {shown}")
     items = list(held)
     if items and all(isinstance(item, Mapping) for item in items):
         return _from_mappings(items, where)
@@ -211,7 +211,10 @@ def _from_mappings(items: Sequence[Mapping[object, object]], where: str) -> Opti
             [*(next(iter(row.values())) for row in items)], [next(iter(row)) for row in items], where
         )
     if key is None:
-        fail(where, f"the options must be a list, perhaps with text and label, got {list(items)!r:.60}")
+        fail(
+            where,
+            f"the options must be a list of texts, or of objects with text and label; got {list(items)!r:.60}",
+        )
     texts = [row[key] for row in rows]
     flag = next((key for key in _FLAGS if all(isinstance(row.get(key), (bool, int)) for row in rows)), None)
     label = next((key for key in _LABELS if any(not is_blank(row.get(key)) for row in rows)), None)
@@ -221,7 +224,7 @@ def _from_mappings(items: Sequence[Mapping[object, object]], where: str) -> Opti
         return made
     marked = [index for index, row in enumerate(rows) if row[flag]]
     if len(marked) > 1:
-        fail(where, "has several right answers, which is not multiple choice with one")
+        fail(where, "has several right answers, but edgecal needs exactly one")
     return replace(made, gold=marked[0] if marked else None)
 
 

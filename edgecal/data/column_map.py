@@ -75,9 +75,7 @@ class ColumnMap:
                         str(key) for value in values if isinstance(value, Mapping) for key in value
                     )
                     there = ", ".join(f"{key!r:.40}" for key in [*keys][:12]) or "no columns"
-                    raise InputError(
-                        f"{name}: {role}={path!r:.60} names nothing that is in a row; there are: {there}"
-                    )
+                    raise InputError(f"{name}: {role}={path!r:.60} is in no row; the columns are: {there}")
 
 
 def read_column_map(mapping: Mapping[str, object] | None) -> ColumnMap | None:
@@ -106,7 +104,7 @@ def read_column_map(mapping: Mapping[str, object] | None) -> ColumnMap | None:
     for key, value in mapping.items():
         role = str(key).strip().lower().replace("_", "-")
         if role not in _KEYS:
-            raise InputError(f"the mapping has no {key!r:.40}; there are: {', '.join(_KEYS)}")
+            raise InputError(f"the mapping has no key {key!r:.40}; its keys are: {', '.join(_KEYS)}")
         if role == "answer-base":
             said = str(value).strip().lower()
             if isinstance(value, bool) or said not in READINGS:
@@ -121,5 +119,5 @@ def read_column_map(mapping: Mapping[str, object] | None) -> ColumnMap | None:
         if not paths[role] or (len(paths[role]) > 1 and role not in (*_SEVERAL, "labels")):
             raise InputError(f"the mapping's {role} must be one column's name, got {value!r:.60}")
     if "labels" in paths and "options" not in paths:
-        raise InputError("the mapping's labels need options beside them")
+        raise InputError("the mapping names labels but no options; name both")
     return ColumnMap(paths, answer_base)

@@ -82,9 +82,11 @@ def _unpack(name: str, data: bytes) -> bytes:
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             damaged(name, f"a broken {kind} file ({_first_line(error)}); download or pack it again")
         if left < 0:
-            fail(name, f"unpacks to more than {_MAX_UNPACKED >> 20} MiB; unpack it, and give a part of it")
+            fail(
+                name, f"unpacks to more than {_MAX_UNPACKED >> 20} MiB; unpack it, and give only a part of it"
+            )
         data = b"".join(parts)
-    fail(name, f"packed more than {_MAX_LAYERS} times over; unpack it first")
+    fail(name, f"compressed more than {_MAX_LAYERS} times over; unpack it first")
 
 
 def _read_json(name: str, text: str, wanted: frozenset[str]) -> Table:

@@ -132,7 +132,7 @@ def read_data(
     if isinstance(paths, (str, Path)):
         paths = [paths]
     if format is not None and format not in LAYOUTS:
-        raise InputError(f"no data format {format!r:.40}; there are: {', '.join(FORMATS)}")
+        raise InputError(f"unknown data format {format!r:.40}; the formats are: {', '.join(FORMATS)}")
     if not paths and not given:
         raise InputError("no data: expected at least one file or folder")
     column_map = read_column_map(mapping)
@@ -297,10 +297,11 @@ def _check(record: Question | Prompt) -> Question | Prompt:
     try:
         subject.encode()
     except UnicodeEncodeError:
-        fail(record.source, "the subject holds half of a surrogate pair, which is no text")
+        fail(record.source, "the subject holds half of a surrogate pair, which is not valid text")
     if len(subject) > _MAX_SUBJECT:
         fail(
-            record.source, f"the subject has {len(subject)} characters, more than {_MAX_SUBJECT}; give a name"
+            record.source,
+            f"the subject has {len(subject)} characters, more than {_MAX_SUBJECT}; give a short name",
         )
     return record if subject and subject == record.subject else replace(record, subject=subject or None)
 
@@ -313,10 +314,10 @@ def _note_unused(tables: Sequence[QuestionTable]) -> list[str]:
             unused = tuple(table.column_name(key) for key in table.roles.unused)
             by_columns.setdefault(unused, []).append(table.name)
     return [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: no model is shown "
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: not shown to the model: "
         + ", ".join(f"{column!r:.40}" for column in unused[:_MAX_SHOWN])
         + (f" and {len(unused) - _MAX_SHOWN} more" if len(unused) > _MAX_SHOWN else "")
-        + " (--map passage=... puts a column before the questions, answer=... names the answers)"
+        + " (--map passage=... puts a column before the questions; --map answer=... names the answers' column)"
         for unused, names in by_columns.items()
     ]
 
@@ -333,7 +334,7 @@ def _of_subjects(records: list[Question | Prompt], subjects: Sequence[str]) -> l
             )
             raise InputError(
                 f"no question has the subject {subject!r:.60}; "
-                + (f"there are: {listed}" if names else "none has a subject")
+                + (f"the subjects are: {listed}" if names else "none has a subject")
             )
     return [record for record in records if _is_of(record.subject, subjects)]
 
@@ -348,6 +349,6 @@ def _note_unknown_subjects(skipped: Sequence[SkippedRow], subjects: Sequence[str
     """A note if rows that do not fit might be of a wanted subject, but do not name theirs."""
     unknown = [row for row in skipped if row.subject is None] if subjects else []
     return [
-        f"{len(unknown)} rows do not fit, and of which subject they are is not said: {row.where}: {row.reason}"
+        f"{len(unknown)} rows do not fit, and their subject is unknown: {row.where}: {row.reason}"
         for row in unknown[:1]
     ]

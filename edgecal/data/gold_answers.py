@@ -229,7 +229,7 @@ def _gold(question: RawQuestion, conventions: dict[str, Convention]) -> int | No
 def _apply(table: QuestionTable, conventions: dict[str, Convention], unused: Sequence[str]) -> None:
     table.decisions = [made.says for made in conventions.values() if made.says != _NO_ANSWERS]
     table.notes += [
-        f"{table.name}: not used, since it does not say for certain which option is right: {table.column_name(column)}"
+        f"{table.name}: not used, since it does not reliably tell which option is right: {table.column_name(column)}"
         for column in unused
     ]
     table.outcomes = [_with_gold(table, conventions, outcome) for outcome in table.outcomes]
@@ -357,7 +357,7 @@ def _check_each(
                 fail(
                     owner,
                     f"the answers in {column!r:.40} are {_WORDS[other]} here, but {_WORDS[reading]} in the other files "
-                    f"of its kind; read them one by one, or say which: {_MAP}",
+                    f"of its kind; read the files one by one, or say which: {_MAP}",
                 )
 
 
@@ -433,7 +433,7 @@ def _refuse_both(
     fail(
         name,
         f"the answers in {column!r:.40} can be read in {len(left)} ways: {' or '.join(meant)} for the answer "
-        f"{answer.value!r:.40} of {options.where}; no row settles it, so say which: {_MAP}",
+        f"{answer.value!r:.40} of {options.where}; no row decides which, so say it: {_MAP}",
     )
 
 

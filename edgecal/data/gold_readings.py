@@ -161,4 +161,4 @@ def _find(texts: Sequence[str], text: str, number: int | None = None) -> int | N
 
 def fail_several(value: object, options: Options) -> NoReturn:
     """Refuses a row with more than one right option."""
-    fail(options.where, f"has several right answers ({value!r:.60}), which is not multiple choice with one")
+    fail(options.where, f"has several right answers ({value!r:.60}), but edgecal needs exactly one")

@@ -119,9 +119,9 @@ def _repeated_bytes(column: pa.Array) -> int:
 
 def _check_size(name: str, n_cells: int, n_bytes: int) -> None:
     if n_cells > _MAX_CELLS:
-        fail(name, f"holds more than {_MAX_CELLS:,} cells; give a part of it")
+        fail(name, f"holds more than {_MAX_CELLS:,} cells; give only a part of it")
     if n_bytes > _MAX_BYTES:
-        fail(name, f"unpacks to more than {_MAX_BYTES >> 20} MiB; give a part of it")
+        fail(name, f"unpacks to more than {_MAX_BYTES >> 20} MiB; give only a part of it")
 
 
 def _converter(field: pa.Field, metadata: dict[bytes, bytes] | None) -> Callable[[object], object] | None:

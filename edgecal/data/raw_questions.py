@@ -286,7 +286,7 @@ def _questions_of_row(
             if not isinstance(row.value, list) or table.container == "json":
                 fail(row.where, f"expected a JSON object, got {row.value!r:.60}")
             if kind != "mmlu":
-                fail(row.where, "the file has no header with the columns' names, which this format needs")
+                fail(row.where, "the file has no header with column names, which this format needs")
             fields = _mmlu_cells(row.value, row.where)
         parts = list(layout.reshape(fields, row.where)) if layout.reshape else [(row.where, fields)]
     except InputError as error:
@@ -383,7 +383,7 @@ def _shuffled_options(fields: Fields, roles: Roles, question: str, where: str, s
         items = cell if isinstance(cell, (list, tuple)) else [cell]
         wrong += [as_text(item, "a wrong answer", where) for item in items if not is_blank(item)]
     if not wrong:
-        fail(where, "there is no wrong answer beside the right one")
+        fail(where, "has a right answer but no wrong one")
     texts = sorted([right, *wrong], key=lambda option: _draw(seed, question, option))
     return Options(where, tuple(texts), gold=texts.index(right))
 
@@ -408,7 +408,7 @@ def _with_readings(outcomes: list[Outcome]) -> list[Outcome]:
         where, subject, _ = outcomes[index]
         try:
             if question is None:
-                fail(where, "its options carry letters, and some between them are missing")
+                fail(where, "its options are lettered, but a letter in between is missing")
             question.read_gold_cells()
             outcomes[index] = where, subject, question
         except InputError as error:

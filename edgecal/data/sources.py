@@ -146,9 +146,9 @@ def _list_folder(folder: str) -> Source:
     first = by_split[splits[0]] if splits else []
     files, notes = _drop_repeats(sorted(first + common, key=lambda path: path.parts))
     if strays:
-        notes.append(f"{folder}: not read, as no data: {names}")
+        notes.append(f"{folder}: not read, since they are no data files: {names}")
     if left:
-        notes.append(f"{folder}: of its splits ({', '.join(splits)}) the first with answers is judged")
+        notes.append(f"{folder}: of its splits ({', '.join(splits)}) the first with answers is read")
     following = by_split[left[0]] if left and left[0] != "train" else []
     return Source(
         files=tuple(map(str, files)),
@@ -208,7 +208,7 @@ def _drop_repeats(paths: list[Path]) -> tuple[list[Path], list[str]]:
         best.setdefault(_twin(path), path)
     kept = [path for path in paths if best[_twin(path)] == path]
     dropped = [path for path in paths if best[_twin(path)] != path]
-    return kept, [f"{path}: not read, {best[_twin(path)].name} stands beside it" for path in dropped]
+    return kept, [f"{path}: not read, since {best[_twin(path)].name} holds the same rows" for path in dropped]
 
 
 def _twin(path: Path) -> Path:

@@ -204,7 +204,7 @@ def resolve_chat_template(chosen: str | Path | None, header: HeaderLike | None) 
     if chosen is None:
         return None
     if header is None:
-        raise InputError("a chat template needs a chat model, whose special tokens it names")
+        raise InputError("a chat template needs a chat model, since it uses that model's special tokens")
     if chosen == OWN_CHAT_TEMPLATE:
         name, source = f"the chat template of {header.path}", header.get(TEMPLATE_KEY)
         if not isinstance(source, str) or not source.strip():

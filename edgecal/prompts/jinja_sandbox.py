@@ -118,11 +118,13 @@ def render_template(template: Template, values: Mapping[str, Any], name: str, wh
         raise InputError(f"{name}: cannot render {what}: {reason}") from None
     text = "".join(pieces)
     if not text.strip():
-        raise InputError(f"{name}: gives an empty prompt for {what}")
+        raise InputError(f"{name}: renders an empty prompt for {what}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(f"{name}: gives half of a surrogate pair for {what}, which is no text") from None
+        raise InputError(
+            f"{name}: renders half of a surrogate pair for {what}, which is not valid text"
+        ) from None
     return text
 
 

@@ -143,7 +143,7 @@ def reorder(question: Question, order: Sequence[int]) -> Question:
     """
     if sorted(order) != list(range(len(question.choices))):
         raise InputError(
-            f"{question.source or 'a question'}: {tuple(order)} is no order of {len(question.choices)} options"
+            f"{question.source or 'a question'}: {tuple(order)} is not an order of {len(question.choices)} options"
         )
     return replace(
         question,

@@ -200,7 +200,9 @@ def check_prompt(item: Question | Prompt, source: str) -> Question | Prompt:
     InputError: as `parse_record`.
     """
     item = item if item.source else replace(item, source=source)
-    parse_record(describe_record(item), item.source)
+    # Not by `describe_record`, which takes for granted that a prompt has either a text or tokens.
+    record = {"prompt" if name == "text" else name: value for name, value in vars(item).items()}
+    parse_record(record, item.source)
     return item
 
 
@@ -231,7 +233,10 @@ def _check_unicode(text: str, what: str, source: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        _fail(source, f'"{what}" holds half of a surrogate pair (character {error.start}), which is no text')
+        _fail(
+            source,
+            f'"{what}" holds half of a surrogate pair (character {error.start}), which is not valid text',
+        )
 
 
 def _optional_text(value: object, what: str, source: str) -> str | None:

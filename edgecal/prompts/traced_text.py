@@ -199,6 +199,6 @@ def _check_harmless(field: TracedText, name: str, what: str) -> None:
     for start, stop in field.data:
         if found := _SUSPICIOUS.search(field.text, start, stop):
             raise InputError(
-                f"{name}: changes a text of {what} so much that nobody can tell which part of the prompt comes from "
-                f"it, and its {found[0]!r} may be part of a control token; put the text into the template as it is"
+                f"{name}: changes a text of {what} so much that it cannot be found in the prompt, and its "
+                f"{found[0]!r} may be part of a control token; the template must insert the text unchanged"
             )

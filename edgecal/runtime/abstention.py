@@ -93,10 +93,10 @@ def threshold_for(
         sure = [float(value) for value in confidences]
         hits = [bool(value) for value in correct]
     except (TypeError, ValueError) as error:
-        raise InputError(f"expected a list of numbers and a list of truth values ({error!s:.80})") from None
+        raise InputError(f"expected a list of numbers and a list of booleans ({error!s:.80})") from None
     if len(sure) != len(hits) or not sure:
         raise InputError(
-            f"{len(sure)} confidences and {len(hits)} answers do not fit, expected as many of each, at least one"
+            f"got {len(sure)} confidences and {len(hits)} answers, expected as many of each and at least one"
         )
     if not all(0.0 <= value <= 1.0 for value in sure):
         raise InputError("a confidence is not between 0 and 1")
@@ -158,7 +158,7 @@ def _lowest(accuracy: float, counts: Sequence[tuple[float, int, int]], level: fl
     threshold, answered, right = counts[best]
     raise NotIdentifiedError(
         f"no threshold can be guaranteed with {n} questions: of those answered with a confidence of at least "
-        f"{threshold:.2f}, {right} of {answered} are right, which shows an accuracy of {lows[best]:.3f}, and "
+        f"{threshold:.2f}, {right} of {answered} are right, which guarantees an accuracy of {lows[best]:.3f}, and "
         f"{accuracy:g} is wanted; give more questions with answers, or ask for less"
     )
 

@@ -282,7 +282,7 @@ class Model:
         if not isinstance(text, str) or not text:
             raise InputError("the prompt must be a text that is not empty")
         if _holds_lone_surrogate(text):
-            raise InputError("the prompt holds half a character (a lone surrogate), which is no text")
+            raise InputError("the prompt holds half a character (a lone surrogate), which is not valid text")
         prompt = Prompt(text=text, labels=(), source="the prompt")
         prompting = Prompting(chat_template=resolve_chat_template(chat_template, self._header))
         return prompting.render_prompt(prompt).chat

@@ -104,7 +104,7 @@ def export(path: str | Path, target: str, *, sampling: bool | None = None) -> Ar
     InputError: there is no such file or target, the file is not calibrated, or a format cannot hold its name.
     """
     if target not in TARGETS:
-        raise InputError(f"{target!r:.60} is no target of an export; those are {', '.join(TARGETS)}")
+        raise InputError(f"{target!r:.60} is no export target; the targets are {', '.join(TARGETS)}")
     shards = find_shards(Path(path))
     check_model(shards.header)
     calibration = read_file_calibration(shards.header)

@@ -145,10 +145,10 @@ def test_columns_by_name(tmp_path, run):
     [
         ("question", "expected KEY=COLUMN, got 'question'"),
         ("question=", "expected KEY=COLUMN"),
-        ("stem=Stem", "the mapping has no 'stem'; there are: question, options"),
+        ("stem=Stem", "the mapping has no key 'stem'; its keys are: question, options"),
         (
             "question=Steem,options=Foo+Bar",
-            "question='Steem' names nothing that is in a row; there are: 'Stem'",
+            "question='Steem' is in no row; the columns are: 'Stem'",
         ),
         ("question=Stem,options=Foo+Bar,answer-base=2", "answer-base must be 0, 1, label or text"),
         ("question=Stem+Ctx,options=Foo+Bar", "the mapping's question must be"),

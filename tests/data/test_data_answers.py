@@ -193,7 +193,7 @@ def test_labels_are_doubted_where_every_answer_is_a_text_as_well(tmp_path):
 def test_carried_letters_with_a_gap_fit_only_where_no_others_are_carried(tmp_path):
     carried = [{"question": f"q{i}", "options": ["A. x", "B. y", "C. z"], "gold": "C"} for i in range(3)]
     data = read(tmp_path, [*carried, {**carried[0], "options": ["A. x", "C. y", "D. z"]}])
-    assert answers(data) == [2, 2, 2] and "some between them are missing" in data.skipped[0].reason
+    assert answers(data) == [2, 2, 2] and "a letter in between is missing" in data.skipped[0].reason
     plain = [{"question": f"q{i}", "options": COLOURS, "gold": "B"} for i in range(3)]
     names = ["G. Bush", "J. Adams", "T. Roosevelt"]
     data = read(tmp_path, [*plain, {"question": "Who?", "options": names, "gold": "B"}])

@@ -69,7 +69,7 @@ def test_four_gib_in_a_batch_are_refused_without_taking_them(tmp_path, kind, as_
     path = tmp_path / "x.arrow"
     path.write_bytes(arrow(kind, "zstd", of(question=text)))
     assert path.stat().st_size < 200_000
-    assert read(path, 200) == f"{path}: unpacks to more than 512 MiB; give a part of it"
+    assert read(path, 200) == f"{path}: unpacks to more than 512 MiB; give only a part of it"
 
 
 def test_a_text_that_many_rows_share_counts_for_each(tmp_path):
@@ -81,7 +81,7 @@ def test_a_text_that_many_rows_share_counts_for_each(tmp_path):
     pq.write_table(pa.table(batch), paths[1], compression="zstd")
     for path, mib in zip(paths, (200, 1500), strict=True):
         assert path.stat().st_size < 30_000
-        assert read(path, mib) == f"{path}: unpacks to more than 512 MiB; give a part of it"
+        assert read(path, mib) == f"{path}: unpacks to more than 512 MiB; give only a part of it"
 
 
 def test_what_a_parquet_file_says_of_itself_is_asked_first(tmp_path, monkeypatch):

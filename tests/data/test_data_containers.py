@@ -75,8 +75,10 @@ def test_subjects(tmp_path):
     path = ds.write_json_lines(tmp_path / "x.jsonl", [*ds.edgecal_rows(), {"question": "q"}])
     data = read_data([path], subjects=["ANIMALS", "everyday"])
     assert [r.subject for r in data.records] == ["everyday", "animals", "everyday"]
-    assert not data.skipped and "of which subject they are is not said" in data.notes[0]
-    with pytest.raises(InputError, match="no question has the subject 'anim'; there are: animals, everyday"):
+    assert not data.skipped and "their subject is unknown" in data.notes[0]
+    with pytest.raises(
+        InputError, match="no question has the subject 'anim'; the subjects are: animals, everyday"
+    ):
         read_data([path], subjects=["animals", "anim"])
     path = ds.write_json_lines(tmp_path / "y.jsonl", ds.arc_rows())
     with pytest.raises(InputError, match="none has a subject"):

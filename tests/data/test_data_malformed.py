@@ -63,7 +63,7 @@ BAD_ROWS = {
     "arc: labels missing": (after(ARC, choices=choices("A")), 2, "2 texts but 1 labels"),
     "arc: label twice": (after(ARC, choices=choices("A", "A")), 2, "same label twice"),
     "arc: choices null": (after(ARC, choices=None), 2, "no options in its text"),
-    "arc: choices a number": (after(ARC, choices=3), 2, "perhaps with text and label, got 3"),
+    "arc: choices a number": (after(ARC, choices=3), 2, "or of objects with text and label; got 3"),
     "arc: option null": (after(ARC, choices=choices("A", "B", text=("x", None))), 2, "choice 1 is empty"),
     "csv: too few columns": (f"{TABLE}q2,x\nq3,x,y,z,B\n", 3, "has 2 columns, the header has 5"),
     "csv: too many columns": (f"{TABLE}q2,x,y,z,u,A\n", 3, "has 6 columns, the header has 5"),
@@ -100,7 +100,7 @@ BAD_ROWS = {
     "truthfulqa: a list": (after(MC1, mc1_targets=[1]), 2, "must be an object"),
     "truthfulqa: too many": (after(MC1, mc1_targets={str(i): int(i == 0) for i in range(27)}), 2, "2 to 26"),
     "mathqa": (after(MATH, options="1, 2"), 2, "the options must be a list"),
-    "mathqa: bracketed": (after(MATH, options="['a ) 1', 'c ) 2']"), 2, "some between them are missing"),
+    "mathqa: bracketed": (after(MATH, options="['a ) 1', 'c ) 2']"), 2, "a letter in between is missing"),
     "race": (after(RACE, options="xy"), 2, "options must be a list"),
     "race: lists": (after(ARTICLE, questions=["q", "r"]), 2, "2 questions, 1 lists"),
     "bbh": (after(BBH, input="q\nOptions:\nx\ny"), 2, "expected lines like"),
@@ -222,7 +222,7 @@ def test_paths_that_lead_nowhere(tmp_path):
         assert str(caught.value).isprintable()
     with pytest.raises(InputError, match="no data: expected at least one"):
         read_data([])
-    with pytest.raises(InputError, match="no data format 'mnlu'; there are: edgecal, mmlu"):
+    with pytest.raises(InputError, match="unknown data format 'mnlu'; the formats are: edgecal, mmlu"):
         read_data([tmp_path], format="mnlu")
 
 

@@ -165,7 +165,8 @@ def test_packed_and_unpacked_in_a_folder(tmp_path):
     data = read_data([tmp_path])
     assert facts(data) == expected()
     assert any(
-        "quiz_test.jsonl.gz: not read, quiz_test.jsonl stands beside it" in note for note in data.notes
+        "quiz_test.jsonl.gz: not read, since quiz_test.jsonl holds the same rows" in note
+        for note in data.notes
     )
     plain.unlink()
     assert facts(read_data([tmp_path])) == expected()
@@ -294,7 +295,7 @@ def test_packed_over_and_over(tmp_path):
     for _ in range(9):
         data = gzip.compress(data)
     (tmp_path / "x").write_bytes(data)
-    with pytest.raises(InputError, match="packed more than 3 times over"):
+    with pytest.raises(InputError, match="compressed more than 3 times over"):
         read_data([tmp_path / "x"])
 
 

@@ -84,7 +84,9 @@ def test_texts_that_are_left_over_are_named_once(tmp_path, container):
     paths = [CONTAINERS[container](tmp_path / f"{name}.{container}", rows) for name in "ab"]
     data = read_data(paths)
     (note,) = data.notes
-    assert note.startswith(f"{paths[0]} and 1 more: no model is shown 'Lecture', 'mood' (--map passage=")
+    assert note.startswith(
+        f"{paths[0]} and 1 more: not shown to the model: 'Lecture', 'mood' (--map passage="
+    )
     data = read_data(paths, mapping={"passage": "Lecture"})
     assert {record.passage for record in data.records} == {"A long text."}
     assert "'mood'" in data.notes[0] and "Lecture" not in data.notes[0]
@@ -134,7 +136,7 @@ def test_a_mapping_by_paths(tmp_path, container):
     }
     data = read(tmp_path, [{**NESTED, "rest": "Noch ein Text."}], container, strict=True, mapping=mapping)
     (record,), (note,) = data.records, data.notes
-    assert "no model is shown 'rest' (" in note
+    assert "not shown to the model: 'rest' (" in note
     assert (record.passage, record.question, record.choices, record.answer) == (
         "Ein Text.",
         "Was?",
@@ -159,16 +161,16 @@ def test_a_mapping_beside_a_known_format(tmp_path):
 @pytest.mark.parametrize(
     ("mapping", "told"),
     [
-        ({"questoin": "q"}, "the mapping has no 'questoin'; there are: question, options"),
+        ({"questoin": "q"}, "the mapping has no key 'questoin'; its keys are: question, options"),
         ({"answer-base": 2}, "answer-base must be 0, 1, label or text, got 2"),
         ({"answer-base": True}, "answer-base must be"),
         ({"answer": ["A", "B"]}, "answer must be one column's name"),
         ({"question": 3.5}, "question must be a column's name"),
         ({"question": ""}, "question must be one column's name"),
-        ({"labels": "A"}, "labels need options"),
+        ({"labels": "A"}, "names labels but no options"),
         (
             {"passage": "nothing"},
-            "passage='nothing' names nothing that is in a row; there are: 'question', 'A', 'B'",
+            "passage='nothing' is in no row; the columns are: 'question', 'A', 'B'",
         ),
     ],
 )

@@ -165,7 +165,7 @@ def test_the_same_whatever_the_day():
         ("{% for m in messages %}", "line 1: not a valid template"),
         ("fine\n{% if %}", "line 2: not a valid template"),
         ("{% generation %}", "not a valid template"),
-        ("", "gives an empty prompt"),
+        ("", "renders an empty prompt"),
         ("Hello", "leaves out what the user says"),
         ("{{ messages[0].content }}{{ bos_token.__class__.__mro__ }}", "unsafe"),
         ("{{ messages.append(1) }}", "unsafe"),
@@ -250,7 +250,7 @@ def test_neither_own_nor_a_file(chosen):
     ("content", "told"),
     [
         (b"\xff", "not UTF-8"),
-        (b"", "gives an empty prompt"),
+        (b"", "renders an empty prompt"),
         (b"no Jinja", "leaves out what the user says"),
         (b"x" * 1_000_001, "longer than 1000000 characters"),
     ],

@@ -67,5 +67,5 @@ def test_the_answer_moves_along_and_probabilities_map_back():
 
 @pytest.mark.parametrize("order", [(0, 1), (0, 1, 1), (1, 2, 3), (0, 1, 2, 3)])
 def test_what_is_no_order(order):
-    with pytest.raises(InputError, match="is no order of 3 options"):
+    with pytest.raises(InputError, match="is not an order of 3 options"):
         reorder(question(3), order)

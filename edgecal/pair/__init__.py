@@ -1,4 +1,4 @@
-"""Two models on the same prompts: whether they belong together, and what each one says.
+"""Runs a pair of models on the same prompts: checks that they match, and captures the output of each in a worker.
 
-Knows llama.cpp only through the worker that runs it; knows nothing of temperatures.
+Only the worker processes load llama.cpp. Importing this package loads nothing.
 """

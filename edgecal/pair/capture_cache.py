@@ -1,7 +1,7 @@
-"""One model's prompt captures on disk, found by content: the model's digest, llama.cpp's version, settings, tokens.
+"""Caches one model's prompt captures on disk, keyed by content: model digest, llama.cpp's version, settings, tokens.
 
-Everything that influences a number is part of the key, so what is found is what would be computed. A cache that cannot
-be used costs one warning, nothing else.
+Everything that influences a result is part of the key, so a cached capture equals the one that would be computed. If
+the cache cannot be used, the run continues with one warning.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CAPTURE_REVISION", "PromptCapture", "PromptCaptureCache", "prompt_key"]
 
-# Arrays of one prompt with k choices: final_logits float32 [k], choice_mass float64 [], top_token int32 []; with
+# The arrays of one prompt with k choices: final_logits float32 [k], choice_mass float64 [], top_token int32 []; with
 # layers also layer_logits float32 [n_layer, k] and lens_error float64 [].
 PromptCapture = dict[str, NDArray[Any]]
 
-# To be raised whenever the same model and tokens would get other numbers than before.
+# Increase this whenever the same model and tokens would give other results than before.
 CAPTURE_REVISION = 2
 
-# What changes no bit in the default mode.
+# Settings that change no bit of the results in the default mode.
 _FREE_SETTINGS = ("n_threads", "n_batch", "n_ubatch", "n_seq_max", "share")
 
 _DIGEST = f"content/{CONTENT_REVISION}"
@@ -39,7 +39,7 @@ _LAYER_ARRAYS = ("layer_logits", "lens_error")
 
 
 class PromptCaptureCache:
-    """The captures kept for one model and its settings; a context manager. Empty without a folder."""
+    """The cached captures of one model with its settings; a context manager. Always empty without a folder."""
 
     def __init__(self, request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> None:
         self._cache: CaptureCache | None = None
@@ -60,7 +60,7 @@ class PromptCaptureCache:
         with DigestMemo(request.cache_folder) as memo:
             digest = memo.recall(shards.paths, [_DIGEST], compute)[_DIGEST]
             self._memo_warning = memo.warning
-        # Not the file's name: a copy under another one, with a temperature in it or without, says the same.
+        # The file's name is not used: a renamed copy, with or without a temperature in it, has the same captures.
         name = shards.header.get("general.name")
         label = f"{name if isinstance(name, str) and name else 'unnamed'} ({digest[:8]})"
         self._cache = CaptureCache(request.cache_folder, _context(request, label, digest))
@@ -76,25 +76,25 @@ class PromptCaptureCache:
 
     @property
     def may_hold(self) -> bool:
-        """Whether there is a cache at all."""
+        """Whether there is a cache."""
         return self._cache is not None
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Why nothing is kept, if so: at most one line."""
+        """Why the cache cannot be used: at most one line, none if it can."""
         warning = None if self._cache is None else self._cache.warning or self._memo_warning
         return () if warning is None else (warning,)
 
     def read(self, resolved: Sequence[ResolvedPrompt], *, layers: bool) -> list[PromptCapture | None]:
-        """Each prompt's capture; None where there is none, or one without the layers that are wanted."""
+        """Returns each prompt's capture; None if it is not cached, or cached without the layers that are wanted."""
         if self._cache is None:
             return [None] * len(resolved)
-        found = self._cache.read([_key(item) for item in resolved])
+        captures = self._cache.read([_key(item) for item in resolved])
         return [
             None
             if capture is None or (layers and not all(name in capture for name in _LAYER_ARRAYS))
             else capture
-            for capture in found
+            for capture in captures
         ]
 
     def write(
@@ -103,15 +103,15 @@ class PromptCaptureCache:
         captures: Sequence[PromptCapture | None],
         indices: Sequence[int],
     ) -> None:
-        """Keeps the captures at the indices."""
-        # A file that was replaced meanwhile is not the one that the digest is of.
+        """Writes the captures at the given indices."""
+        # If the file was replaced meanwhile, the digest is not that of the file that was run.
         if self._cache is not None and indices and identify_files(self._paths) == self._identity:
             pairs = [(resolved[index], captures[index]) for index in indices]
             self._cache.write([(_key(item), capture) for item, capture in pairs if capture is not None])
 
 
 def prompt_key(tokens: NDArray[np.int32], choice_ids: NDArray[np.int32]) -> bytes:
-    """Names a prompt: 32 bytes that depend on its tokens and its choices."""
+    """Returns a prompt's cache key: the SHA-256, 32 bytes, of its tokens and choice tokens."""
     digest = hashlib.sha256(np.int64(len(tokens)).tobytes())
     digest.update(np.ascontiguousarray(tokens, "<i4").tobytes())
     digest.update(np.ascontiguousarray(choice_ids, "<i4").tobytes())
@@ -123,7 +123,7 @@ def _key(item: ResolvedPrompt) -> bytes:
 
 
 def _context(request: CaptureRequest, label: str, digest: str) -> dict[str, Any]:
-    """Everything beside the tokens that may influence a capture."""
+    """Returns everything besides the tokens that may influence a capture."""
     from edgecal.llama.library import describe_llama_cpp, system_info
 
     settings = request.settings.describe()

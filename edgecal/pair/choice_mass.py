@@ -1,6 +1,6 @@
-"""What is said of a model that puts little of its probability on the choices, and what would mend that.
+"""Warns of a model that puts little of its probability on the choices, and suggests a remedy.
 
-Knows what a model was asked and what it said. Whether a fit is refused for it is not decided here.
+Whether a fit is refused for that reason is decided in `calibration`.
 """
 
 from __future__ import annotations
@@ -15,50 +15,53 @@ __all__ = ["mass_remedy", "rather_says", "warn_of_mass"]
 _LEAST = 0.5
 
 
-def rather_says(seen: ModelCapture) -> str:
-    """What a model would rather say than a choice, as the end of a clause; empty if nothing."""
-    if not seen.n_outside:
+def rather_says(capture: ModelCapture) -> str:
+    """Returns a clause, to be appended, on how often a model prefers a token that is none of the choices; empty if
+    never."""
+    if not capture.n_outside:
         return ""
-    often = f", most often {seen.outside_token!r}" if seen.outside_token is not None else ""
-    return (
-        f" and would rather say something else on {seen.n_outside} of {len(seen.choice_mass)} prompts{often}"
-    )
+    often = f", most often {capture.outside_token!r}" if capture.outside_token is not None else ""
+    n_prompts = len(capture.choice_mass)
+    return f" and would rather say something else on {capture.n_outside} of {n_prompts} prompts{often}"
 
 
 def mass_remedy(prompts: Sequence[Prompt]) -> str:
-    """What makes a base model say one of the choices, if these are what it was given: what they have is not advised."""
-    are_ours = _are_ours(prompts)
+    """Returns advice that makes a base model put more probability on the choices. Worked examples are advised only if
+    these prompts do not have them yet."""
+    are_rendered = _are_rendered(prompts)
     if 2 * sum(map(holds_worked_examples, prompts)) > len(prompts):
-        have = "there are worked examples before the questions already, so "
         other = (
             "try more of them (--shots) or another --template"
-            if are_ours
-            else "try option labels that it says by itself"
+            if are_rendered
+            else "try labels that the model tends to answer with"
         )
-        return f"{have}{other}, fit on answers (--method ts), or take another base model"
-    where = "before each question (--shots 5)" if are_ours else "in the prompts"
-    return f"worked examples {where} usually mend that"
+        return (
+            f"the prompts already have worked examples, so {other}, fit on gold answers (--method ts), or take "
+            "another base model"
+        )
+    where = "before each question (--shots 5)" if are_rendered else "in the prompts"
+    return f"worked examples {where} usually help"
 
 
 def warn_of_mass(
-    name: str, seen: ModelCapture, prompts: Sequence[Prompt], *, divided: bool = False
+    name: str, capture: ModelCapture, prompts: Sequence[Prompt], *, divided: bool = False
 ) -> list[str]:
-    """One warning if a model would rather say something else than a choice, else none.
+    """Returns one warning if a model puts little probability on the choices or mostly prefers another token.
 
-    `divided`: a temperature is in the weights, which spreads probability over the whole vocabulary; then only what
-    the model would say first counts.
+    `divided`: the weights contain a temperature, which spreads probability over the whole vocabulary. Then only the
+    most probable token counts.
     """
-    mass = float(seen.choice_mass.mean())
-    if (divided or mass >= _LEAST) and 2 * seen.n_outside <= len(seen.choice_mass):
+    mass = float(capture.choice_mass.mean())
+    if (divided or mass >= _LEAST) and 2 * capture.n_outside <= len(capture.choice_mass):
         return []
-    hint = "another --template" if _are_ours(prompts) else "other labels, or prompts that ask for them"
+    hint = "another --template" if _are_rendered(prompts) else "other labels, or prompts that ask for them"
     return [
-        f"{name} puts only {mass:.1%} of its probability on the choice tokens{rather_says(seen)}; its confidence among "
-        f"the choices may mean little (try {hint})"
+        f"{name} puts only {mass:.1%} of its probability on the choice tokens{rather_says(capture)}; its confidence "
+        f"among the choices may mean little (try {hint})"
     ]
 
 
-def _are_ours(prompts: Sequence[Prompt]) -> bool:
-    """Whether most were rendered with a template; what came as a ready-made prompt takes no --shots and no
-    --template."""
+def _are_rendered(prompts: Sequence[Prompt]) -> bool:
+    """Whether most prompts were rendered with a template. Options such as --shots and --template do not apply to
+    ready-made prompts."""
     return 2 * sum(not prompt.labels_verbatim for prompt in prompts) > len(prompts)

@@ -1,7 +1,6 @@
-"""Whether two model files are a pair, judged from their headers alone, before anything runs.
+"""Checks whether two model files are a base model and its chat model, from their headers alone, before anything runs.
 
-Looks at how much memory is free. Does not load a model, and does not know what the pair is used for beyond "with
-layers" or "without".
+Also warns of a model that does not fit into free memory.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ _CHAT_NAME = re.compile(
 
 
 def check_not_itself(base: ShardSet, chat: ShardSet) -> None:
-    """InputError if two files, or two names of one, hold the same model."""
+    """Raises InputError if two files, or two names of one file, hold the same model."""
     from edgecal.gguf.diff import same_model
 
     if same_model(base, chat):
         raise InputError(
-            f"{base.path} and {chat.path} are the same model, and against itself nothing can be fitted; give the base "
-            "model that the chat model was made from"
+            f"{base.path} and {chat.path} are the same model, and a model cannot be fitted against itself; give the "
+            "base model that the chat model was made from"
         )
 
 
@@ -40,8 +39,8 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
     Parameters
     ----------
     base, chat: the two models' files.
-    layers: the method compares hidden layers, so equal depth and vocabularies that agree but for added
-        special tokens are required; otherwise they only earn a warning.
+    layers: the method compares hidden layers. Then both models must have the same depth, and vocabularies that agree
+        except for added special tokens; without layers, differences only give warnings.
 
     Returns
     -------
@@ -49,7 +48,8 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
 
     Raises
     ------
-    InputError: a file is no model that predicts tokens; `layers`, and the two are unlike or have no layers to read.
+    InputError: a file is not a model that predicts tokens; or `layers`, and the two models do not match or their
+        layers cannot be read.
     """
     for shards in (base, chat):
         check_model(shards.header)
@@ -60,24 +60,24 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
                 "use --method daca, which needs only outputs"
             )
     warnings = warn_of_memory(base, chat)
-    unlike = _differences(base.header, chat.header)
-    if unlike and layers:
+    differences = _differences(base.header, chat.header)
+    if differences and layers:
         raise InputError(
-            f"{base.path} and {chat.path} are not alike: {unlike[0]}; process alignment compares the two models "
-            "layer by layer, so use the base model that the chat model came from, or --method daca, which "
+            f"{base.path} and {chat.path} do not match: {differences[0]}; process alignment compares the two models "
+            "layer by layer, so use the base model that the chat model was made from, or --method daca, which "
             "needs only their outputs"
         )
     if layers and (n_blocks := count_blocks(base.header)) < 2:
         raise InputError(
-            f"{base.path} and {chat.path} have {n_blocks} block each: process alignment needs at least 2, to see "
-            "where the paths part; use --method daca"
+            f"{base.path} and {chat.path} have {n_blocks} block each: process alignment needs at least 2, to find "
+            "where the models diverge; use --method daca"
         )
     warnings.extend(
-        f"the models are not alike: {difference}; is {base.path.name} the base model of {chat.path.name}?"
-        for difference in unlike
+        f"the models do not match: {difference}; is {base.path.name} the base model of {chat.path.name}?"
+        for difference in differences
     )
     if base.path.samefile(chat.path):
-        warnings.append("base and chat are the same file, so there is no overconfidence to find")
+        warnings.append("base and chat are the same file, so no overconfidence can be found")
     elif reasons := _chat_signs(base.header, base.path):
         warnings.append(
             f"the base model {base.path.name} looks like a chat model ({' and '.join(reasons)}); "
@@ -87,19 +87,19 @@ def check_pair(base: ShardSet, chat: ShardSet, *, layers: bool) -> list[str]:
 
 
 def warn_of_memory(*models: ShardSet) -> list[str]:
-    """One warning for each model that does not fit into the memory that is free."""
+    """Returns one warning for each model that does not fit into free memory."""
     free = available_bytes()
     return [
-        f"{shards.path.name} has {shards.n_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free: parts of it "
-        "will be read from disk again and again; free some, or use a smaller quantization"
+        f"{shards.path.name} has {shards.n_bytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB of memory are free: parts "
+        "of it will be read from disk repeatedly; free some memory, or use a smaller quantization"
         for shards in models
         if shards.n_bytes > free
     ]
 
 
 def count_blocks(header: Header) -> int:
-    """Number of blocks that the model runs for a token: `block_count` less those for multi-token prediction, as often
-    as it loops over them."""
+    """Counts the blocks that the model runs for a token: `block_count` less those for multi-token prediction, times the
+    number of loops over them."""
 
     def number(name: str, default: int) -> int:
         value = header.get(f"{header.architecture}.{name}", default)
@@ -110,18 +110,18 @@ def count_blocks(header: Header) -> int:
 
 
 def _differences(base: Header, chat: Header) -> list[str]:
-    found = []
+    differences = []
     if base.architecture != chat.architecture:
-        found.append(f"architecture {base.architecture} (base) and {chat.architecture} (chat)")
+        differences.append(f"architecture {base.architecture} (base) and {chat.architecture} (chat)")
     if (n_base := count_blocks(base)) != (n_chat := count_blocks(chat)):
-        found.append(f"{n_base} blocks (base) and {n_chat} blocks (chat)")
+        differences.append(f"{n_base} blocks (base) and {n_chat} blocks (chat)")
     widths = [header.get(f"{header.architecture}.embedding_length") for header in (base, chat)]
     if widths[0] != widths[1]:
-        found.append(f"embeddings of {widths[0]} (base) and {widths[1]} (chat) numbers")
+        differences.append(f"embeddings of {widths[0]} (base) and {widths[1]} (chat) numbers")
     match = compare_vocabularies(base, chat)
     if not match.equal:
-        found.append(match.reason)
-    return found
+        differences.append(match.reason)
+    return differences
 
 
 def _chat_signs(header: Header, path: Path) -> list[str]:

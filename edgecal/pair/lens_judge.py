@@ -1,6 +1,6 @@
-"""Judges the lens of one model on what is captured of it: the one judge of `doctor`, `fit` and all others.
+"""Judges whether one model's lens reproduces the model's own logits, from its captures.
 
-Knows a model that is loaded, hidden states and logits. Does not know what the lens is for.
+All commands use this judge, so that `doctor` and `fit` agree on which models are accepted.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = ["LensJudge"]
 
-# Where a model has no epsilon, or one so small that float32 could not show it.
+# Used where a model has no epsilon, or one too small to matter in float32.
 _LEAST_EPS = 1e-10
 
 
 class LensJudge:
-    """Collects how far a model's lens is off, and refuses one that is too far."""
+    """Collects the errors of a model's lens, and refuses the lens if they are too large."""
 
     def __init__(self, name: str, head: Head) -> None:
-        """`name` is the model's, for messages; `head` has, in ascending order, the tokens of `check_token_ids` and
-        whatever else is given to `add`."""
+        """`name` is the model's, for messages; `head` has, in ascending order, the tokens of `check_token_ids` and all
+        tokens that are passed to `add`."""
         self.head = head
         self._name = name
         self._check_ids = check_token_ids(head.n_vocab, np.zeros(0, np.int32))
         self._errors: list[float] = []
-        self._small: LensCheck | None = None
+        self._epsilon_check: LensCheck | None = None
 
     @classmethod
     def of_model(
@@ -46,7 +46,7 @@ class LensJudge:
         stream: ResidualStream,
         choice_ids: NDArray[np.int32],
     ) -> LensJudge:
-        """The judge of a loaded model, for prompts with these choices, which has seen whether the epsilon is right.
+        """Makes the judge of a loaded model for prompts with these choices, and checks the epsilon.
 
         Raises
         ------
@@ -61,21 +61,22 @@ class LensJudge:
         return judge
 
     def watch_epsilon(self, model: Model, settings: CaptureSettings, stream: ResidualStream) -> None:
-        """Runs the model once with a last block's output so small that half of what the norm makes of it is the
-        epsilon's doing. Nothing happens where that cannot be done."""
+        """Checks the epsilon: runs the model once with a last block's output so small that epsilon is half of the sum
+        under the norm's root. Does nothing for a model whose last block cannot be made small."""
         from edgecal.llama.steered import run_with_small_ending
 
         if not self.head.normalized:
             return
         size = math.sqrt(max(self.head.eps, _LEAST_EPS))
-        seen = run_with_small_ending(model, settings, stream, size, centered=self.head.centered)
-        if seen is not None:
-            error = self._error(*seen, self._check_ids)
-            where = f"{len(self._check_ids)} tokens of a prompt whose last block was made small, so that epsilon counts"
-            self._small = LensCheck(math.sqrt(error), where)
+        hidden_and_logits = run_with_small_ending(model, settings, stream, size, centered=self.head.centered)
+        if hidden_and_logits is not None:
+            error = self._error(*hidden_and_logits, self._check_ids)
+            where = f"{len(self._check_ids)} tokens of a prompt whose last block was made so small that epsilon matters"
+            self._epsilon_check = LensCheck(math.sqrt(error), where)
 
     def add(self, hidden: NDArray[np.float32], logits: NDArray[np.float32], ids: NDArray[np.int32]) -> float:
-        """The mean square error of one prompt over the tokens to check and `ids` (int32 [k]), in units of the spread.
+        """Adds one prompt. Returns its mean square error over the tokens to check and `ids` (int32 [k]), in units of
+        the logits' spread.
 
         hidden: float32 [width], the last block's output; logits: float32 [n_vocab], llama.cpp's own.
         """
@@ -85,16 +86,16 @@ class LensJudge:
 
     @property
     def is_sure(self) -> bool:
-        """Whether so many prompts were seen that `judge` has the last word."""
+        """Whether enough prompts were added for `judge` to be final."""
         return len(self._errors) >= CHECK_PROMPTS
 
     @property
     def rms(self) -> float:
-        """The larger of the errors over all prompts and with a small last block; NaN where one is not finite."""
+        """The larger of the rms errors over all prompts and with a small last block; NaN where one is not finite."""
         return float(np.max([check.rms for check in self._checks()], initial=0.0))
 
     def judge(self) -> None:
-        """Raises ModelError if the lens is refused on what was seen so far."""
+        """Raises ModelError if the prompts added so far, or the epsilon, show that the lens is wrong."""
         for check in self._checks():
             check.raise_if_refused(self._name, self.head.architecture)
 
@@ -103,7 +104,7 @@ class LensJudge:
         if self._errors:
             where = f"{len(self._check_ids)} tokens of {len(self._errors)} prompts"
             checks.append(LensCheck(float(np.sqrt(np.mean(self._errors))), where))
-        return checks if self._small is None else [*checks, self._small]
+        return checks if self._epsilon_check is None else [*checks, self._epsilon_check]
 
     def _error(
         self, hidden: NDArray[np.float32], logits: NDArray[np.float32], ids: NDArray[np.integer]

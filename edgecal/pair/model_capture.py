@@ -1,7 +1,4 @@
-"""What is asked of one model, and what it said: plain values that travel between processes.
-
-Knows neither llama.cpp nor the other model.
-"""
+"""Defines the request for one model's capture, and the capture: plain values that are sent between processes."""
 
 from __future__ import annotations
 
@@ -21,16 +18,16 @@ __all__ = ["CaptureProgress", "CaptureRequest", "ModelCapture", "widen"]
 
 @dataclass(frozen=True)
 class CaptureRequest:
-    """One model, the prompts for it, and whether the layers are wanted too.
+    """A request to capture one model on some prompts.
 
     Attributes
     ----------
     path: the file, the first shard of a split model.
-    name: what messages call it.
+    name: how messages name the model.
     prompts: at least one.
-    layers: whether the layers are wanted too.
+    layers: capture the layers too.
     settings: how llama.cpp is run.
-    cache_folder: where earlier answers are kept; None keeps nothing.
+    cache_folder: the folder of cached captures; None: no cache.
     """
 
     path: str
@@ -43,13 +40,13 @@ class CaptureRequest:
 
 @dataclass(frozen=True)
 class CaptureProgress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes
     ----------
-    stage: "digest" (of the model's files, in bytes), "load" (in percent) or "run" (in prompts, and the tokens that
-        are computed: shared beginnings count once).
-    done, total, n_tokens_done, n_tokens_total: how far.
+    stage: "digest" (hashing the model's files, in bytes), "load" (in percent) or "run" (in prompts).
+    done, total: in the stage's unit.
+    n_tokens_done, n_tokens_total: tokens computed in the stage "run"; shared prefixes count once.
     """
 
     stage: str
@@ -61,21 +58,21 @@ class CaptureProgress:
 
 @dataclass(frozen=True)
 class ModelCapture:
-    """What one model says about n prompts with at most k_max choices.
+    """One model's capture: its logits of the choices for n prompts with at most k_max choices.
 
     Attributes
     ----------
     final_logits: float32 [n, k_max], llama.cpp's own logits of the choice tokens, padded with -inf.
-    layer_logits: float32 [n, n_layer, k_max] by the logit lens, or None if not asked for.
-    choice_mass: float64 [n], the probability of all choice tokens together among the whole vocabulary.
-    outside: for each prompt the text of its most probable token if that is none of the choices ("" where the model
-        has no tokenizer), else None.
+    layer_logits: float32 [n, n_layer, k_max] by the logit lens, or None if not requested.
+    choice_mass: float64 [n], the probability of all choice tokens together, over the whole vocabulary.
+    outside: for each prompt, the text of the most probable token if that is not a choice ("" where the model has no
+        tokenizer), otherwise None.
     lens_errors: float64 [n], mean square error of the re-projected last block over the logits' spread; None without
-        lens.
+        layers.
     n_tokens: tokens of all prompts.
     llama_cpp, system_info: versions and processor features in use.
     peak_memory_bytes: largest resident size of the process, the mapped file included.
-    warnings: what was odd about the run (a cache that could not be used), one line each.
+    warnings: problems of the run that do not stop it (such as an unusable cache), one line each.
     """
 
     final_logits: NDArray[np.float32]
@@ -91,22 +88,22 @@ class ModelCapture:
 
     @property
     def n_outside(self) -> int:
-        """Prompts whose most probable token is none of the choices."""
+        """Number of prompts whose most probable token is not a choice."""
         return sum(text is not None for text in self.outside)
 
     @property
     def outside_token(self) -> str | None:
-        """The commonest of those tokens, the first met among equals; None if there is none, or no tokenizer."""
-        counted = Counter(text for text in self.outside if text)
-        return counted.most_common(1)[0][0] if counted else None
+        """The most frequent of those tokens, on a tie the first; None if there is none, or no tokenizer."""
+        counts = Counter(text for text in self.outside if text)
+        return counts.most_common(1)[0][0] if counts else None
 
     @property
     def lens_error(self) -> float | None:
-        """Rms error of the re-projected last block, as a share of the logits' spread; None without lens."""
+        """Rms error of the re-projected last block, as a share of the logits' spread; None without layers."""
         return None if self.lens_errors is None else float(np.sqrt(self.lens_errors.mean()))
 
     def then(self, other: ModelCapture) -> ModelCapture:
-        """This and, behind it, what the same model said about further prompts."""
+        """Appends the same model's capture of further prompts."""
         k_max = max(self.final_logits.shape[1], other.final_logits.shape[1])
         layers = lens = None
         if self.layer_logits is not None and other.layer_logits is not None:
@@ -126,20 +123,20 @@ class ModelCapture:
         )
 
     def ordered(self, order: Sequence[int]) -> ModelCapture:
-        """The prompts in another order: entry i is what was entry order[i]."""
-        places = np.asarray(order, dtype=np.int64)
+        """Returns the capture with its prompts in another order: entry i is the former entry order[i]."""
+        indices = np.asarray(order, dtype=np.int64)
         return replace(
             self,
-            final_logits=self.final_logits[places],
-            layer_logits=None if self.layer_logits is None else self.layer_logits[places],
-            choice_mass=self.choice_mass[places],
-            outside=tuple(self.outside[place] for place in order),
-            lens_errors=None if self.lens_errors is None else self.lens_errors[places],
+            final_logits=self.final_logits[indices],
+            layer_logits=None if self.layer_logits is None else self.layer_logits[indices],
+            choice_mass=self.choice_mass[indices],
+            outside=tuple(self.outside[index] for index in order),
+            lens_errors=None if self.lens_errors is None else self.lens_errors[indices],
         )
 
 
 def widen(logits: NDArray[np.float32], k_max: int) -> NDArray[np.float32]:
-    """Logits with their last axis filled up to k_max choices, by minus infinity."""
+    """Pads the last axis of logits to k_max choices with minus infinity."""
     missing = k_max - logits.shape[-1]
     widths = [(0, 0)] * (logits.ndim - 1) + [(0, missing)]
     return np.pad(logits, widths, constant_values=-np.inf) if missing else logits

@@ -1,7 +1,4 @@
-"""Runs both models of a pair over the same questions, one after the other, each in a worker process.
-
-Does not know losses or temperatures.
-"""
+"""Captures both models of a pair on the same questions, one after the other, each in a worker process."""
 
 from __future__ import annotations
 
@@ -23,23 +20,24 @@ from edgecal.worker import Worker
 
 __all__ = ["PairCapture", "PairRunner", "capture_pair", "warn_of_repeats"]
 
-# What two loaded models take, in sizes of their files, with room for caches.
+# Memory that two loaded models need, as a multiple of their files' size. Weights are mapped, most of them are repacked
+# into further memory, and caches and arrays come on top.
 _LOADED_SHARE = 2.5
 
 
 @dataclass(frozen=True)
 class PairCapture:
-    """What both models say about the same prompts.
+    """The captures of both models for the same questions.
 
     Attributes
     ----------
-    prompts: what the base model was given, in the order of every array.
-    chat_prompts: what the chat model was given for the same questions: the same prompts, or each as a turn of a
+    prompts: the base model's prompts, in the order of every array.
+    chat_prompts: the chat model's prompts for the same questions: the same prompts, or each as a turn of a
         conversation.
-    base, chat: each model's observation.
-    logits: both models' choice logits, as the fit wants them.
+    base, chat: each model's capture.
+    logits: both models' choice logits, the input of a fit.
     settings: how llama.cpp was run.
-    pair_warnings: what was odd about the pair before it ran.
+    pair_warnings: the warnings of the pair check.
     """
 
     prompts: tuple[Prompt, ...]
@@ -52,43 +50,43 @@ class PairCapture:
 
     @property
     def choice_mass(self) -> dict[str, float]:
-        """Mean probability that each model puts on the choice tokens, among its whole vocabulary."""
+        """Each model's mean probability of all choice tokens together, over its whole vocabulary."""
         return {"base": float(self.base.choice_mass.mean()), "chat": float(self.chat.choice_mass.mean())}
 
     @property
     def mass_words(self) -> dict[str, str]:
-        """What the base model says instead of a choice, and what would mend that, for `find_doubts`."""
+        """The texts for `find_doubts` on what the base model prefers to the choices, and on the remedy."""
         return {"rather": rather_says(self.base), "remedy": mass_remedy(self.prompts)}
 
     def warnings(self, *, told: Sequence[str] = (), yardstick: bool = True) -> list[str]:
-        """What was odd about the pair and the prompts, and which model would rather say something else than a choice.
+        """Returns the warnings about the pair, the prompts, models with a low choice mass, and both runs.
 
-        told: doubts that are shown beside these, so that a low choice mass is not said twice. yardstick: whether the
-        base model is one for what is done with this.
+        told: doubts that the caller shows too, so that a low choice mass is not reported twice. yardstick: whether the
+        base model serves as the reference.
         """
-        found = [*self.pair_warnings, *warn_of_repeats(self.prompts)]
+        texts = [*self.pair_warnings, *warn_of_repeats(self.prompts)]
         doubts = doubt_mass(self.choice_mass["base"], **self.mass_words) if yardstick else []
-        found.extend(doubts or warn_of_mass("the base model", self.base, self.prompts))
-        found.extend(warn_of_mass("the chat model", self.chat, self.prompts))
-        found = [text for text in found if text not in told]
-        return list(dict.fromkeys([*found, *self.base.warnings, *self.chat.warnings]))
+        texts.extend(doubts or warn_of_mass("the base model", self.base, self.prompts))
+        texts.extend(warn_of_mass("the chat model", self.chat, self.prompts))
+        texts = [text for text in texts if text not in told]
+        return list(dict.fromkeys([*texts, *self.base.warnings, *self.chat.warnings]))
 
 
 def warn_of_repeats(prompts: Sequence[Prompt]) -> list[str]:
-    """One warning if prompts repeat each other, else none."""
+    """Returns one warning if prompts repeat each other, otherwise none."""
     if n_repeats := count_repeats(prompts):
         return [
-            f"{n_repeats} of {len(prompts)} prompts repeat another; each counts as an example of its own, "
+            f"{n_repeats} of {len(prompts)} prompts repeat another; each counts as a separate example, "
             "so the interval is narrower than it should be"
         ]
     return []
 
 
 class PairRunner:
-    """Runs a pair's models over prompts, part by part; a context manager.
+    """Runs a pair's models over the prompts, part by part; a context manager.
 
-    Both stay loaded between the parts if memory holds both; else each part loads them again. They never compute at
-    the same time: one model takes every core.
+    If memory holds both models, they stay loaded between the parts; otherwise each part loads them again. They never
+    compute at the same time, because one model uses every core.
     """
 
     def __init__(
@@ -102,20 +100,19 @@ class PairRunner:
         pair_warnings: Sequence[str] = (),
         on_progress: Callable[[str, CaptureProgress], None] | None = None,
     ) -> None:
-        """`model_bytes`: of both models' files, where parts are to come; None: there is one part, and each model is
-        gone before the other is loaded. The other parameters are as in `capture_pair`."""
+        """`model_bytes`: size of both models' files, if there will be several parts; None: there is one part, and each
+        model is freed before the other is loaded. The other parameters are as in `capture_pair`."""
         self._paths = {"base": base_path, "chat": chat_path}
         self._layers = layers
         self._options = options
         self._pair_warnings = tuple(pair_warnings)
         self._on_progress = on_progress
-        # Weights are mapped and most of them repacked beside that; caches and arrays come on top.
-        keeps = model_bytes is not None and _LOADED_SHARE * model_bytes < available_bytes()
-        self._workers = {role: Worker() for role in self._paths} if keeps else {}
-        self._seen: dict[str, ModelCapture] = {}
+        both_stay_loaded = model_bytes is not None and _LOADED_SHARE * model_bytes < available_bytes()
+        self._workers = {role: Worker() for role in self._paths} if both_stay_loaded else {}
+        self._captures: dict[str, ModelCapture] = {}
 
     def check(self, base_prompts: Sequence[Prompt], chat_prompts: Sequence[Prompt]) -> None:
-        """Checks that prompts fit both models, before one of them runs, which can take an hour."""
+        """Checks that the prompts fit both models before either runs, which can take an hour."""
         for role, prompts in (("chat", chat_prompts), ("base", base_prompts)):
             check(
                 self._paths[role],
@@ -127,9 +124,9 @@ class PairRunner:
             )
 
     def run(self, base_prompts: Sequence[Prompt], chat_prompts: Sequence[Prompt]) -> None:
-        """Runs further prompts, question by question the same for both models."""
+        """Runs further prompts; entry i of both lists is the same question."""
         for role, prompts in (("base", base_prompts), ("chat", chat_prompts)):
-            seen = capture_model(
+            capture = capture_model(
                 self._paths[role],
                 role,
                 prompts,
@@ -138,7 +135,7 @@ class PairRunner:
                 on_progress=self._on_progress,
                 worker=self._workers.get(role),
             )
-            self._seen[role] = self._seen[role].then(seen) if role in self._seen else seen
+            self._captures[role] = self._captures[role].then(capture) if role in self._captures else capture
 
     def captured(
         self,
@@ -146,8 +143,8 @@ class PairRunner:
         chat_prompts: Sequence[Prompt],
         order: Sequence[int],
     ) -> PairCapture:
-        """What was seen so far. Prompt i of those given here was prompt order[i] of all that were run."""
-        base, chat = (self._seen[role].ordered(order) for role in ("base", "chat"))
+        """Returns the pair capture so far. Prompt i of the arguments was prompt order[i] of all that were run."""
+        base, chat = (self._captures[role].ordered(order) for role in ("base", "chat"))
         logits = ChoiceLogits(
             base_final=base.final_logits,
             chat_final=chat.final_logits,
@@ -169,7 +166,7 @@ class PairRunner:
         )
 
     def close(self) -> None:
-        """Ends the models' processes; again is harmless."""
+        """Ends the models' processes; may be called again."""
         for worker in self._workers.values():
             worker.close()
 
@@ -197,12 +194,12 @@ def capture_pair(
 
     Parameters
     ----------
-    base_path, chat_path: GGUF files, the first shard where a model is split.
+    base_path, chat_path: GGUF files; of a split model, the first shard.
     prompts: at least one.
-    chat_prompts: what the chat model is given instead, question by question; None: the same.
+    chat_prompts: the chat model's prompts for the same questions; None: the same prompts.
     layers: also capture every block's residual stream and project it onto the choice tokens.
     options: how the models are run.
-    pair_warnings: what the pair check found, to be kept with the result.
+    pair_warnings: the warnings of the pair check, stored in the result.
     on_progress: called with "base" or "chat" and the progress.
 
     Raises
@@ -210,7 +207,8 @@ def capture_pair(
     InputError: a prompt does not fit a model.
     ModelError: a model could not be run.
     """
-    given = prompts if chat_prompts is None else chat_prompts
+    if chat_prompts is None:
+        chat_prompts = prompts
     with PairRunner(
         base_path,
         chat_path,
@@ -219,6 +217,6 @@ def capture_pair(
         pair_warnings=pair_warnings,
         on_progress=on_progress,
     ) as runner:
-        runner.check(prompts, given)
-        runner.run(prompts, given)
-        return runner.captured(prompts, given, range(len(prompts)))
+        runner.check(prompts, chat_prompts)
+        runner.run(prompts, chat_prompts)
+        return runner.captured(prompts, chat_prompts, range(len(prompts)))

@@ -1,6 +1,6 @@
-"""The model that this process has loaded, kept for the next call. For worker processes, which end with all they hold.
+"""Keeps this process's one loaded model for the next call, and the headers of its files.
 
-Knows one model at a time, by its path and what the file was when it was loaded.
+For worker processes only: the model is freed when another one is loaded or the process ends.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
 
 __all__ = ["RESIDENT", "find_stream", "read_shards", "wants_repacking"]
 
-_read: dict[str, tuple[object, ShardSet]] = {}  # of the last path asked for
+# The last path read, with the files' identity and their headers.
+_last_shards: dict[str, tuple[object, ShardSet]] = {}
 
 
 def read_shards(path: str) -> ShardSet:
-    """The headers of a model's files, which are read again only when a file has changed."""
+    """Returns the headers of a model's files; reads them again only when a file has changed."""
     from edgecal.gguf.shards import find_shards
 
-    read = _read.get(path)
-    if read is None or read[0] is None or read[0] != identify_files(read[1].paths):
+    last = _last_shards.get(path)
+    if last is None or last[0] is None or last[0] != identify_files(last[1].paths):
         shards = find_shards(Path(path))
-        read = identify_files(shards.paths), shards
-        _read.clear()
-        _read[path] = read
-    return read[1]
+        last = identify_files(shards.paths), shards
+        _last_shards.clear()
+        _last_shards[path] = last
+    return last[1]
 
 
 def wants_repacking(path: str) -> bool:
-    """Whether llama.cpp is to keep the weights in the order of its own kernels, as it does by default.
+    """Whether llama.cpp should reorder ("repack") the weights for its kernels, as it does by default.
 
-    Not for Q4_K on processors with AVX-512 VNNI, where the kernels for weights as they lie in the file took two thirds
-    of the time (docs/log.md). A pure function of the file and the processor, both of which are recorded.
+    Not for Q4_K on processors with AVX-512 VNNI, where the kernels for the file's own order took two thirds of the time
+    (docs/log.md). The answer depends only on the file and the processor, both of which are recorded.
     """
     from edgecal.llama.library import system_info
 
@@ -53,7 +54,8 @@ def wants_repacking(path: str) -> bool:
 
 
 def find_stream(path: str) -> ResidualStream:
-    """Where llama.cpp's graph of a model file has the residual stream. ModelError: the file does not say."""
+    """Returns where llama.cpp's graph of a model file holds the residual stream. Raises ModelError if the file does not
+    determine that."""
     header = read_shards(path).header
     return stream_of(header.architecture or "", header.get, path)
 
@@ -64,12 +66,12 @@ class _ResidentModel:
         self._identity: object = None
 
     def holds(self, path: str) -> bool:
-        """Whether the file is loaded as it is now."""
+        """Whether the file is loaded and has not changed since."""
         return self._model is not None and self._identity == _identify(path)
 
     @contextlib.contextmanager
     def model(self, path: str, report: Callable[[CaptureProgress], None]) -> Iterator[Model]:
-        """The loaded file, which stays loaded; whatever was loaded before is let go."""
+        """Yields the model of the file, which stays loaded; frees any other model first."""
         from edgecal.llama.model import Model
 
         if not self.holds(path):

@@ -1,7 +1,4 @@
-"""Runs one model in a worker process of its own and returns what it says.
-
-Does not know the other model of a pair, nor what the numbers are for.
-"""
+"""Runs one model in its own worker process: captures it, plans a capture, checks prompts, generates or examines."""
 
 from __future__ import annotations
 
@@ -43,8 +40,9 @@ class RunOptions:
     Attributes
     ----------
     settings: how llama.cpp is run.
-    timeout_s: seconds without a sign of life after which a run counts as hung; above 0, else an InputError.
-    cache: keep what models say about each prompt for the next run, and use what an earlier run kept.
+    timeout_s: seconds without a message from the worker after which it counts as hung; above 0, otherwise an
+        InputError.
+    cache: cache each prompt's capture, and use what earlier runs cached.
     """
 
     settings: CaptureSettings = field(default_factory=CaptureSettings)
@@ -52,17 +50,17 @@ class RunOptions:
     cache: bool = True
 
     def __post_init__(self) -> None:
-        if not self.timeout_s > 0:  # also not a number
+        if not self.timeout_s > 0:  # catches NaN too
             raise InputError(f"the timeout must be above 0 seconds, got {self.timeout_s}")
 
     @property
     def cache_folder(self) -> Path | None:
-        """Where answers are kept; None keeps nothing."""
+        """The folder of cached captures; None: no cache."""
         return default_cache_folder() if self.cache else None
 
 
 def name_model(role: str, path: str) -> str:
-    """What messages call a model: "the chat model x.gguf", or "the model x.gguf" where there is only one."""
+    """Returns a model's name in messages: "the chat model x.gguf", or "the model x.gguf" if there is only one."""
     return f"the {role} {path}" if role == "model" else f"the {role} model {path}"
 
 
@@ -80,13 +78,13 @@ def capture_model(
 
     Parameters
     ----------
-    path: a GGUF file, the first shard where the model is split.
+    path: a GGUF file; of a split model, the first shard.
     role: "base", "chat" or "model", for messages and progress.
     prompts: at least one.
     layers: also capture every block's residual stream and project it onto the choice tokens.
-    options: how.
+    options: how the model is run.
     on_progress: called with the role and the progress.
-    worker: the process to run it in, which may have the model loaded; None: one for this call.
+    worker: the process to run it in, which may have the model loaded; None: a new one for this call.
 
     Raises
     ------
@@ -94,9 +92,9 @@ def capture_model(
     ModelError: the model could not be run.
     """
     request = _request(path, role, prompts, options, layers=layers)
-    seen = _run("edgecal.pair.worker_capture:capture_model", request, role, options, on_progress, worker)
-    assert isinstance(seen, ModelCapture)
-    return seen
+    capture = _run("edgecal.pair.worker_capture:capture_model", request, role, options, on_progress, worker)
+    assert isinstance(capture, ModelCapture)
+    return capture
 
 
 def plan_model(
@@ -108,11 +106,10 @@ def plan_model(
     options: RunOptions,
     on_progress: RoleProgress | None = None,
 ) -> PlannedModel:
-    """What running one model over prompts would cost; parameters and errors as for `capture_model`."""
+    """Predicts the cost of running one model over prompts; parameters and errors as for `capture_model`."""
     request = _request(path, role, prompts, options, layers=layers)
-    found = _run("edgecal.pair.worker_plan:plan_model", request, role, options, on_progress)
-    planned: PlannedModel = found
-    return planned
+    plan: PlannedModel = _run("edgecal.pair.worker_plan:plan_model", request, role, options, on_progress)
+    return plan
 
 
 def check(
@@ -124,7 +121,7 @@ def check(
     on_progress: RoleProgress | None = None,
     worker: Worker | None = None,
 ) -> None:
-    """Checks that prompts fit a model, from its vocabulary alone; raises as `capture_model` would."""
+    """Checks from the vocabulary alone that prompts fit a model; raises as `capture_model` would."""
     request = _request(path, role, prompts, options)
     _run("edgecal.pair.worker_prompts:check_prompts", request, role, options, on_progress, worker)
 
@@ -132,28 +129,28 @@ def check(
 def find_misfits(
     path: str, role: str, prompts: Sequence[Prompt], *, options: RunOptions
 ) -> list[tuple[int, str]]:
-    """The index of each prompt that does not fit a model, and why, from its vocabulary alone."""
+    """Returns the index of each prompt that does not fit a model, and why; needs the vocabulary alone."""
     request = _request(path, role, prompts, options)
-    found = _run("edgecal.pair.worker_prompts:find_misfits", request, role, options, None)
-    assert isinstance(found, list)
-    return found
+    misfits = _run("edgecal.pair.worker_prompts:find_misfits", request, role, options, None)
+    assert isinstance(misfits, list)
+    return misfits
 
 
 def examine(
     request: ExamineRequest, *, layers: bool, options: RunOptions, on_progress: RoleProgress | None = None
 ) -> Examination:
-    """Runs a few random token ids through one model; ModelError as `examine_layers` and `examine_outputs` raise it."""
+    """Runs a few random token ids through one model; raises ModelError as `examine_layers` or `examine_outputs`."""
     function = f"edgecal.pair.worker_examine:{'examine_layers' if layers else 'examine_outputs'}"
     with Worker() as process:
-        found = process.call(
+        examination = process.call(
             function,
             request,
             what=name_model("model", request.path),
             on_progress=None if on_progress is None else partial(on_progress, "model"),
             timeout_s=options.timeout_s,
         )
-    assert isinstance(found, Examination)
-    return found
+    assert isinstance(examination, Examination)
+    return examination
 
 
 def generate(
@@ -167,13 +164,13 @@ def generate(
     options: RunOptions,
     on_progress: RoleProgress | None = None,
 ) -> Generation:
-    """Lets one model go on from prompts; parameters and errors as `GenerateRequest` and `capture_model` have them."""
+    """Generates text after each prompt; parameters as in `GenerateRequest`, errors as for `capture_model`."""
     request = GenerateRequest(
         path, name_model(role, path), tuple(prompts), max_tokens, options.settings, stop_pattern, give_up
     )
-    said = _run("edgecal.pair.worker_generate:generate_texts", request, role, options, on_progress)
-    assert isinstance(said, Generation)
-    return said
+    generation = _run("edgecal.pair.worker_generate:generate_texts", request, role, options, on_progress)
+    assert isinstance(generation, Generation)
+    return generation
 
 
 def _request(

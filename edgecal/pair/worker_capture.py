@@ -1,8 +1,8 @@
-"""What one model says about each prompt: the function that runs inside the worker process.
+"""Captures one model on some prompts: the function that runs inside the worker process.
 
-Resolves the labels' tokens, takes what the cache has, captures the rest, projects the hidden states onto the choice
-tokens and keeps only what the fit needs. A prompt's capture depends on the model, the prompt's tokens, its choice
-tokens and the settings only, so it is the same whether it was computed now or comes from the cache.
+Resolves the labels' tokens, reads cached captures, runs the other prompts, projects their hidden states onto the choice
+tokens and keeps only what the fit needs. A prompt's capture depends only on the model, the prompt's tokens, its choice
+tokens and the settings, so a cached capture equals a computed one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["capture_model"]
 
 _NOT_EXACT = (
-    "run with --fast: the last bits of the numbers depend on which prompts were run together, so that a longer list "
-    "or another order may change the temperature's last digits"
+    "run with --fast: the last bits of the results depend on which prompts share a batch, so a longer list or another "
+    "order may change the temperature's last digits"
 )
 
 Report = Callable[[CaptureProgress], None]
@@ -44,7 +44,7 @@ def capture_model(request: CaptureRequest, report: Report) -> ModelCapture:
     """
     with PromptCaptureCache(request, report) as cache:
         if cache.may_hold and not RESIDENT.holds(request.path):
-            # If everything is kept, the weights are not needed.
+            # If every prompt is cached, the weights need not be loaded.
             with read_vocabulary(request) as (tokenizer, n_ctx_train):
                 resolved = resolve_prompts(request, tokenizer, n_ctx_train)
                 captures = cache.read(resolved, layers=request.layers)
@@ -68,7 +68,7 @@ def _run(
     cache: PromptCaptureCache,
     report: Report,
 ) -> None:
-    """Runs the prompts that have no capture yet, and fills in `captures`."""
+    """Runs the prompts that have no capture yet, and stores theirs in `captures`."""
     from edgecal.llama.capture import capture as capture_prompts
     from edgecal.llama.capture import plan_for
     from edgecal.pair.lens_judge import LensJudge
@@ -90,7 +90,7 @@ def _run(
         stream = find_stream(request.path)
         judge = LensJudge.of_model(request.name, model, request.settings, stream, np.concatenate(choices))
         judge.judge()
-    unkept: list[int] = []
+    unwritten: list[int] = []
     for chunk in capture_prompts(
         model,
         tokens,
@@ -103,13 +103,13 @@ def _run(
         for row, at in enumerate(chunk.indices.tolist()):
             hidden = None if chunk.hidden is None else chunk.hidden[row]
             captures[missing[at]] = _capture_prompt(choices[at], chunk.logits[row], hidden, judge)
-            unkept.append(missing[at])
+            unwritten.append(missing[at])
         if judge is None or judge.is_sure:
-            cache.write(resolved, captures, unkept)
-            unkept = []
+            cache.write(resolved, captures, unwritten)
+            unwritten = []
     if judge is not None:
         judge.judge()
-    cache.write(resolved, captures, unkept)
+    cache.write(resolved, captures, unwritten)
 
 
 def _capture_prompt(
@@ -118,7 +118,7 @@ def _capture_prompt(
     hidden: NDArray[np.float32] | None,
     judge: LensJudge | None,
 ) -> PromptCapture:
-    """One prompt's capture from llama.cpp's numbers; without a judge of the lens it has no layers.
+    """Makes one prompt's capture from llama.cpp's results; without a lens judge it has no layers.
 
     choice_ids: int32 [k]; logits: float32 [n_vocab]; hidden: float32 [n_layer, n_embd]. Raises ModelError as soon as
     enough prompts have shown that the lens does not reproduce the model's logits.

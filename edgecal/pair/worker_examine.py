@@ -1,6 +1,6 @@
-"""What one model file lets edgecal do, found by running a few random token ids: functions for the worker process.
+"""Examines which of edgecal's methods one model file supports, by running a few random token ids.
 
-Needs no tokenizer. Does not know what the answer is for.
+Functions for the worker process. They need no tokenizer, so that files without one can be examined.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEAST_TOKENS = 9
 
 @dataclass(frozen=True)
 class ExamineRequest:
-    """One model, the first shard where it is split, and what draws the token ids."""
+    """A request to examine one model (of a split model, the first shard); `seed` draws the token ids."""
 
     path: str
     settings: CaptureSettings
@@ -35,17 +35,17 @@ class ExamineRequest:
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found.
+    """The result of an examination.
 
     Attributes
     ----------
-    n_layer, n_vocab: blocks and tokens, as llama.cpp has them.
-    captured_layers: blocks whose residual stream was captured, for every prompt.
-    lens_rms: error of the re-projected last block over the spread of the logits; NaN if it was not finite; None
+    n_layer, n_vocab: numbers of blocks and tokens, as llama.cpp reports them.
+    captured_layers: number of blocks whose residual stream was captured, the same for every prompt.
+    lens_rms: rms error of the re-projected last block over the spread of the logits; NaN if it is not finite; None
         where no layers were captured.
-    logit_spread: standard deviation of a prompt's logits over the vocabulary, mean over the prompts.
+    logit_spread: standard deviation of a prompt's logits over the vocabulary, averaged over the prompts.
     refusal: why the lens is refused, or None.
-    llama_cpp: the version that ran the model.
+    llama_cpp: the version of llama.cpp that ran the model.
     """
 
     n_layer: int
@@ -70,8 +70,8 @@ def examine_layers(request: ExamineRequest, report: Callable[[CaptureProgress], 
     from edgecal.pair.resident_model import RESIDENT, find_stream
 
     with RESIDENT.model(request.path, report) as model:
-        stream, nothing = find_stream(request.path), np.zeros(0, np.int32)
-        judge = LensJudge.of_model(request.path, model, request.settings, stream, nothing)
+        stream, no_choices = find_stream(request.path), np.zeros(0, np.int32)
+        judge = LensJudge.of_model(request.path, model, request.settings, stream, no_choices)
         spread: list[float] = []
         for chunk in capture(
             model,
@@ -83,14 +83,14 @@ def examine_layers(request: ExamineRequest, report: Callable[[CaptureProgress], 
         ):
             assert chunk.hidden is not None
             for hidden, logits in zip(chunk.hidden, chunk.logits, strict=True):
-                judge.add(hidden[-1], logits, nothing)
+                judge.add(hidden[-1], logits, no_choices)
                 spread.append(float(logits.astype(np.float64).std()))
         refusal = None
         try:
             judge.judge()
         except ModelError as error:
             refusal = str(error)
-        return _found(model, model.n_layer, judge.rms, np.array(spread), refusal)
+        return _examination(model, model.n_layer, judge.rms, np.array(spread), refusal)
 
 
 def examine_outputs(request: ExamineRequest, report: Callable[[CaptureProgress], None]) -> Examination:
@@ -98,7 +98,7 @@ def examine_outputs(request: ExamineRequest, report: Callable[[CaptureProgress],
 
     Raises
     ------
-    ModelError: llama.cpp cannot run the model, or its logits are no numbers.
+    ModelError: llama.cpp cannot run the model, or its logits are not finite.
     """
     from edgecal.llama.capture import capture
     from edgecal.pair.resident_model import RESIDENT
@@ -107,10 +107,10 @@ def examine_outputs(request: ExamineRequest, report: Callable[[CaptureProgress],
         prompts = _random_prompts(model, request.seed)
         chunks = capture(model, prompts, request.settings, hidden=False, progress=_progress(report))
         spread = np.concatenate([chunk.logits.astype(np.float64).std(axis=1) for chunk in chunks])
-        return _found(model, 0, None, spread, None)
+        return _examination(model, 0, None, spread, None)
 
 
-def _found(
+def _examination(
     model: Model, captured_layers: int, rms: float | None, spread: NDArray[np.float64], refusal: str | None
 ) -> Examination:
     from edgecal.llama.library import describe_llama_cpp
@@ -127,7 +127,7 @@ def _found(
 
 
 def _random_prompts(model: Model, seed: int) -> list[NDArray[np.int32]]:
-    """Prompts of 9 to 16 tokens, as far as the context reaches."""
+    """Draws prompts of 9 to 16 tokens, cut to the model's context."""
     rng = np.random.default_rng(seed)
     return [
         rng.integers(0, model.n_vocab, min(_LEAST_TOKENS + i, model.n_ctx_train), dtype=np.int32)

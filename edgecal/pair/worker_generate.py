@@ -1,7 +1,4 @@
-"""What one model answers in its own words: the function that runs inside the worker process.
-
-Does not know what the texts are for, nor how they are read.
-"""
+"""Generates text with one model after each prompt: the function that runs inside the worker process."""
 
 from __future__ import annotations
 
@@ -19,8 +16,8 @@ __all__ = ["GenerateRequest", "Generation", "GiveUp", "generate_texts"]
 
 @dataclass(frozen=True)
 class GiveUp:
-    """When to stop early: if fewer than `min_share` of the texts of the first `n_first` prompts match the
-    regular expression `pattern` somewhere."""
+    """Stop early if fewer than `min_share` of the texts of the first `n_first` prompts contain a match of the regular
+    expression `pattern`."""
 
     n_first: int
     pattern: str
@@ -29,16 +26,16 @@ class GiveUp:
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """One model and the prompts that it is to go on from.
+    """A request to generate text with one model.
 
     Attributes
     ----------
-    path, name: the model's file, and how messages call it.
-    prompts: with text or tokens; their labels are not looked at.
-    max_tokens: tokens to generate at most after each.
+    path, name: the model's file, and how messages name the model.
+    prompts: with text or tokens; their labels are ignored.
+    max_tokens: most tokens to generate after each prompt.
     settings: how llama.cpp is run.
-    stop_pattern: a regular expression; a text ends as soon as it matches somewhere. None: at the model's own
-        end of its turn only.
+    stop_pattern: a regular expression; a text ends as soon as it contains a match. None: only the end of the model's
+        turn ends a text early.
     give_up: when to stop early, or None.
     """
 
@@ -53,42 +50,36 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class Generation:
-    """What one model said.
+    """The texts that one model generated.
 
     Attributes
     ----------
-    texts: one for each prompt in its order; with `gave_up` only those of the first prompts.
-    gave_up: whether it stopped early.
-    n_prompt_tokens, n_generated: tokens of the prompts that were run, and generated after them (without the
-        tokens that end a turn).
-    llama_cpp, system_info: versions and processor features in use.
+    texts: one for each prompt, in the prompts' order; only those of the first prompts if the run stopped early.
+    n_prompt_tokens: tokens of the prompts that were run.
+    n_generated: generated tokens, without those that end a turn.
     """
 
     texts: tuple[str, ...]
-    gave_up: bool
     n_prompt_tokens: int
     n_generated: int
-    llama_cpp: str
-    system_info: str
 
 
 def generate_texts(request: GenerateRequest, report: Callable[[CaptureProgress], None]) -> Generation:
-    """Lets one model go on from every prompt, always with its most probable token.
+    """Generates text after every prompt, always taking the most probable token.
 
-    `report` is told the prompts and tokens done; the total of tokens is the most that there can be.
+    `report` gets the prompts and tokens done; its total of tokens is an upper limit.
 
     Raises
     ------
-    InputError: a prompt does not fit the model (context, tokenizer), or a pattern is no regular expression.
+    InputError: a prompt does not fit the model (context, tokenizer), or a pattern is not a regular expression.
     ModelError: llama.cpp failed.
     """
     from edgecal.llama.generate import generate
-    from edgecal.llama.library import describe_llama_cpp, system_info
     from edgecal.llama.model import Model
     from edgecal.llama.tokenizer import Tokenizer
 
     stop = None if request.stop_pattern is None else _compile(request.stop_pattern)
-    hope = None if request.give_up is None else _compile(request.give_up.pattern)
+    expected = None if request.give_up is None else _compile(request.give_up.pattern)
 
     def on_load(share: float) -> None:
         report(CaptureProgress("load", 100 * share, 100))
@@ -107,7 +98,6 @@ def generate_texts(request: GenerateRequest, report: Callable[[CaptureProgress],
         report(CaptureProgress("run", 0, len(tokens), 0, n_total))
         texts: list[str] = []
         n_generated = n_run = 0
-        gave_up = False
         for start, end in _parts(len(tokens), request.give_up):
             part = [""] * (end - start)
             n_before = n_run
@@ -117,7 +107,7 @@ def generate_texts(request: GenerateRequest, report: Callable[[CaptureProgress],
                 n_run = n_before + n_tokens
                 report(CaptureProgress("run", start + n_prompts, len(tokens), n_run, n_total))
 
-            for said in generate(
+            for generated in generate(
                 model,
                 tokenizer,
                 tokens[start:end],
@@ -126,26 +116,22 @@ def generate_texts(request: GenerateRequest, report: Callable[[CaptureProgress],
                 is_done=None if stop is None else lambda text: stop.search(text) is not None,
                 progress=on_run,
             ):
-                part[said.index] = said.text
-                n_generated += len(said.tokens)
+                part[generated.index] = generated.text
+                n_generated += len(generated.tokens)
             texts.extend(part)
-            if hope is not None and request.give_up is not None and end < len(tokens):
-                n_hopeful = sum(hope.search(text) is not None for text in texts)
-                if n_hopeful < request.give_up.min_share * len(texts):
-                    gave_up = True
+            if expected is not None and request.give_up is not None and end < len(tokens):
+                n_matching = sum(expected.search(text) is not None for text in texts)
+                if n_matching < request.give_up.min_share * len(texts):
                     break
         return Generation(
             texts=tuple(texts),
-            gave_up=gave_up,
             n_prompt_tokens=sum(map(len, tokens[: len(texts)])),
             n_generated=n_generated,
-            llama_cpp=describe_llama_cpp(),
-            system_info=system_info(),
         )
 
 
 def _parts(n_prompts: int, give_up: GiveUp | None) -> list[tuple[int, int]]:
-    """The first prompts, after which it may stop, and the others."""
+    """Splits the prompts into the first ones, after which the run may stop, and the others."""
     cut = n_prompts if give_up is None else min(max(1, give_up.n_first), n_prompts)
     return [part for part in ((0, cut), (cut, n_prompts)) if part[0] < part[1]]
 
@@ -154,4 +140,4 @@ def _compile(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise InputError(f"{pattern!r} is no regular expression: {error}") from None
+        raise InputError(f"{pattern!r} is not a regular expression: {error}") from None

@@ -1,6 +1,6 @@
-"""What a run would cost one model, found by loading it and a short probe; the function that runs in the worker.
+"""Predicts the cost of a capture by loading the model and timing a short probe: the function that runs in the worker.
 
-Does not run the prompts.
+The prompts themselves are not run.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_model"]
 
-# Rows of the probe: a full decode, as most are; and how often, of which the quickest counts.
+# Rows of a probe: a full decode, like most decodes of a run. The fastest of several probes counts.
 _PROBE_ROWS = 128
 _PROBES = 3
 
 
 def plan_model(request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> PlannedModel:
-    """Loads the model, plans the prompts and probes how quick it is.
+    """Loads the model, plans the prompts and measures the model's speed.
 
     Raises
     ------
@@ -53,14 +53,16 @@ def plan_model(request: CaptureRequest, report: Callable[[CaptureProgress], None
             repacked = buffer_bytes("REPACK")
             tokenizer = Tokenizer(model.vocab, model.n_vocab, request.name)
             resolved = resolve_prompts(request, tokenizer, model.n_ctx_train)
-            kept = [answer is not None for answer in cache.read(resolved, layers=request.layers)]
-            tokens = [item.tokens for item, is_kept in zip(resolved, kept, strict=True) if not is_kept]
+            captures = cache.read(resolved, layers=request.layers)
+            tokens = [
+                item.tokens for item, capture in zip(resolved, captures, strict=True) if capture is None
+            ]
             plan = plan_for(model, tokens, request.settings)
             rate = _probe(request, model)
             return PlannedModel(
                 path=request.path,
                 n_prompts=len(resolved),
-                n_kept=sum(kept),
+                n_kept=len(resolved) - len(tokens),
                 n_tokens=plan.n_tokens,
                 n_distinct=plan.n_distinct,
                 n_computed=plan.n_rows,
@@ -77,7 +79,7 @@ def plan_model(request: CaptureRequest, report: Callable[[CaptureProgress], None
 
 
 def _probe(request: CaptureRequest, model: Model) -> float:
-    """Tokens per second of a full decode."""
+    """Measures the tokens per second of a full decode."""
     from edgecal.llama.capture import capture
 
     n_rows = min(_PROBE_ROWS, model.n_ctx_train)
@@ -93,7 +95,7 @@ def _probe(request: CaptureRequest, model: Model) -> float:
         progress=lambda n_prompts, n_tokens: ends_s.append(time.monotonic()),
     ):
         pass
-    # The first decode also warms up; each further one takes from the end of the one before to its own.
+    # The first decode only warms up. Each further one lasts from the end of the one before it to its own end.
     seconds = min(after - before for before, after in pairwise(ends_s))
     return n_rows / max(seconds, 1e-9)
 

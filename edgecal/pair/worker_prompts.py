@@ -1,4 +1,4 @@
-"""Whether prompts fit a model, and the token ids that they are for it. Needs the vocabulary, not the weights."""
+"""Checks whether prompts fit a model, and resolves them to token ids. Needs the vocabulary, not the weights."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def check_prompts(request: CaptureRequest, report: Callable[[CaptureProgress], N
 
     Raises
     ------
-    InputError, ModelError: those of `capture_model` that the prompts and the vocabulary decide.
+    InputError, ModelError: those errors of `capture_model` that depend on the prompts and the vocabulary only.
     """
     with read_vocabulary(request) as (tokenizer, n_ctx_train):
         resolve_prompts(request, tokenizer, n_ctx_train)
 
 
 def find_misfits(request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> list[tuple[int, str]]:
-    """The prompts that do not fit a model, each with its index and the message of `capture_model`.
+    """Returns the prompts that do not fit a model, each as its index and the message of `capture_model`.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def find_misfits(request: CaptureRequest, report: Callable[[CaptureProgress], No
 
 @contextlib.contextmanager
 def read_vocabulary(request: CaptureRequest) -> Iterator[tuple[Tokenizer, int]]:
-    """The tokenizer and the length of the context, without the weights."""
+    """Yields the tokenizer and the length of the context; loads no weights."""
     from edgecal.llama.model import Model
     from edgecal.llama.tokenizer import Tokenizer
     from edgecal.pair.resident_model import read_shards
@@ -58,19 +58,19 @@ def read_vocabulary(request: CaptureRequest) -> Iterator[tuple[Tokenizer, int]]:
     with Model(request.path, vocab_only=True) as model:
         n_ctx_train = read_shards(request.path).header.get(f"{model.architecture}.context_length")
         if not isinstance(n_ctx_train, int):
-            n_ctx_train = sys.maxsize  # llama.cpp will say what is wrong with the file
+            n_ctx_train = sys.maxsize  # llama.cpp will report the error when it loads the file
         yield Tokenizer(model.vocab, model.n_vocab, request.name), n_ctx_train
 
 
 def resolve_prompts(request: CaptureRequest, tokenizer: Tokenizer, n_ctx_train: int) -> list[ResolvedPrompt]:
-    """Token ids of every prompt and its choices; InputError for the first that does not fit."""
+    """Returns the token ids of every prompt and its choices; raises InputError for the first that does not fit."""
     return [_resolve_one(prompt, request.name, tokenizer, n_ctx_train) for prompt in request.prompts]
 
 
 def warn_of_marks(
     request: CaptureRequest, resolved: Sequence[ResolvedPrompt], tokenizer: Tokenizer
 ) -> list[str]:
-    """One warning if ready-made prompts spell control tokens, which they become, else none."""
+    """Returns one warning if ready-made prompts spell control tokens, otherwise none."""
     pairs = zip(request.prompts, resolved, strict=True)
     spelled = dict.fromkeys(
         m for prompt, item in pairs for m in tokenizer.marks_of(prompt, item.tokens.tolist())
@@ -79,8 +79,8 @@ def warn_of_marks(
         return []
     shown = ", ".join(map(repr, list(spelled)[:3])) + (", ..." if len(spelled) > 3 else "")
     return [
-        f"ready-made prompts spell control tokens of {request.name} ({shown}) and are given to it verbatim, so "
-        'they are control tokens there; text that is only to be read belongs into {"question": ..., "choices": ...}'
+        f"ready-made prompts contain the text of control tokens of {request.name} ({shown}), and the model gets them "
+        'as control tokens; to have such text tokenized as plain text, give it as {"question": ..., "choices": ...}'
     ]
 
 

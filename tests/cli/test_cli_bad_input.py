@@ -261,7 +261,7 @@ def test_a_model_against_itself(here, how):
         assert (
             edgecal("stamp", "base.gguf", "--temperature", "2.5", "-o", other.name, cwd=here).returncode == 0
         )
-    told = f"base.gguf and {other.name} are the same model, and against itself nothing can be fitted"
+    told = f"base.gguf and {other.name} are the same model, and a model cannot be fitted against itself"
     for command in (["fit"], ["fit", "--plan"], ["compare"]):
         arguments = [command[0], "base.gguf", other.name, "--data", "none.jsonl", *command[1:]]
         result = edgecal(*arguments, cwd=here)

@@ -44,9 +44,8 @@ def test_in_a_worker_as_in_this_process():
         on_progress=signs.append,
     )
     again, local_signs = here(wanted)
-    assert said == again and not said.gave_up
+    assert said == again
     assert len(said.texts) == len(QUESTIONS) == len(set(said.texts)) and said.n_generated == 36
-    assert said.llama_cpp.startswith("llama-cpp-python") and said.system_info
     last = signs[-1]
     assert (last.stage, last.done, last.total) == ("run", 6, 6)
     assert (
@@ -85,7 +84,7 @@ def test_a_stop_pattern():
 def test_giving_up(give_up, n_texts):
     whole = here(request())[0]
     said, signs = here(request(give_up=give_up))
-    assert said.texts == whole.texts[:n_texts] and said.gave_up == (n_texts < 6)
+    assert said.texts == whole.texts[:n_texts]
     assert signs[-1].done == n_texts and said.n_generated == 6 * n_texts
     assert (said.n_prompt_tokens == whole.n_prompt_tokens) == (n_texts == 6)
     assert [sign.n_tokens_done for sign in signs] == sorted(sign.n_tokens_done for sign in signs)
@@ -107,8 +106,8 @@ def test_token_prompts_go_on_too():
             r"line 6: the prompt has \d+ tokens and 2000 are to be generated, more than the context",
         ),
         ({"max_tokens": 0}, "at least 1, got 0"),
-        ({"stop_pattern": "("}, r"'\(' is no regular expression"),
-        ({"give_up": GiveUp(1, "[", 0.5)}, r"'\[' is no regular expression"),
+        ({"stop_pattern": "("}, r"'\(' is not a regular expression"),
+        ({"give_up": GiveUp(1, "[", 0.5)}, r"'\[' is not a regular expression"),
         (
             {"prompts": (Prompt(tokens=(10**6,), choice_tokens=(1, 2), source="line 1"),)},
             "line 1: token id 1000000",

@@ -25,8 +25,8 @@ def test_ready_made_prompts_that_spell_control_tokens_are_told():
     ready = Prompt(text=MARKED, labels=("A", "B"), source="f, line 3")
     (warning,) = observe(ready, ready).warnings
     assert warning.startswith(
-        "ready-made prompts spell control tokens of the chat model m ('<|im_end|>', '<|im_start|>') and are given to "
-        "it verbatim"
+        "ready-made prompts contain the text of control tokens of the chat model m ('<|im_end|>', '<|im_start|>'), and "
+        "the model gets them as control tokens"
     )
     assert '{"question": ..., "choices": ...}' in warning and "\n" not in warning
     assert observe(Prompt(text="Which is it?", labels=("A", "B"))).warnings == ()

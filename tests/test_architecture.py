@@ -132,6 +132,16 @@ def test_imports_go_downwards(path):
             assert part in ONLY_IN[first], f"{part} must not import {first}"
 
 
+def test_the_engine_for_edits_in_place_has_two_doors():
+    inside = PACKAGE / "gguf/inplace"
+    used = set()
+    for path in (path for _, path in modules() if inside not in path.parents):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgecal.gguf.inplace"):
+                used |= {alias.name for alias in node.names}
+    assert used == {"edit_in_place", "recover"}
+
+
 @pytest.mark.parametrize(
     "statement", ["import edgecal", "import edgecal.cli.commands", "import edgecal.gguf"]
 )

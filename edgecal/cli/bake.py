@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecal.cli.options import ANY_PATH, llama_options
+
+if TYPE_CHECKING:
+    from edgecal.baking.bake import BakeResult, UnbakeResult
 
 __all__ = ["bake_command", "unbake_command"]
 
@@ -53,14 +57,10 @@ def bake_command(
     Nothing is re-quantized: the final norm, a scale or a cap changes. The originals are kept in the new file, and
     edgecal unbake restores FILE byte for byte.
     """
-    from pathlib import Path
-
     from edgecal.baking.bake import bake
     from edgecal.cli.options import gather_settings
-    from edgecal.cli.showing import show_warnings
-    from edgecal.cli.streams import printing
-    from edgecal.gguf.header import read_header
-    from edgecal.stamping.record import read_doubts
+    from edgecal.cli.result_forms import show_warnings
+    from edgecal.stamping.record import show
 
     _check_target(output, in_place)
     result = bake(
@@ -74,28 +74,24 @@ def bake_command(
         settings=gather_settings(values),
         timeout_s=values["timeout"],
     )
-    show_warnings(read_doubts(read_header(Path(result.output))), quiet=False)
-    with printing(f"; {result.output} is complete"):
-        if as_json:
-            click.echo(json.dumps(result.to_dict(), allow_nan=False))
-            return
-        from edgecal.cli.streams import printable
-        from edgecal.cli.tables import print_plain, two_columns
+    show_warnings(show(result.output).warnings, quiet=False)
+    sampling = result.sampling_temperature
+    rows = [
+        ("temperature", f"{result.temperature:.4g}, divided into the logits of this file"),
+        ("changed", ", ".join(result.changed)),
+        ("check", _describe_check(result)),
+        ("sampling", "no default" if sampling is None else f"{sampling:.4g}, the author's"),
+    ]
+    _show(result, rows, as_json)
 
-        table = two_columns()
-        table.add_row("temperature", f"{result.temperature:.4g}, divided into the logits of this file")
-        table.add_row("changed", printable(", ".join(result.changed)))
-        checked = f"not made (head {result.head_type})"
-        if result.error is not None:
-            checked = f"logits within {result.plain:.2g} rms of the spread, {result.error:.1g} of it not by rounding"
-            checked += f" ({result.allowed:.2g} allowed, head {result.head_type})"
-        table.add_row("check", checked)
-        sampling = result.sampling_temperature
-        table.add_row("sampling", "no default" if sampling is None else f"{sampling:.4g}, the author's")
-        table.add_row("output", printable(result.output))
-        for sibling in result.siblings:
-            table.add_row("", f"{printable(sibling['path'])} ({sibling['how']})")
-        print_plain(table)
+
+def _describe_check(result: BakeResult) -> str:
+    if result.error is None:
+        return f"not made (head {result.head_type})"
+    return (
+        f"logits within {result.plain:.2g} rms of the spread, {result.error:.1g} of it not by rounding "
+        f"({result.allowed:.2g} allowed, head {result.head_type})"
+    )
 
 
 @click.command("unbake", short_help="Restore the file that was baked, byte for byte.")
@@ -121,21 +117,25 @@ def unbake_command(
 ) -> None:
     """Restore the file that FILE was baked from, byte for byte, from what is kept in FILE."""
     from edgecal.baking.bake import unbake
-    from edgecal.cli.streams import printing
 
     _check_target(output, in_place)
     result = unbake(file, output, in_place=in_place, force=force, keep_edits=keep_edits, verify=verify)
+    exact = "byte for byte the original" if result.exact else "not the original: later edits were kept"
+    _show(result, [("restored", exact)], as_json)
+
+
+def _show(result: BakeResult | UnbakeResult, rows: Sequence[tuple[str, str]], as_json: bool) -> None:
+    """Prints a result as JSON, or `rows` and where it was written."""
+    from edgecal.cli.streams import printable, printing
+    from edgecal.cli.tables import print_plain, two_columns
+
     with printing(f"; {result.output} is complete"):
         if as_json:
             click.echo(json.dumps(result.to_dict(), allow_nan=False))
             return
-        from edgecal.cli.streams import printable
-        from edgecal.cli.tables import print_plain, two_columns
-
         table = two_columns()
-        exact = "byte for byte the original" if result.exact else "not the original: later edits were kept"
-        table.add_row("restored", exact)
-        table.add_row("output", printable(result.output))
+        for name, said in (*rows, ("output", result.output)):
+            table.add_row(name, printable(said))
         for sibling in result.siblings:
             table.add_row("", f"{printable(sibling['path'])} ({sibling['how']})")
         print_plain(table)

@@ -49,7 +49,7 @@ def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, q
     hashes = (hashes or as_json) and not keys_only
     with show_bytes("compare", n_bytes, quiet=quiet) as progress:
         found = diff_models(first, second, data=not keys_only, hashes=hashes, progress=progress)
-    keys, tensors = ([_as_dict(item) for item in items] for items in (found.keys, found.tensors))
+    keys, tensors = ([item.to_dict() for item in items] for items in (found.keys, found.tensors))
     with printing():
         if as_json:
             values = {
@@ -74,15 +74,6 @@ def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, q
             )
             click.echo("\n".join(printable(line) for line in lines))
     return 0 if found.equal else EXIT_DIFFERENT
-
-
-def _as_dict(item: Any) -> dict[str, Any]:
-    values = {"name": item.name, "change": item.change, "before": item.first, "after": item.second}
-    if item.at_byte is not None:
-        values["at_byte"] = item.at_byte
-    if item.sha256 is not None:
-        values["sha256_before"], values["sha256_after"] = item.sha256
-    return values
 
 
 def change_lines(items: Sequence[dict[str, Any]]) -> list[str]:

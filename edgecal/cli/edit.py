@@ -211,7 +211,7 @@ def _write(edit: Edit, options: Mapping[str, Any]) -> None:
     """
     from edgecal.cli.diff import change_lines
     from edgecal.cli.progress import show_bytes
-    from edgecal.cli.showing import show_warnings
+    from edgecal.cli.result_forms import show_warnings
     from edgecal.cli.streams import printable, printing
 
     show_warnings(edit.warnings, quiet=options["quiet"])

@@ -13,7 +13,7 @@ from edgecal.cli.options import (
     question_options,
     run_options,
 )
-from edgecal.cli.showing import choose_form, showing_options
+from edgecal.cli.result_forms import choose_form, showing_options
 
 __all__ = ["eval_command"]
 
@@ -41,7 +41,7 @@ def eval_command(model: str, **values: Any) -> None:
     import edgecal
     from edgecal.cli.options import gather_questions, gather_run
     from edgecal.cli.progress import show_progress
-    from edgecal.cli.showing import show_result, show_warnings
+    from edgecal.cli.result_forms import show_result, show_warnings
 
     form = choose_form(values)
     with show_progress(quiet=values["quiet"]) as on_progress:

@@ -104,7 +104,7 @@ def fit_command(
     import edgecal
     from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
-    from edgecal.cli.showing import show_warnings
+    from edgecal.cli.result_forms import show_warnings
     from edgecal.cli.streams import say
     from edgecal.gguf.output import default_output
     from edgecal.gguf.shards import find_shards
@@ -171,7 +171,7 @@ def _show_plan(
     import edgecal
     from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
-    from edgecal.cli.showing import show_warnings
+    from edgecal.cli.result_forms import show_warnings
     from edgecal.cli.streams import printing
     from edgecal.cli.tables import print_plan
 

@@ -35,7 +35,7 @@ def questions_command(files: tuple[str, ...], as_json: bool, quiet: bool, **valu
     """
     import edgecal
     from edgecal.cli.options import gather_questions
-    from edgecal.cli.showing import show_warnings
+    from edgecal.cli.result_forms import show_warnings
     from edgecal.cli.streams import printing, say
 
     result = edgecal.read_questions(list(files), questions=gather_questions(values))

@@ -51,6 +51,20 @@ class Difference:
     at_byte: int | None = None
     sha256: tuple[str | None, str | None] | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """As `--json` prints it: what is None because nobody asked, or it was not the data, is left out."""
+        values: dict[str, Any] = {
+            "name": self.name,
+            "change": self.change,
+            "before": self.first,
+            "after": self.second,
+        }
+        if self.at_byte is not None:
+            values["at_byte"] = self.at_byte
+        if self.sha256 is not None:
+            values["sha256_before"], values["sha256_after"] = self.sha256
+        return values
+
 
 _Place = tuple[Header, TensorInfo]
 

@@ -343,9 +343,7 @@ class Header:
         entry = self._entry(key)
         if entry.raw is not None:
             return entry.raw[:n_bytes]
-        with self._reader() as reader:
-            reader.position = entry.value_start
-            return reader.take(min(n_bytes, entry.end - entry.value_start), quoted(key))
+        return self._read(entry.value_start, min(entry.value_start + n_bytes, entry.end))
 
     def array(self, key: str) -> npt.NDArray[Any] | list[str]:
         """An array of numbers as a read-only numpy array of its own dtype, of text as a list.
@@ -384,23 +382,14 @@ class Header:
         InputError: other bytes than zeros, and absurdly many.
         """
         n_bytes = self.data_start - self.header_end
-        if n_bytes == 0:
-            return b""
-        with self._reader() as reader:
-            reader.position = self.header_end
-            found = reader.take(min(n_bytes, MAX_PADDING_BYTES), "the padding")
-            clean = not any(found)
-            while clean and reader.position < self.data_start:
-                rest = min(self.data_start - reader.position, MAX_PADDING_BYTES)
-                clean = not any(reader.take(rest, "the padding"))
-        if clean:
+        if n_bytes == 0 or not any(any(block) for block in self.blocks(self.header_end, self.data_start)):
             return b""
         if n_bytes > MAX_PADDING_BYTES:
             raise InputError(
                 f"{self.path}: {n_bytes} bytes of padding hold other bytes than zeros, at most {MAX_PADDING_BYTES} "
                 "can be kept: refused"
             )
-        return found
+        return self._read(self.header_end, self.data_start)
 
     def blocks(self, start: int, end: int) -> Iterator[bytes]:
         """The file's bytes from `start` to `end`, in blocks of at most 1 MiB.
@@ -420,15 +409,10 @@ class Header:
     @contextlib.contextmanager
     def opened(self) -> Iterator[int]:
         """A descriptor of the file for reading; InputError if it is gone or has changed since it was read."""
-        with self._reader() as reader:
+        with BoundedReader(self.path) as reader:
+            if reader.identity != self.identity:
+                raise InputError(f"{self.path}: changed since it was first read; start again")
             yield reader.descriptor
-
-    def _reader(self) -> BoundedReader:
-        reader = BoundedReader(self.path)
-        if reader.identity != self.identity:
-            reader.close()
-            raise InputError(f"{self.path}: changed since it was first read; start again")
-        return reader
 
     def _entry(self, key: str) -> KeyEntry:
         entry = self.entries.get(key)
@@ -456,9 +440,10 @@ class Header:
                 f"{self.path}: {quoted(entry.name)} is {n_bytes} bytes long, "
                 f"more than {MAX_DECODED_BYTES}: refused"
             )
-        with self._reader() as reader:
-            reader.position = entry.value_start
-            return reader.take(n_bytes, quoted(entry.name))
+        return self._read(entry.value_start, entry.end)
+
+    def _read(self, start: int, end: int) -> bytes:
+        return b"".join(self.blocks(start, end))
 
 
 def read_header(path: Path | str) -> Header:

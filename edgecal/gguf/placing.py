@@ -74,7 +74,8 @@ def placed_siblings(pairs: Sequence[tuple[Path, Path]]) -> Iterator[tuple[Placed
         for made, sibling in staged:
             if made is not None:
                 with output_errors(sibling.path):
-                    _put(made, sibling.path, undo, cleanup)
+                    _make_way(sibling.path, undo, cleanup)
+                    made.replace(sibling.path)
         yield tuple(sibling for _, sibling in staged)
         undo.pop_all()
 
@@ -109,8 +110,8 @@ def _copy(source: Path, path: Path) -> None:
             draft.publish(overwrite=False)
 
 
-def _put(made: Path, path: Path, undo: contextlib.ExitStack, cleanup: contextlib.ExitStack) -> None:
-    """Rename, remembering how to take it back."""
+def _make_way(path: Path, undo: contextlib.ExitStack, cleanup: contextlib.ExitStack) -> None:
+    """Free a name that a new file is to take; `undo` puts back what was there, or takes the new file away."""
     if os.path.lexists(path):
         backup = hidden_path(path)
         cleanup.callback(backup.unlink, missing_ok=True)
@@ -118,7 +119,6 @@ def _put(made: Path, path: Path, undo: contextlib.ExitStack, cleanup: contextlib
         undo.callback(backup.replace, path)
     else:
         undo.callback(path.unlink, missing_ok=True)
-    made.replace(path)
 
 
 @dataclass(frozen=True)
@@ -267,13 +267,7 @@ def _named(drafts: Sequence[Draft]) -> Iterator[None]:
     with contextlib.ExitStack() as cleanup, contextlib.ExitStack() as undo:
         for draft in drafts:
             with output_errors(draft.target):
-                if os.path.lexists(draft.target):
-                    backup = hidden_path(draft.target)
-                    draft.target.replace(backup)
-                    undo.callback(backup.replace, draft.target)
-                    cleanup.callback(backup.unlink, missing_ok=True)
-                else:
-                    undo.callback(draft.target.unlink, missing_ok=True)
+                _make_way(draft.target, undo, cleanup)
                 draft.publish(overwrite=False)
         yield
         undo.pop_all()

@@ -116,10 +116,7 @@ class Edit:
             output=str(written.path),
             in_place=plan.in_place,
             verified=self.verify,
-            keys=[
-                {"name": key.name, "change": key.change, "before": key.first, "after": key.second}
-                for key in keys
-            ],
+            keys=[key.to_dict() for key in keys],
             siblings=written.describe_siblings(),
             warnings=self.warnings,
             temperature=self.temperature,

@@ -9,9 +9,8 @@ from support.gguf_files import bare_tensor, key, raw_gguf, write_bytes
 
 from edgecal.errors import InputError, OutputError
 from edgecal.gguf.header import read_header
-from edgecal.gguf.output import default_output, plan_output
+from edgecal.gguf.output import content_store, default_output, plan_output
 from edgecal.gguf.placing import write_output
-from edgecal.gguf.protected import content_store
 from edgecal.gguf.shards import find_shards
 from edgecal.gguf.values import Value
 from edgecal.stamping.edit import write_calibrated

@@ -32,7 +32,7 @@ from edgecal.gguf.inplace.journal import journaled, recover
 from edgecal.gguf.inplace.kernel import UNSUPPORTED, leased
 from edgecal.gguf.inplace.layout import header_after, lay_out, patch_for
 from edgecal.gguf.inplace.patch import Patch, Span, carry_out, take_back, write_spans
-from edgecal.gguf.protected import check_editable
+from edgecal.gguf.output import check_editable
 from edgecal.gguf.rewrite import write_edited
 from edgecal.gguf.spans import Progress, read_exactly
 from edgecal.gguf.values import Value

@@ -1,7 +1,7 @@
-"""Captures what a model says after each prompt: its logits and, if wanted, every block's residual stream.
+"""Captures a model's output after each prompt: its logits and, on request, the residual stream after every block.
 
-A prompt's numbers depend on the model, its tokens and the settings, and by default on nothing else: not on the
-other prompts, their order, or how they were shared out. Does not know what the numbers are for.
+By default a prompt's numbers depend on the model, the prompt's tokens and the settings only: not on the other prompts,
+their order, or how they were batched.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from edgecal.llama.streams import Streams
 
 __all__ = ["CaptureChunk", "capture", "plan_for"]
 
-# A chunk holds at most this many prompts, and about this many bytes unless one decode alone makes more.
+# Limits of a chunk. A single decode may produce more bytes than this; it is a chunk of its own then.
 _CHUNK_PROMPTS = 64
 _CHUNK_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class CaptureChunk:
-    """The numbers of m prompts at their last tokens.
+    """Logits and hidden states of m prompts, each at its last token.
 
     Attributes
     ----------
-    indices: int64 [m], which prompts these are.
+    indices: int64 [m], the prompts' indices.
     hidden: float32 [m, n_layer, n_streams * n_embd], the residual stream after each block; None if not asked for.
     logits: float32 [m, n_vocab], llama.cpp's own.
     """
@@ -58,27 +58,27 @@ def capture(
     progress: Callable[[int, int], None] | None = None,
     plan: CapturePlan | None = None,
 ) -> Iterator[CaptureChunk]:
-    """Runs every prompt and yields the numbers chunk by chunk, each prompt exactly once.
+    """Runs every prompt exactly once and yields the results chunk by chunk, in the order of computation.
 
-    Chunks come in the order of computation. A chunk's memory is bounded whatever the vocabulary; arrays are the
-    caller's. A model with experts has to be the first that computes in its process (see `steady_experts`).
+    A chunk's memory is bounded whatever the vocabulary's size; the caller owns the arrays. A mixture-of-experts model
+    must be the first model that computes in its process (see `steady_experts`).
 
     Parameters
     ----------
     model: a loaded model.
     prompts: token ids of each prompt, at least one token each.
     settings: how llama.cpp is run.
-    hidden: also capture hidden states. Without, the native hook is neither loaded nor installed, so that
-        models whose blocks cannot be read still give their logits.
+    hidden: capture hidden states too. Otherwise the native hook is neither loaded nor installed, so that models
+        whose blocks cannot be read still yield their logits.
     stream: where the hidden states are found in this model's graph.
     progress: called with (prompts done, rows run of `plan.n_rows`) after each decode.
-    plan: what `plan_for` gave for these very arguments, where the caller wanted to see it; None: made here.
+    plan: the result of `plan_for` for these same arguments; None: computed here.
 
     Raises
     ------
     InputError: a prompt is empty, longer than the model's context, or has a token outside its vocabulary;
         raised before anything is run.
-    ModelError: llama.cpp failed, gave no numbers, or a block was not captured.
+    ModelError: llama.cpp failed or produced values that are not finite, or a block was not captured.
     """
     _check_prompts(model, prompts)
     if model.n_expert > 0:
@@ -94,8 +94,11 @@ def capture(
 
 
 def plan_for(model: Model, prompts: Sequence[NDArray[np.int32]], settings: CaptureSettings) -> CapturePlan:
-    """What a loaded model would run for some prompts: as many sequences as memory allows. The numbers do not
-    depend on how many; where llama.cpp's would, each prompt is run alone."""
+    """Plans how a loaded model runs some prompts, with as many sequences as memory allows.
+
+    The results do not depend on their number; for architectures where llama.cpp's results would, each prompt runs
+    alone.
+    """
     if not family_of(model.architecture).may_share:
         settings = replace(settings, share=False)
     return plan_capture(
@@ -152,16 +155,16 @@ def _run(
 
 
 def _has_room_for_two(model: Model, settings: CaptureSettings, plan: ContextPlan) -> bool:
-    """Whether a second context may run some of the prompts, with one thread as the first has then."""
+    """Whether there is memory for a second context, and two threads of which each context gets one."""
     cache_bytes = plan.n_seq_max * model.cache_bytes(plan.n_ctx_seq)
     return settings.n_threads == 2 and settings.is_exact and cache_bytes <= settle_cache_bytes()
 
 
 class _Slots:
-    """Arrays for the results of some prompts. What nothing was written to stays NaN, and is an error."""
+    """Arrays that decodes write results into. They start as NaN, so that a result that was never written is found."""
 
     def __init__(self, model: Model, indices: Sequence[int], width: int) -> None:
-        """`width`: floats of a hidden state; 0 for none."""
+        """`width`: floats per hidden state; 0 where none are captured."""
         n = len(indices)
         self._path = model.path
         self._indices = np.array(indices, dtype=np.int64)
@@ -197,7 +200,7 @@ class _Slots:
 
 
 def _chunks(spans: Sequence[Span], bytes_each: int) -> Iterator[list[Span]]:
-    """Spans in the order given, so many together that their results fit a chunk."""
+    """Groups spans, in the given order, so that the results of each group fit a chunk."""
     limit = max(1, min(_CHUNK_PROMPTS, _CHUNK_BYTES // bytes_each))
     waiting: list[Span] = []
     n_waiting = 0

@@ -1,11 +1,12 @@
-"""Control tokens in texts: which a text spells, and tokens of texts whose data parts spell none.
+"""Control tokens in prompts: finds those that a text spells, and tokenizes data so that it can spell none.
 
-llama.cpp takes what looks like a control token for one anywhere in a text or nowhere. Here template parts may have
-them, and parts that come from data may not, also where the two together spell one.
+llama.cpp parses text that looks like a control token either everywhere in a text or nowhere. A prompt mixes both cases:
+its template may contain control tokens, but the data filled into it may not, not even where template and data together
+spell one.
 
-A mark is a token of the types control and unknown; one that ends a generation; and one that a file's maker added as
-`<|...|>`, since some files (Command R) have the marks of turns so. Other added tokens (runs of spaces, `<b>`) are
-words, as llama.cpp and transformers have them. Knows texts of tokens. Does not know prompts or labels.
+A *mark* is a token of type control or unknown, a token that ends generation, or a token that the file's maker added as
+`<|...|>`, because some files (Command R) store the marks of turns that way. Other added tokens (runs of spaces, `<b>`)
+count as words, as in llama.cpp and transformers.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ Span = tuple[int, int]
 
 _LOOKS_LIKE_A_MARK = re.compile(r"<[|\uff5c].+>|<.+[|\uff5c]>", re.DOTALL)
 
-# What may stand before a text so that it is tokenized without a space of the tokenizer's own.
+# Prefixes after which a tokenizer adds no space of its own before a text; the first that works is used.
 _PLACES = ("", "\n", 'x"', "x")
 
 _WHITE_SPACE = " \t\n\v\f\r"  # C's
 
 
 class Marks:
-    """The control tokens of a vocabulary.
+    """The control tokens (marks) of a vocabulary.
 
     Parameters
     ----------
     lib, vocab: llama.cpp's bindings, and its pointer to the vocabulary.
-    tokenize: a text's tokens, nothing added and no control token found in it.
-    piece_bytes: a token's bytes.
+    tokenize: tokenizes a text as plain text: adds nothing, parses no control token.
+    piece_bytes: returns a token's bytes.
     """
 
     def __init__(
@@ -54,11 +55,11 @@ class Marks:
         self._known: dict[int, str | None] = {}
 
     def find(self, tokens: Iterable[int]) -> list[str]:
-        """The texts of the marks among some tokens, each once."""
+        """Returns the texts of the marks among some tokens, each once."""
         return [mark for token in dict.fromkeys(tokens) if (mark := self._text_of_mark(token))]
 
     def touch(self, text: str, data: Sequence[Span], tokens: Iterable[int]) -> bool:
-        """Whether a mark among the tokens that llama.cpp makes of a text stands, even in part, in the text's data."""
+        """Whether a mark among llama.cpp's tokens of a text overlaps the text's data."""
         return any(
             _touches(data, *place)
             for mark in (self.find(tokens) if data else ())
@@ -68,19 +69,19 @@ class Marks:
     def tokenize(
         self, text: str, data: Sequence[Span], check: Callable[[str], None], where: str = ""
     ) -> list[int]:
-        """Tokens of a text in which no mark touches the data; BOS is not added.
+        """Tokenizes a text so that no mark overlaps its data; does not add BOS.
 
-        The text is cut at the marks outside the data, as llama.cpp does it, and what lies between is tokenized as
-        plain text: data together with what is around them.
+        Cuts the text at the marks outside the data, as llama.cpp does, and tokenizes what lies between as plain text,
+        data together with the template text around it.
 
         Parameters
         ----------
         check: called with each part that is tokenized as plain text.
-        where: what messages begin with.
+        where: prefix of error messages.
 
         Raises
         ------
-        InputError: the vocabulary has no other tokens for the text of a mark.
+        InputError: the vocabulary can spell a mark's text only as the mark itself.
         """
         parts: list[Span | int] = [(0, len(text))]
         for mark, token in self._found_first:
@@ -100,7 +101,7 @@ class Marks:
     def _cut(
         self, text: str, parts: Iterable[Span | int], mark: str, token: int, forbidden: Sequence[Span]
     ) -> Iterator[Span | int]:
-        """The parts, cut where the mark stands and touches nothing forbidden."""
+        """Cuts the parts at each occurrence of the mark that overlaps nothing forbidden."""
         attributes = self._lib.llama_vocab_get_attr(self._vocab, token)
         for part in parts:
             if isinstance(part, int):
@@ -123,8 +124,8 @@ class Marks:
                 yield start, stop
 
     def _plain(self, text: str, where: str) -> list[int]:
-        """Tokens of a text without marks. Where the tokenizer itself joins characters to one (SentencePiece can), the
-        text is cut behind the first of them."""
+        """Tokenizes a text into no marks. Where the tokenizer itself merges characters into a mark (SentencePiece can),
+        the text is cut after the first of those characters."""
         tokens: list[int] = []
         waiting = [(text, True)]
         while waiting:
@@ -144,7 +145,7 @@ class Marks:
         return tokens
 
     def _tokenize_behind(self, text: str) -> list[int]:
-        """Tokens of a text that goes on from another: no space is put before it."""
+        """Tokenizes the continuation of a text, without the space that a tokenizer may put before a text."""
         for place in _PLACES:
             start = self._tokenize(place) if place else []
             tokens = self._tokenize(place + text)
@@ -154,7 +155,7 @@ class Marks:
         return self._tokenize(text)
 
     def _text_of_mark(self, token: int) -> str | None:
-        """The text of a mark; None for any other token."""
+        """Returns the text of a mark, None for any other token."""
         if token not in self._known:
             lib = self._lib
             attributes = lib.llama_vocab_get_attr(self._vocab, token)
@@ -172,7 +173,7 @@ class Marks:
 
     @functools.cached_property
     def _found_first(self) -> list[tuple[str, int]]:
-        """What llama.cpp looks for in a text before it tokenizes the rest, in its order: the longest first."""
+        """The tokens that llama.cpp looks for before it tokenizes the rest, in its order: longest first."""
         lib = self._lib
         wanted = (
             lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_USER_DEFINED | lib.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -188,12 +189,12 @@ class Marks:
 
 
 def _touches(data: Sequence[Span], start: int, stop: int) -> bool:
-    """Whether any character from `start` up to `stop` is data."""
+    """Whether any character in [start, stop) is data."""
     return any(first < stop and start < last for first, last in data)
 
 
 def _places(mark: str, text: str, start: int = 0, stop: int | None = None) -> Iterator[Span]:
-    """Where a mark stands in a text, overlapping itself too."""
+    """Yields the ranges of all occurrences of a mark in a text, overlapping ones included."""
     at = text.find(mark, start, stop)
     while at >= 0:
         yield at, at + len(mark)

@@ -1,6 +1,6 @@
-"""Runs the steps of a plan in one context: keeps shared states, goes on from them, and makes each decode's tokens.
+"""Turns the steps of a plan into decodes of one context: keeps shared states, continues from them, builds each batch.
 
-Does not decide what is run in which order (`packing`), nor what becomes of the numbers.
+`packing` decides what runs in which order; `streams` decides which context runs it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["StepRunner"]
 
 
 class StepRunner:
-    """Prepares one context's memory for each span, in the plan's order, and gives the span's decodes.
+    """Prepares one context's memory for each span, in the plan's order, and yields the span's decodes.
 
-    Sequences 0, 1, .. keep the shared state of each depth; those behind them run prompts to their ends.
+    Sequences 0, 1, ... hold the shared state of each depth; the sequences after them finish prompts.
     """
 
     def __init__(self, context: Context, plan: ContextPlan, prompts: Sequence[NDArray[np.int32]]) -> None:
@@ -33,22 +33,22 @@ class StepRunner:
         self._prompts = prompts
         self._n_states = 0
         self._kept: list[SharedStep] = []
-        # Which state each sequence that ends prompts begins with, by number; 0 is none.
+        # The number of the state that each finishing sequence continues from; 0: none.
         self._states: list[int] = [0] * plan.n_shared
         self._begins_with: list[int] = [-1] * plan.n_together
         context.clear()
 
     def restore(self, states: Sequence[SharedStep]) -> Iterator[TokenBatch]:
-        """The decodes of shared states, outermost first, that another context has run and this one has not."""
+        """Yields the decodes of shared states that another context has run and this one has not, outermost first."""
         are_kept = [have == want for have, want in zip(self._kept, states, strict=False)]
         n_kept = are_kept.index(False) if False in are_kept else len(are_kept)
         for step in states[n_kept:]:
             yield from self._decodes(step, {})
 
     def decodes(self, span: Span, slot_of: Mapping[int, int]) -> Iterator[TokenBatch]:
-        """The decodes of a span whose states are there, each to be run before the next is taken.
+        """Yields the decodes of a span whose states are in place; each must run before the next is taken.
 
-        `slot_of` has the slot of the results for each prompt that the span ends.
+        `slot_of` maps each prompt that the span finishes to its slot in the results.
         """
         for step in span.steps:
             yield from self._decodes(step, slot_of)
@@ -92,7 +92,7 @@ class StepRunner:
         return sequence
 
     def _endings(self, step: EndStep, slot_of: Mapping[int, int]) -> list[TokenBatch]:
-        """The rows of each prompt."""
+        """One batch of rows for each prompt."""
         parts = []
         for place, (index, start) in enumerate(zip(step.prompts, step.starts, strict=True)):
             rest = self._prompts[index][start:]
@@ -103,12 +103,13 @@ class StepRunner:
 
 
 def _filled_up(tokens: NDArray[np.int32], n_rows: int) -> NDArray[np.int32]:
-    """The tokens, the last of them again and again behind them."""
+    """Pads to n_rows by repeating the last token."""
     return np.concatenate([tokens, np.repeat(tokens[-1:], n_rows - len(tokens))])
 
 
 def _joined(parts: Sequence[TokenBatch]) -> TokenBatch:
-    """A decode; one that ends prompts has as many output rows as all others that do, if it has as many rows."""
+    """Joins parts into one decode. Every decode that finishes prompts gets OUTPUT_ROWS output rows, if it has as many
+    rows, because llama.cpp's kernels for the last block and the head depend on their number."""
     batch = TokenBatch(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
     batch.outputs[batch.wanted >= 0] = True
     n_wanted = int(batch.outputs.sum())
@@ -122,7 +123,7 @@ def _columns(batch: TokenBatch) -> tuple[NDArray[np.generic], ...]:
 
 
 def _row_batch(tokens: NDArray[np.int32], start: int, sequence: int) -> TokenBatch:
-    """Tokens of one sequence from a position on, none of them wanted yet."""
+    """A batch of one sequence's tokens from position `start` on, none of them wanted yet."""
     n = len(tokens)
     return TokenBatch(
         tokens=np.asarray(tokens, dtype=np.int32),

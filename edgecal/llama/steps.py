@@ -1,6 +1,6 @@
-"""The steps of a capture: what a context runs, one after the other.
+"""The steps of a capture, as data: what one context runs, one after the other.
 
-Data only: does not know which steps to take, nor how they are run.
+`packing` chooses the steps and `step_runner` runs them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["EndStep", "LeadStep", "SharedStep", "Span", "Step", "cut_into_spans"
 
 @dataclass(frozen=True)
 class SharedStep:
-    """Runs tokens that several prompts share and keeps the state.
+    """Runs a prefix that several prompts share and keeps the state after it.
 
     Attributes
     ----------
-    depth: where the state is kept; the state at depth - 1, if there is one, comes before these tokens.
-    prompt: a prompt that holds the tokens.
-    start, stop: which of its tokens. Rows that are filled up behind them are forgotten before the state is used.
+    depth: how deep this prefix is nested; the state is kept at this depth and continues the one at depth - 1, if any.
+    prompt: index of a prompt that begins with the prefix.
+    start, stop: the range of that prompt's tokens. Padding after them is removed before the state is used.
     """
 
     depth: int
@@ -36,15 +36,15 @@ class SharedStep:
 
 @dataclass(frozen=True)
 class LeadStep:
-    """Lets a prompt go on from a state, up to the rows that it runs together with others.
+    """Continues from a shared state with one prompt's own tokens, up to the rows that it runs together with others.
 
     Attributes
     ----------
     depth: of the state, -1 for none.
-    place: among the prompts that end together.
-    prompt: which, by index.
-    start: tokens in the state.
-    stop: tokens before the rows that it runs with others; `start` if there is nothing between.
+    place: position among the prompts that finish together.
+    prompt: the prompt's index.
+    start: number of tokens in the state.
+    stop: number of tokens before the rows that run together with others; `start` if the prompt runs none alone.
     """
 
     depth: int
@@ -60,13 +60,13 @@ class LeadStep:
 
 @dataclass(frozen=True)
 class EndStep:
-    """Runs prompts to their ends side by side, each from where its `LeadStep` left it.
+    """Finishes several prompts in one decode, each from where its `LeadStep` left it.
 
     Attributes
     ----------
-    length: rows of each prompt, filled up behind its last token.
-    prompts: which, by index, in the order of their places.
-    starts: tokens of each before these rows.
+    length: rows of each prompt, padded after its last token.
+    prompts: the prompts' indices, in the order of their places.
+    starts: number of tokens of each prompt before these rows.
     """
 
     length: int
@@ -83,12 +83,12 @@ Step = SharedStep | LeadStep | EndStep
 
 @dataclass(frozen=True)
 class Span:
-    """Steps up to one that ends prompts: what a context can run without those before it, given the states.
+    """The steps up to and including one `EndStep`. Given the states, a context can run them without earlier spans.
 
     Attributes
     ----------
-    states: the shared states that are kept when the steps begin, outermost first.
-    steps: one after the other; only the last ends prompts.
+    states: the shared states that the steps continue from, outermost first.
+    steps: in order; only the last is an `EndStep`.
     """
 
     states: tuple[SharedStep, ...]
@@ -96,14 +96,14 @@ class Span:
 
     @property
     def prompts(self) -> tuple[int, ...]:
-        """The prompts that end here, by index."""
+        """Indices of the prompts that the span finishes."""
         last = self.steps[-1]
         assert isinstance(last, EndStep)
         return last.prompts
 
 
 def cut_into_spans(steps: Sequence[Step]) -> list[Span]:
-    """The steps of one context in the same order; the last of them ends prompts."""
+    """Cuts one context's steps into spans, in order. The last step must be an `EndStep`."""
     spans: list[Span] = []
     kept: list[SharedStep] = []
     states: tuple[SharedStep, ...] = ()

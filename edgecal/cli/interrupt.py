@@ -48,9 +48,8 @@ def leave_soon_on_interrupt() -> None:
 
 def _signals() -> Callable[[], bytes]:
     """A function that waits for the next signal and returns its number as one byte."""
-    if (
-        os.name == "nt"
-    ):  # accepts only a socket; elsewhere importing that module would take longer than all of this one
+    if os.name == "nt":
+        # Only a socket is accepted here. Elsewhere, importing that module would take longer than all of this one.
         import socket
 
         listening, sending = socket.socketpair()

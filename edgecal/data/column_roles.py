@@ -80,7 +80,7 @@ _NO_TEXT = re.compile(
 
 @dataclass(frozen=True)
 class Roles:
-    """The role of each column of a file; columns are known by their keys.
+    """The role of each column of a file; columns are named by their keys.
 
     Attributes
     ----------

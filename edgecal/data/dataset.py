@@ -197,8 +197,8 @@ def read_data(
 def _read_files(
     paths: Sequence[str], format: str | None, column_map: ColumnMap | None, *, seed: int, is_folder: bool
 ) -> tuple[list[QuestionTable], list[str]]:
-    """Reads the files that one path names. In a folder those that hold no questions are named and left out, unless
-    none does."""
+    """Reads the files that one path names. Of a folder, files without questions are left out and reported, unless no
+    file has any."""
     tables: list[QuestionTable] = []
     strays: list[InputError] = []
     for path in paths:

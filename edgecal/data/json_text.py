@@ -71,7 +71,7 @@ def read_json_text(name: str, text: str, wanted: frozenset[str] = frozenset()) -
 
 
 class _Decoder:
-    """Python's decoder, except that what spoils a single row is reported after decoding and stops nothing."""
+    """Python's JSON decoder, except that a fault that spoils only one row is returned beside the value."""
 
     def __init__(self) -> None:
         self._flaw: str | None = None

@@ -39,7 +39,7 @@ _NEGLIGIBLE = 1e-17
 
 @dataclass(frozen=True)
 class Threshold:
-    """The confidence above which to answer, and what is known about those answers.
+    """The confidence at or above which to answer, and what is known about those answers.
 
     Attributes
     ----------

@@ -122,9 +122,8 @@ def load(path: str | Path, **llama_options: Any) -> Model:
             raise InputError(f"an option of llama_cpp.Llama has a value of the wrong kind ({said})") from None
         raise ModelError(f"{name}: llama.cpp cannot load the model ({first_error_line() or said})") from None
     lora = llama_options.get("lora_path")
-    if lora is not None and not getattr(
-        llama, "_lora_adapter", True
-    ):  # a null pointer, at which decoding crashes
+    # llama-cpp-python keeps a null pointer here and raises nothing; decoding would crash.
+    if lora is not None and not getattr(llama, "_lora_adapter", True):
         llama.close()
         raise ModelError(
             f"{lora}: llama.cpp cannot load the adapter ({last_error_lines(2) or 'no reason given'})"

@@ -231,7 +231,7 @@ def _read(source: PromptSource | None, options: QuestionOptions) -> Data:
         seed=options.seed,
         subjects=options.subjects,
         worked_from=options.shots_from,
-        given=[
+        python_records=[
             (f"prompt {number}", item)
             for number, item in enumerate(items, start=1)
             if not isinstance(item, (str, Path))

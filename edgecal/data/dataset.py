@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecal.data.column_map import ColumnMap, read_column_map
-from edgecal.data.decoded_rows import DamagedFileError, fail
+from edgecal.data.decoded_rows import DamagedFileError, fail, listed
 from edgecal.data.gold_answers import decide_gold_answers, describe_decisions
 from edgecal.data.layouts import FORMATS, LAYOUTS
 from edgecal.data.raw_questions import Outcome, QuestionTable, RawQuestion, read_file, read_python_records
@@ -96,7 +96,7 @@ def read_data(
     subjects: Sequence[str] = (),
     mapping: Mapping[str, object] | None = None,
     worked_from: str | Path | None = None,
-    given: Sequence[tuple[str, object]] = (),
+    python_records: Sequence[tuple[str, object]] = (),
 ) -> Data:
     """Reads multiple-choice questions from files, folders and Python records.
 
@@ -117,8 +117,8 @@ def read_data(
         `answer-base`: 0, 1, "label" or "text".
     worked_from: a file or folder of worked examples, instead of a folder's dev split. What their answers mean is
         decided together with the others.
-    given: dicts, `Question` and `Prompt` objects, each with its place. They come after the files' records. Dicts are
-        read as rows of a file; objects are taken as they are.
+    python_records: dicts, `Question` and `Prompt` objects, each with its place. They come after the files' records.
+        Dicts are read as rows of a file; objects are taken as they are.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def read_data(
         paths = [paths]
     if format is not None and format not in LAYOUTS:
         raise InputError(f"unknown data format {format!r:.40}; the formats are: {', '.join(FORMATS)}")
-    if not paths and not given:
+    if not paths and not python_records:
         raise InputError("no data: expected at least one file or folder")
     column_map = read_column_map(mapping)
 
@@ -155,8 +155,8 @@ def read_data(
             tables, strays = read([path for path in source.dev if path not in seen], True)
             worked += tables
             notes += strays
-    if given:
-        judged.append(read_python_records(given, format, column_map, seed=seed))
+    if python_records:
+        judged.append(read_python_records(python_records, format, column_map, seed=seed))
     for source in () if worked_from is None else find_sources([worked_from]):
         files = [*source.files, *source.dev]
         tables, strays = _read_files(files, None, column_map, seed=seed, is_folder=source.is_folder)
@@ -314,10 +314,8 @@ def _note_unused(tables: Sequence[QuestionTable]) -> list[str]:
             unused = tuple(table.column_name(key) for key in table.roles.unused)
             by_columns.setdefault(unused, []).append(table.name)
     return [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: not shown to the model: "
-        + ", ".join(f"{column!r:.40}" for column in unused[:_MAX_SHOWN])
-        + (f" and {len(unused) - _MAX_SHOWN} more" if len(unused) > _MAX_SHOWN else "")
-        + " (--map passage=... puts a column before the questions; --map answer=... names the answers' column)"
+        f"{listed(names, 1)}: not shown to the model: {listed([f'{name!r:.40}' for name in unused], _MAX_SHOWN)}"
+        " (--map passage=... puts a column before the questions; --map answer=... names the answers' column)"
         for unused, names in by_columns.items()
     ]
 
@@ -328,13 +326,10 @@ def _of_subjects(records: list[Question | Prompt], subjects: Sequence[str]) -> l
     there = {record.subject.casefold(): record.subject for record in records if record.subject is not None}
     for subject in subjects:
         if subject.casefold() not in there:
-            names = sorted(there.values())
-            listed = ", ".join(names[:_MAX_SHOWN]) + (
-                f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-            )
+            known = listed(sorted(there.values()), _MAX_SHOWN)
             raise InputError(
                 f"no question has the subject {subject!r:.60}; "
-                + (f"the subjects are: {listed}" if names else "none has a subject")
+                + (f"the subjects are: {known}" if known else "none has a subject")
             )
     return [record for record in records if _is_of(record.subject, subjects)]
 

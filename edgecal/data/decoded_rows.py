@@ -34,6 +34,7 @@ __all__ = [
     "fail",
     "is_blank",
     "line_of",
+    "listed",
     "look_up",
     "parsed",
     "read_fields",
@@ -106,6 +107,12 @@ def fail(where: str, reason: str) -> NoReturn:
 def damaged(where: str, reason: str) -> NoReturn:
     """Refuses a broken file: as `fail`, but raises DamagedFileError."""
     raise DamagedFileError(_one_line(f"{where}: {reason}"))
+
+
+def listed(texts: Sequence[str], most: int) -> str:
+    """The first texts with commas between them, and how many more there are."""
+    n_more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {n_more} more" if n_more > 0 else "")
 
 
 def line_of(text: str, position: int) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from edgecal.data.answer_options import Options
-from edgecal.data.decoded_rows import fail
+from edgecal.data.decoded_rows import fail, listed
 from edgecal.data.gold_readings import LABEL, ONE, TEXT, ZERO, GoldReadings, fail_several
 from edgecal.data.raw_questions import Outcome, QuestionTable, RawQuestion
 from edgecal.errors import InputError
@@ -104,10 +104,7 @@ def describe_decisions(tables: Sequence[QuestionTable]) -> list[str]:
             lines.setdefault(_describe(table), []).append(table.name)
     if len(lines) < 2:
         return list(lines)
-    return [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {line}"
-        for line, names in lines.items()
-    ]
+    return [f"{listed(names, 1)}: {line}" for line, names in lines.items()]
 
 
 def _describe(table: QuestionTable) -> str:
@@ -138,7 +135,7 @@ def _decide_group(
 ) -> tuple[dict[str, Convention], list[str]]:
     """The convention of each gold column, in the columns' order, and the columns that are not used."""
     columns = group[0].roles.gold_columns if group[0].roles else ()
-    name = group[0].name + (f" and {len(group) - 1} more" if len(group) > 1 else "")
+    name = listed([table.name for table in group], 1)
     bases = {table.base for table in known}
     base = bases.pop() if len(bases) == 1 else None
     conventions: dict[str, Convention] = {}

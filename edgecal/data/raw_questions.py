@@ -27,6 +27,7 @@ from edgecal.data.decoded_rows import (
     column_key,
     fail,
     is_blank,
+    listed,
     parsed,
     read_fields,
     running_text,
@@ -260,8 +261,7 @@ def _recognise(
         fail(first.where, first.flaw or f"expected a JSON object with a question, got {first.value!r:.60}")
     first_value = next(row.value for row, fields in rows if fields is sample[0])
     found = list(first_value) if isinstance(first_value, Mapping) else []
-    shown = ", ".join(f"{key!r:.40}" for key in found[:_MAX_SHOWN])
-    shown += f" and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
+    shown = listed([f"{key!r:.40}" for key in found], _MAX_SHOWN)
     what = "keys" if table.container == "json" else "columns"
     fail(
         name,

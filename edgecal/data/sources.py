@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecal.data.decoded_rows import fail
+from edgecal.data.decoded_rows import fail, listed
 from edgecal.errors import InputError
 
 __all__ = ["SPLITS", "SPLIT_ORDER", "Source", "find_sources", "read_bytes", "subject_of"]
@@ -130,15 +130,13 @@ def subject_of(path: str, tasks: Collection[str]) -> str | None:
 
 
 def _list_folder(folder: str) -> Source:
-    listed, strays = _walk(folder)
-    names = ", ".join(strays[:_MAX_SHOWN]) + (
-        f" and {len(strays) - _MAX_SHOWN} more" if len(strays) > _MAX_SHOWN else ""
-    )
-    if not listed:
+    found, strays = _walk(folder)
+    names = listed(strays, _MAX_SHOWN)
+    if not found:
         suffixes = ", ".join(suffix[1:] for suffix in _SUFFIXES)
         fail(folder, f"the folder holds no data files ({suffixes}), only {names or 'nothing'}")
     by_split: dict[str | None, list[Path]] = defaultdict(list)
-    for path in listed:
+    for path in found:
         by_split[_folder_split(path, Path(folder))].append(path)
     splits = [split for split in SPLIT_ORDER if split in by_split]
     left = splits[1:]

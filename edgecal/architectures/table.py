@@ -17,7 +17,6 @@ __all__ = ["FAMILIES", "REFUSALS", "Family", "GetKey", "Merge", "family_of", "re
 # Returns the value of a metadata key, None if it is missing.
 GetKey: TypeAlias = Callable[[str], Any]
 
-
 Merge: TypeAlias = Literal["sigmoid", "mean", "gated", "altup"]
 
 

@@ -21,9 +21,7 @@ from edgecal.jit import kernel
 __all__ = ["add_confidence_rows", "add_evidence_rows", "confidence_columns", "confidence_sums"]
 
 _BLOCK_ROWS = 64  # rows that share scratch memory
-_NO_CHOICE = (
-    -1e100
-)  # d of padding: exp gives 0, and 0 times the square is 0, where an infinity would give NaN
+_NO_CHOICE = -1e100  # d of padding: exp gives 0, and 0 times its square is 0; -inf would give NaN
 
 
 @kernel(parallel=True)
@@ -129,7 +127,7 @@ def add_evidence_rows(
 def confidence_columns(
     targets: FloatArray, logits: FloatArray, n_choices: IntArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The prompts side by side, as `confidence_sums` reads them: (d [k_max, n], wanted [n], negentropy [n]).
+    """Transpose the prompts into columns for `confidence_sums`: (d [k_max, n], wanted [n], negentropy [n]).
 
     All float64. targets and logits as for `add_confidence_rows`.
     """
@@ -169,7 +167,7 @@ def confidence_sums(
 ) -> tuple[float, float, float]:
     """Sum of weights[i] conf_i at one beta, and its first and second derivative in beta.
 
-    The first three from `confidence_columns`. Always added up in the same order.
+    gaps (d), wanted and negentropy come from `confidence_columns`. The order of summation is fixed.
     """
     k_max, n = gaps.shape
     sums = np.zeros((3, _BLOCK_ROWS))

@@ -97,9 +97,9 @@ def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: st
 def is_hopeless(bracket: Bracket, base_mass: FloatArray, doubt: float) -> bool:
     """Whether no number of further prompts like these will settle a temperature; wrong with probability <= `doubt`.
 
-    True if the bootstrap gives a ratio within its limit, or a normal interval a mean mass within its limit, a
-    probability below half of `doubt`. base_mass: float64 [n], each prompt's probability of all choices under the base
-    model. With few resamples (below 2 / doubt) the bracket alone never gives True.
+    True if the probability that the ratio is within its limit (by the bootstrap), or that the mean mass is (by a normal
+    interval), is at most half of `doubt`. base_mass: float64 [n], the base model's probability on the choices of each
+    prompt. With few resamples (below 2 / doubt) the bracket alone never gives True.
     """
     settled = np.count_nonzero(bracket.ratios <= MAX_RATIO)
     if (settled + 1) / (bracket.ratios.size + 1) <= doubt / 2.0:

@@ -16,7 +16,6 @@ from edgecal.prompts.orders import (
     canonical_order,
     compute_prompts_sha256,
     count_repeats,
-    draw_prompts,
     permute_question,
     reorder,
 )
@@ -53,7 +52,6 @@ __all__ = [
     "count_repeats",
     "describe_record",
     "draw_pairs",
-    "draw_prompts",
     "holds_worked_examples",
     "parse_record",
     "parse_verbalized",

@@ -29,7 +29,6 @@ __all__ = [
     "count_repeats",
     "digest_prompt",
     "draw_indices",
-    "draw_prompts",
     "permute_question",
     "reorder",
 ]
@@ -61,17 +60,6 @@ def compute_prompts_sha256(prompts: Sequence[Prompt], *, with_answers: bool = Fa
 def count_repeats(prompts: Sequence[Prompt]) -> int:
     """How many prompts repeat an earlier one, answers aside."""
     return len(prompts) - len({digest_prompt(prompt) for prompt in prompts})
-
-
-def draw_prompts(prompts: Sequence[Prompt], limit: int, seed: int) -> list[Prompt]:
-    """Draws `limit` prompts without replacement, by seed and content alone; all of them if there are fewer.
-
-    Returns
-    -------
-    The drawn prompts in canonical order.
-    """
-    ordered = canonical_order(prompts)
-    return [ordered[index] for index in draw_indices(len(ordered), limit, seed)]
 
 
 def draw_indices(n: int, limit: int, seed: int) -> list[int]:

@@ -145,10 +145,8 @@ def canonical_pairs(pairs: Sequence[PromptPair]) -> list[PromptPair]:
 
 
 def draw_pairs(pairs: Sequence[PromptPair], limit: int, seed: int) -> list[PromptPair]:
-    """Draws `limit` pairs without replacement, by seed and content alone; all of them if there are fewer.
-
-    These are the pairs whose base prompts `draw_prompts` draws, in canonical order.
-    """
+    """Draws `limit` pairs without replacement, by seed and content alone; all of them if there are fewer. They come in
+    canonical order."""
     ordered = canonical_pairs(pairs)
     return [ordered[index] for index in draw_indices(len(ordered), limit, seed)]
 

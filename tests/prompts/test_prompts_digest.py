@@ -2,13 +2,24 @@
 
 import random
 
-from edgecal.prompts import Prompt, canonical_order, compute_prompts_sha256, count_repeats, draw_prompts
+from edgecal.prompts import (
+    Prompt,
+    PromptPair,
+    canonical_order,
+    compute_prompts_sha256,
+    count_repeats,
+    draw_pairs,
+)
 
 PROMPTS = [Prompt(text=f"q{i}", labels=(" A", " B"), answer=i % 2, source=f"line {i}") for i in range(50)]
 
 
 def shuffled(seed):
     return random.Random(seed).sample(PROMPTS, len(PROMPTS))
+
+
+def draw_prompts(prompts, limit, seed):
+    return [pair.base for pair in draw_pairs([PromptPair(each, each) for each in prompts], limit, seed)]
 
 
 def test_order_in_the_file_reaches_nothing():

@@ -15,10 +15,10 @@ from edgecal.prompts import (
     canonical_order,
     canonical_pairs,
     draw_pairs,
-    draw_prompts,
     reorder,
     resolve_template,
 )
+from edgecal.prompts.orders import draw_indices
 
 QUESTIONS = [
     Question(f"Q{i}?", ("x", "y", "z"), answer=i % 3, subject="s", source=f"line {i}") for i in range(20)
@@ -120,5 +120,6 @@ def test_order_and_draw_are_those_of_the_base_prompts(chat_template):
     for limit in (1, 5, 19, 20, 99):
         for seed in (0, 1):
             drawn = draw_pairs(again, limit, seed)
-            assert [pair.base for pair in drawn] == draw_prompts(base, limit, seed)
+            wanted = [canonical_order(base)[index] for index in draw_indices(len(base), limit, seed)]
+            assert [pair.base for pair in drawn] == wanted
             assert drawn == draw_pairs(pairs, limit, seed)

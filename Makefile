@@ -16,9 +16,13 @@ DEMO_OUTPUT := build/demo/edgecal-tiny-chat.calibrated.gguf
 PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
 
 # llama.cpp is by far the slowest part of the set-up. Its multimodal library and its library for command-line programs
-# are left out, since edgecal uses neither; what it does use is compiled with the same flags as ever. Where there is no
-# ninja, make compiles, and only one file at a time unless it is told how many.
-export CMAKE_ARGS := -DLLAVA_BUILD=OFF '-DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/native/llama_cpp_options.cmake' $(CMAKE_ARGS)
+# are left out, since edgecal uses neither; what it does use is compiled with the same flags as ever. (On Windows a
+# path in the middle of a variable is not translated for CMake.) Where there is no ninja, make compiles, and only one
+# file at a time unless it is told how many.
+ifneq ($(OS),Windows_NT)
+LESS := '-DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/native/llama_cpp_options.cmake'
+endif
+export CMAKE_ARGS := -DLLAVA_BUILD=OFF $(LESS) $(CMAKE_ARGS)
 ifndef CMAKE_BUILD_PARALLEL_LEVEL
 export CMAKE_BUILD_PARALLEL_LEVEL := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 endif

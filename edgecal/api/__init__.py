@@ -8,8 +8,7 @@ from edgecal.api.capture import capture
 from edgecal.api.compare import compare
 from edgecal.api.doctor import doctor
 from edgecal.api.evaluate import evaluate
-from edgecal.api.fit import fit
-from edgecal.api.output import OutputOptions
+from edgecal.api.fit import OutputOptions, fit
 from edgecal.api.plan import plan
 from edgecal.api.progress import Progress
 from edgecal.api.questions import QuestionOptions, load_prompts, read_questions

@@ -24,7 +24,7 @@ from edgecal.calibration import (
 from edgecal.errors import NotIdentifiedError
 
 if TYPE_CHECKING:
-    from edgecal.api.loaded import LoadedQuestions
+    from edgecal.api.questions import LoadedQuestions
     from edgecal.calibration import Bracket, TemperatureFit
     from edgecal.pair.pair_capture import PairCapture, PairRunner
     from edgecal.results.fitting import Adaptive

@@ -11,18 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecal.api.capture import capture
-from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, Masses, measure_effects
 from edgecal.api.evaluate import LEVEL, check_bootstrap, describe_bootstrap
-from edgecal.api.extra_runs import run_permutations, run_statements
-from edgecal.api.loaded import LoadedQuestions
-from edgecal.api.misfits import run_those_that_fit
-from edgecal.api.models import describe_model, describe_runtime, files_sha256, model_name
+from edgecal.api.extra_runs import (
+    DEFAULT_EFFECT_SAMPLE,
+    Masses,
+    measure_effects,
+    run_permutations,
+    run_statements,
+)
 from edgecal.api.progress import OnProgress, Progress, on_observe
+from edgecal.api.provenance import describe_model, describe_runtime, files_sha256, model_name
 from edgecal.api.questions import (
+    LoadedQuestions,
     PathLike,
     PromptSource,
     QuestionOptions,
     load_questions,
+    run_those_that_fit,
 )
 from edgecal.errors import InputError, ModelError
 from edgecal.results import CompareResult

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgecal.api.effects import DEFAULT_EFFECT_SAMPLE, measure_effects
-from edgecal.api.misfits import run_those_that_fit
-from edgecal.api.models import describe_model, describe_runtime, model_name
+from edgecal.api.extra_runs import DEFAULT_EFFECT_SAMPLE, measure_effects
 from edgecal.api.progress import OnProgress, Progress, on_observe
-from edgecal.api.questions import PathLike, PromptSource, QuestionOptions, load_questions
+from edgecal.api.provenance import describe_model, describe_runtime, model_name
+from edgecal.api.questions import PathLike, PromptSource, QuestionOptions, load_questions, run_those_that_fit
 from edgecal.errors import InputError
 from edgecal.results import EvalResult
 
@@ -63,8 +62,7 @@ def evaluate(
     ModelError: the model could not be run.
     """
     from edgecal.evaluation.baselines import judge_logits
-    from edgecal.evaluation.judge import judge_parts, list_wrong
-    from edgecal.evaluation.pictures import picture_judged
+    from edgecal.evaluation.judged_sets import judge_parts, list_wrong, picture_judged
     from edgecal.evaluation.verdict import write_evaluation
     from edgecal.gguf.model_checks import check_model
     from edgecal.gguf.shards import find_shards
@@ -166,7 +164,7 @@ def check_bootstrap(n_bootstrap: int) -> None:
 
 def describe_bootstrap(n_bootstrap: int, seed: int) -> Bootstrap:
     """How the intervals were made."""
-    from edgecal.evaluation.judge import SUBJECT_BOOTSTRAP
+    from edgecal.evaluation.judged_sets import SUBJECT_BOOTSTRAP
 
     n_by_subject = min(n_bootstrap, SUBJECT_BOOTSTRAP)
     return {"n": n_bootstrap, "n_by_subject": n_by_subject, "level": LEVEL, "seed": seed}

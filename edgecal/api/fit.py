@@ -1,27 +1,25 @@
 """`edgecal.fit`: from two model files and some prompts to a temperature, and into the file if asked.
 
-The one place where the stages meet: prompts, pair check, capture, fit, file. Knows no mathematics and no
-llama.cpp, and shows nothing to people; the command line is a thin face on it.
+All stages meet here: prompts, pair check, capture, fit, file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecal.api.loaded import LoadedQuestions
-from edgecal.api.misfits import run_those_that_fit
-from edgecal.api.models import describe_runtime, files_sha256, model_name
-from edgecal.api.output import OutputOptions
 from edgecal.api.progress import OnProgress, Progress, on_observe
+from edgecal.api.provenance import describe_runtime, files_sha256, model_name
 from edgecal.api.questions import (
+    LoadedQuestions,
     PathLike,
     PromptSource,
     QuestionOptions,
     data_files,
     load_questions,
+    run_those_that_fit,
 )
 from edgecal.errors import InputError, NotIdentifiedError, UnsettledError
 from edgecal.results import FitResult
@@ -36,9 +34,38 @@ if TYPE_CHECKING:
     from edgecal.pair.model_capture import ModelCapture
     from edgecal.pair.run import RunOptions
     from edgecal.results.fitting import AccuracyByRole, Adaptive, EceByState, FittedModel
-    from edgecal.results.questions import Data
+    from edgecal.results.questions import DataRead
 
-__all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "fit"]
+__all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "OutputOptions", "fit"]
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where `edgecal.fit` writes the temperature, and what it may write. With the defaults it writes nothing.
+
+    Attributes
+    ----------
+    path: the file to write: a copy of the chat model that holds the temperature; None writes none.
+    in_place: write the temperature into the chat model's own file instead.
+    force: overwrite a file that is at `path` already.
+    sampling_key: also set `general.sampling.temp`, the key that llama.cpp's programs sample with.
+    force_baked: fit even if the chat model already has a temperature baked in (see `edgecal bake`).
+    unsettled: return, and write, also a temperature that is unsettled or harmful; the file is marked so. Without it
+        such a run ends with an `UnsettledError`, as soon as it is clear that no more prompts would settle it.
+    """
+
+    path: str | Path | None = None
+    in_place: bool = False
+    force: bool = False
+    sampling_key: bool = True
+    force_baked: bool = False
+    unsettled: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether a file is written at all."""
+        return self.path is not None or self.in_place
+
 
 MIN_BOOTSTRAP = 20
 DEFAULT_TOLERANCE = 0.05
@@ -257,7 +284,7 @@ def _on_bytes(on_progress: OnProgress | None, stage: str) -> Callable[[int, int]
 
 def _conclude(
     found: AdaptiveFit,
-    data: Data,
+    data: DataRead,
     adaptivity: Adaptive | None,
     base: ShardSet,
     chat: ShardSet,

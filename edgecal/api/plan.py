@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecal.api.misfits import run_those_that_fit
-from edgecal.api.models import describe_settings
 from edgecal.api.progress import OnProgress, on_observe
-from edgecal.api.questions import PathLike, PromptSource, QuestionOptions, load_questions
+from edgecal.api.provenance import describe_settings
+from edgecal.api.questions import PathLike, PromptSource, QuestionOptions, load_questions, run_those_that_fit
 from edgecal.results import PlanResult
 
 if TYPE_CHECKING:
-    from edgecal.api.loaded import LoadedQuestions
+    from edgecal.api.questions import LoadedQuestions
     from edgecal.calibration import Method
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import Prompt

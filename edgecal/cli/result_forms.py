@@ -81,15 +81,15 @@ def show_result(result: Judgement, form: str, report: str | None) -> None:
         if form == "json":
             click.echo(json.dumps(result.to_dict(), allow_nan=False))
         elif form == "csv":
-            from edgecal.report.csv import render_csv
+            from edgecal.report.text_tables import render_csv
 
             click.echo(render_csv(result), nl=False)
         elif form == "markdown":
-            from edgecal.report.markdown import render_markdown
+            from edgecal.report.text_tables import render_markdown
 
             click.echo(render_markdown(result), nl=False)
         else:
-            from edgecal.cli.result_tables import print_result
+            from edgecal.cli.tables import print_result
 
             print_result(result)
     if failure is not None:

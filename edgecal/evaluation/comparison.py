@@ -14,12 +14,18 @@ import numpy.typing as npt
 from edgecal.calibration import ChoiceLogits, LabelCheck, Method, find_doubts, fit_bracket
 from edgecal.calibration.harm import MIN_LABELLED
 from edgecal.errors import NotIdentifiedError
-from edgecal.evaluation.ablations import compute_ablations, count_ablations
 from edgecal.evaluation.baselines import judge_consistency, judge_logits, judge_statements
-from edgecal.evaluation.judge import judge_parts, list_wrong
-from edgecal.evaluation.pictures import picture_judged, picture_layers, picture_loss
-from edgecal.evaluation.rows import (
+from edgecal.evaluation.judged_sets import (
+    judge_parts,
+    list_wrong,
+    picture_judged,
+    picture_layers,
+    picture_loss,
+)
+from edgecal.evaluation.method_rows import (
     TEMPERED_METHODS,
+    compute_ablations,
+    count_ablations,
     fit_split,
     fixed_row,
     hide_labels,

@@ -2,9 +2,11 @@
 or where a temperature comes from."""
 
 from edgecal.metrics.binned import (
+    Reliability,
     compute_ece_debiased,
     compute_ece_equal_mass,
     compute_mce,
+    compute_reliability,
     compute_rmsce_debiased,
 )
 from edgecal.metrics.estimate import (
@@ -14,14 +16,14 @@ from edgecal.metrics.estimate import (
     estimate_figures,
     estimate_paired,
 )
-from edgecal.metrics.figure import FIGURES, Figure
+from edgecal.metrics.figure import FIGURES, Figure, find_figure
 from edgecal.metrics.judged import Judged
-from edgecal.metrics.options import compute_brier_multiclass, compute_classwise_ece
 from edgecal.metrics.ranking import compute_aurc, compute_auroc, compute_risk_coverage
-from edgecal.metrics.reliability import Reliability, compute_reliability
 from edgecal.metrics.scores import (
     compute_accuracy,
     compute_brier,
+    compute_brier_multiclass,
+    compute_classwise_ece,
     compute_ece,
     compute_mean_confidence,
     compute_nll,
@@ -56,6 +58,7 @@ __all__ = [
     "estimate_difference",
     "estimate_figures",
     "estimate_paired",
+    "find_figure",
     "softmax_confidence",
     "softmax_probs",
 ]

@@ -1,58 +1,135 @@
-"""The list of figures: names, titles and what each means in one line. Knows nothing of how they are computed."""
+"""The list of figures: what each is called and says, which direction is good, and whether it is a share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["FIGURES", "Figure"]
+__all__ = ["FIGURES", "Figure", "find_figure"]
 
 
 @dataclass(frozen=True)
 class Figure:
     """One figure of merit.
 
-    better: which direction is good; "none" where neither is. percent: usually shown in percent (the values
-    are shares all the same). needs: "probs" if the confidence alone does not determine it.
+    name: its key in results. title, explanation: for people who have not read the papers; how it is computed, its
+    `compute_` function says. better: which direction is good; "none" where neither is. percent: a share of something,
+    shown in percent (the values are shares all the same).
     """
 
     name: str
     title: str
+    explanation: str
     better: Literal["lower", "higher", "none"]
     percent: bool
-    needs: Literal["confidence", "probs"]
-    definition: str
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("accuracy", "Accuracy", "higher", True, "confidence",
-           "share of the questions answered right"),
-    Figure("confidence", "Mean confidence", "none", True, "confidence",
-           "mean probability of the chosen option; equals the accuracy if calibrated"),
-    Figure("ece", "ECE (10 bins)", "lower", True, "confidence",
-           "mean gap between confidence and accuracy over 10 bins of equal width, weighted by examples"),
-    Figure("ece_15", "ECE (15 bins)", "lower", True, "confidence",
-           "the same over 15 bins of equal width"),
-    Figure("ece_equal_mass", "ECE (equal mass)", "lower", True, "confidence",
-           "the same over 15 bins that hold equally many examples"),
-    Figure("ece_debiased", "ECE (debiased)", "lower", True, "confidence",
-           "equal-mass ECE less what noise in the bins' accuracies adds on average"),
-    Figure("rmsce_debiased", "RMS error (debiased)", "lower", True, "confidence",
-           "root mean square gap over 15 equal-mass bins, less what noise adds on average"),
-    Figure("mce", "MCE", "lower", True, "confidence",
-           "largest gap of the 10 equal-width bins, leaving out bins of fewer than 20 examples"),
-    Figure("smece", "Smooth ECE", "lower", True, "confidence",
-           "mean gap after smoothing at the scale that equals the result; needs no bins"),
-    Figure("brier", "Brier score", "lower", False, "confidence",
-           "mean squared difference between the confidence and 1 if right, 0 if wrong"),
-    Figure("brier_multiclass", "Brier score, all options", "lower", False, "probs",
-           "squared difference between probabilities and truth summed over the options, from 0 to 2"),
-    Figure("nll", "NLL (nats)", "lower", False, "probs",
-           "mean negative logarithm of the right option's probability"),
-    Figure("auroc", "AUROC", "higher", False, "confidence",
-           "chance that a right answer was given with more confidence than a wrong one; 0.5 is blind"),
-    Figure("aurc", "AURC", "lower", False, "confidence",
-           "share of wrong answers among the most confident ones, averaged over how many are kept"),
-    Figure("classwise_ece", "Classwise ECE", "lower", True, "probs",
-           "ECE of each option letter's probability over 15 bins of equal width, averaged over the letters"),
-)  # fmt: skip
+    Figure(
+        "accuracy",
+        "Accuracy",
+        "How often the chosen answer is right. A temperature never changes it.",
+        "higher",
+        True,
+    ),
+    Figure(
+        "confidence",
+        "Average confidence",
+        "How sure the model was on average. Honest means: equal to the accuracy.",
+        "none",
+        True,
+    ),
+    Figure(
+        "ece",
+        "Calibration error (ECE)",
+        "How far confidence and accuracy lie apart on average, in ten groups from unsure to sure.",
+        "lower",
+        True,
+    ),
+    Figure(
+        "ece_15", "ECE, 15 groups", "The same with fifteen groups, as other papers have it.", "lower", True
+    ),
+    Figure(
+        "ece_equal_mass",
+        "ECE, equal groups",
+        "The same with groups that hold equally many questions.",
+        "lower",
+        True,
+    ),
+    Figure(
+        "ece_debiased",
+        "ECE, debiased",
+        "The same less what chance alone would show on this many questions.",
+        "lower",
+        True,
+    ),
+    Figure(
+        "rmsce_debiased",
+        "RMS calibration error, debiased",
+        "As above, but large gaps count more than small ones.",
+        "lower",
+        True,
+    ),
+    Figure(
+        "mce",
+        "Largest gap (MCE)",
+        "The gap of the worst group; a group with few questions can set it by chance.",
+        "lower",
+        True,
+    ),
+    Figure(
+        "smece",
+        "Smooth calibration error",
+        "The calibration error without groups, so that no group's edge matters.",
+        "lower",
+        True,
+    ),
+    Figure(
+        "brier",
+        "Brier score, chosen answer",
+        "Squared distance between the confidence and what happened (1 right, 0 wrong).",
+        "lower",
+        False,
+    ),
+    Figure(
+        "brier_multiclass",
+        "Brier score, all answers",
+        "The same, summed over every option of a question.",
+        "lower",
+        False,
+    ),
+    Figure(
+        "nll",
+        "Surprise (NLL)",
+        "How surprised the model is by the right answers, in nats. The steadiest single judge.",
+        "lower",
+        False,
+    ),
+    Figure(
+        "auroc",
+        "Separation (AUROC)",
+        "How well confidence tells right answers from wrong ones: 0.5 is a coin, 1 is perfect.",
+        "higher",
+        False,
+    ),
+    Figure(
+        "aurc",
+        "Area under risk and coverage (AURC)",
+        "The share of wrong answers, averaged over answering only the surest few up to all.",
+        "lower",
+        True,
+    ),
+    Figure(
+        "classwise_ece",
+        "ECE, each option",
+        "The calibration error of every option's probability, not only the chosen one's.",
+        "lower",
+        True,
+    ),
+)
+_BY_NAME = {figure.name: figure for figure in FIGURES}
+
+
+def find_figure(name: str) -> Figure:
+    """The figure of that name; for one that is not known its name alone, no direction, and a plain number."""
+    return _BY_NAME.get(name) or Figure(name, name, "", "none", False)

@@ -28,7 +28,7 @@ from edgecal.results.judging import (
     Spread,
     WrongAnswer,
 )
-from edgecal.results.questions import Data, MeasuredPrompting
+from edgecal.results.questions import DataRead, MeasuredPrompting
 
 __all__ = ["check_result"]
 
@@ -56,12 +56,12 @@ _ABSENT: dict[tuple[type, str], Callable[[], Any]] = {
     (CompareResult, "extra_runs"): lambda: dict.fromkeys(("cape", "verbalized", "effects")),
     (Bootstrap, "n_by_subject"): int,
     (Bootstrap, "seed"): int,
-    (Data, "formats"): list,
-    (Data, "decisions"): list,
-    (Data, "n_skipped"): int,
-    (Data, "skipped"): list,
-    (Data, "sha256"): str,
-    (Data, "seed"): int,
+    (DataRead, "formats"): list,
+    (DataRead, "decisions"): list,
+    (DataRead, "n_skipped"): int,
+    (DataRead, "skipped"): list,
+    (DataRead, "sha256"): str,
+    (DataRead, "seed"): int,
     (MeasuredPrompting, "template"): str,
     (MeasuredPrompting, "shots"): int,
     (MeasuredPrompting, "choice_mass"): dict,

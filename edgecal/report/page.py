@@ -17,7 +17,6 @@ from typing import Any
 from edgecal.errors import OutputError
 from edgecal.report import prepare
 from edgecal.report.check import check_result
-from edgecal.report.facts import provenance
 from edgecal.report.files import check_target, write_whole
 from edgecal.report.page_tables import (
     ablation_tables,
@@ -25,21 +24,15 @@ from edgecal.report.page_tables import (
     figures_table,
     interval_level,
     methods_table,
+    provenance,
     short,
     subjects_table,
 )
 from edgecal.report.pictures import page_pictures
-from edgecal.report.sentences import (
-    layers_sentence,
-    loss_sentence,
-    methods_sentence,
-    reliability_sentence,
-    risk_sentence,
-)
 from edgecal.report.text import clipped, percent, visible
 from edgecal.report.words import method_title
 from edgecal.results.judging import CompareResult, Figures, Judgement, ModelRun, Plots, WrongAnswer
-from edgecal.results.questions import Data
+from edgecal.results.questions import DataRead
 
 __all__ = ["check_report_path", "render_html", "write_report"]
 
@@ -157,7 +150,7 @@ def _contents(result: Judgement, markup: Any) -> dict[str, Any]:
             "risk-coverage",
             "If it may leave questions unanswered",
             drawings["risk-coverage"],
-            risk_sentence(prepare.prepare_risk_coverage(result.plots["risk_coverage"])),
+            prepare.risk_sentence(prepare.prepare_risk_coverage(result.plots["risk_coverage"])),
         ),
         "figures": figures_table(result),
         "methods": None if compare is None else methods_table(compare),
@@ -203,7 +196,10 @@ def _reliability(plots: Plots, drawings: Mapping[str, Any]) -> list[_Picture]:
     titles = {"base": "The base model", "before": "Before calibration", "after": "After calibration"}
     return [
         _Picture(
-            f"reliability-{role}", titles[role], drawings[f"reliability-{role}"], reliability_sentence(data)
+            f"reliability-{role}",
+            titles[role],
+            drawings[f"reliability-{role}"],
+            prepare.reliability_sentence(data),
         )
         for role, data in (prepare.prepare_reliability(plots["reliability"]) or {}).items()
     ]
@@ -217,12 +213,17 @@ def _method_pictures(plots: Plots, drawings: Mapping[str, Any], level: str) -> l
         method = method_title(curve["method"])
         pictures.append(
             _Picture(
-                "loss", "The loss at every temperature", drawings["loss"], loss_sentence(loss, method, level)
+                "loss",
+                "The loss at every temperature",
+                drawings["loss"],
+                prepare.loss_sentence(loss, method, level),
             )
         )
     if layers is not None:
         pictures.append(
-            _Picture("layers", "Where the two models part", drawings["layers"], layers_sentence(layers))
+            _Picture(
+                "layers", "Where the two models part", drawings["layers"], prepare.layers_sentence(layers)
+            )
         )
     return pictures
 
@@ -231,7 +232,7 @@ def _methods_picture(result: CompareResult, drawings: Mapping[str, Any]) -> _Pic
     data = prepare.prepare_methods(result.rows)
     if data is None:
         return None
-    sentence = methods_sentence(data, result.splits["n"])
+    sentence = prepare.methods_sentence(data, result.splits["n"])
     return _Picture("methods", "Calibration error of each method", drawings["methods"], sentence)
 
 
@@ -282,7 +283,7 @@ def _masses(masses: Mapping[str, float]) -> list[str]:
     return [f"Choice mass in this run: {' and '.join(shown)}."] if shown else []
 
 
-def _more(data: Data) -> str:
+def _more(data: DataRead) -> str:
     more = data["n_skipped"] - min(len(data["skipped"]), _MOST_WRONG)
     return f"and {more:,} more" if more > 0 else ""
 

@@ -1,18 +1,30 @@
-"""The tables of the page as rows of finished text; nothing is computed here but which words to use.
+"""The page's tables, and what is needed to get a result again, as rows of finished text.
 
-Text that users gave is cut to a bearable length; making it visible and escaping it is the page's work.
+Nothing is computed here but which words to use. Text that users gave is cut to a bearable length; the page makes it
+visible and escapes it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecal.report.text import clipped, number, percent, points, signed
-from edgecal.report.words import ABLATIONS, EFFECTS, METHODS, figure_words, method_title
-from edgecal.results.judging import CompareResult, Estimate, ExtraRuns, Judgement, MethodRow, Spread
+from edgecal.metrics import find_figure
+from edgecal.report.text import clipped, number, percent, plain, points, signed
+from edgecal.report.words import ABLATIONS, EFFECTS, METHODS, method_title
+from edgecal.results.judging import (
+    BaseRun,
+    CompareResult,
+    Estimate,
+    ExtraRuns,
+    Judgement,
+    MethodRow,
+    ModelRun,
+    Spread,
+)
+from edgecal.results.questions import DataRead
 
 __all__ = [
     "Cell",
@@ -24,6 +36,7 @@ __all__ = [
     "figures_table",
     "interval_level",
     "methods_table",
+    "provenance",
     "short",
     "subjects_table",
 ]
@@ -106,7 +119,7 @@ def figures_table(result: Judgement) -> Table:
     columns.append(Column("Better is", numeric=False))
     rows = []
     for name in _names(values for values in (before, after, base) if values is not None):
-        words = figure_words(name)
+        words = find_figure(name)
         cells = [Cell(short(words.title), words.explanation), _interval(before.get(name), words.percent)]
         cells += [_interval(after.get(name), words.percent)] if after is not None else []
         if difference is not None:
@@ -133,7 +146,7 @@ def methods_table(result: CompareResult) -> Table | None:
     names = [name for name in _METHOD_FIGURES if any(row["figures"].get(name) is not None for row in rows)]
     columns = [Column("Method", numeric=False), Column("Temperature")]
     for name in names:
-        words = figure_words(name)
+        words = find_figure(name)
         columns.append(Column(_METHOD_FIGURES[name], detail="in %" if words.percent else ""))
     columns += [Column("Needs answers", numeric=False), Column("Not identified", detail="of the splits")]
     splits = result.splits
@@ -158,7 +171,7 @@ def methods_table(result: CompareResult) -> Table | None:
                 heading.text, f"{heading.detail}; not identified: {clipped(failed[0], 200)}".lstrip("; ")
             )
         cells = [heading, _spread(row["temperature"], False)]
-        cells += [_spread(row["figures"].get(name), figure_words(name).percent) for name in names]
+        cells += [_spread(row["figures"].get(name), find_figure(name).percent) for name in names]
         cells.append(Cell("yes" if row["uses_labels"] else "no"))
         n_failed = len(row["not_identified"])
         cells.append(Cell(f"{n_failed:,} of {splits['n']:,}" if failed else "none"))
@@ -338,3 +351,103 @@ def _extra_runs(runs: ExtraRuns) -> list[str]:
 
 def _count(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+_MOST_FACTS = 200
+_DEEPEST = 4
+
+
+def provenance(result: Judgement) -> list[tuple[str, str]]:
+    """Name and text of every recorded fact of a checked result, at most 200, the texts cut to size."""
+    facts = [
+        (clipped(name, 80), clipped(value, 600))
+        for name, value in _facts(result)
+        if value not in ("", "null")
+    ]
+    return facts[:_MOST_FACTS]
+
+
+def _facts(result: Judgement) -> Iterator[tuple[str, str]]:
+    yield "made by", f"edgecal {result.kind}"
+    if isinstance(result, CompareResult):
+        yield from _model("base model", result.models["base"])
+        yield from _model("chat model", result.models["chat"])
+    else:
+        yield from _model("model", result.model)
+        temperature = result.temperature
+        if temperature["value"] is not None:
+            origin = {"file": "from the file", "option": "given as an option"}.get(
+                temperature["source"] or "", ""
+            )
+            yield "temperature", f"{plain(temperature['value'], 4)} {origin}".strip()
+    if isinstance(result, CompareResult) and result.headline is not None:
+        headline = result.headline
+        settings = ", ".join(
+            f"{key} {_text(value)}" for key, value in headline["variant"].items() if value is not None
+        )
+        yield "method of the pictures", short(headline["method"]) + (f" ({settings})" if settings else "")
+        interval = " to ".join(plain(bound, 4) for bound in headline["interval"])
+        yield "its temperature", f"{plain(headline['temperature'], 4)} ({interval})"
+        yield "its split's seed", _text(headline["split_seed"])
+    if isinstance(result, CompareResult):
+        ends = (result.bracket["low"], result.bracket["high"])
+        yield "bracket", " to ".join("none" if end is None else plain(end, 4) for end in ends)
+        yield "settled", _text(result.settled)
+        yield "harmful by the labels", _text(result.harmful)
+    yield from _data(result.data)
+    prompting = result.prompting
+    yield "prompt template", prompting["template"]
+    yield "worked examples (shots)", str(prompting["shots"])
+    yield "chat template", prompting["chat_template"] or "none"
+    if isinstance(result, CompareResult):
+        splits = result.splits
+        yield "splits", f"{splits['n']}, {percent(splits['fit_share'], 0)} to fit"
+        yield "splits' seeds", ", ".join(map(str, splits["seeds"]))
+        yield "questions to fit and to judge", f"{_text(splits['n_fit'])} and {_text(splits['n_evaluate'])}"
+    bootstrap = result.bootstrap
+    if bootstrap["n"]:
+        level = percent(bootstrap["level"], 0)
+        yield "bootstrap", f"{bootstrap['n']:,} resamples, {level} interval, seed {bootstrap['seed']}"
+    yield from _flat({key: value for key, value in result.runtime.items() if key != "command"}, "", 0)
+
+
+def _model(title: str, model: ModelRun | BaseRun) -> Iterator[tuple[str, str]]:
+    yield title, model["path"]
+    yield f"{title}, name", " · ".join(part for part in (model["name"], model["architecture"]) if part)
+    yield f"{title}, SHA-256", str(model.get("sha256", ""))
+    yield f"{title}, tokens read", f"{model['n_tokens']:,}"
+    yield f"{title}, peak memory", f"{model['peak_memory_bytes'] / 1e6:,.0f} MB"
+
+
+def _data(data: DataRead) -> Iterator[tuple[str, str]]:
+    yield "data", ", ".join(data["files"])
+    yield "format", ", ".join(data["formats"])
+    yield "read as", "; ".join(data["decisions"])
+    yield "rows read", f"{data['n_read']:,}"
+    yield "questions judged", f"{data['n_questions']:,}"
+    yield "data, SHA-256", data["sha256"]
+    yield "limit", _text(data["limit"])
+    yield "seed of the data", _text(data["seed"])
+    yield "only the subjects", ", ".join(data["subjects"] or ())
+
+
+def _flat(value: Any, name: str, depth: int) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and depth < _DEEPEST:
+        for key, item in list(value.items())[:_MOST_FACTS]:
+            yield from _flat(item, f"{name}.{key}" if name else str(key), depth + 1)
+    elif isinstance(value, (list, tuple)):
+        yield name, ", ".join(_text(item) for item in value[:_MOST_FACTS])
+    else:
+        yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return plain(value, 6)
+    if isinstance(value, int):
+        return str(value) if abs(value) < 1 << 256 else "a huge number"
+    return value if isinstance(value, str) else type(value).__name__

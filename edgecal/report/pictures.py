@@ -108,7 +108,7 @@ def _numbers(result: Judgement, picture: str) -> Any:
 
 
 def _figure(picture: str, numbers: Any, palette: Palette) -> Figure:
-    from edgecal.report import plot, plot_compare
+    from edgecal.report import plot
     from edgecal.report.style import canvas
 
     if picture == "reliability":
@@ -125,10 +125,10 @@ def _figure(picture: str, numbers: Any, palette: Palette) -> Figure:
         plot.plot_risk_coverage(figure, numbers, palette)
     elif picture == "methods":
         figure = canvas(_WIDTH, 1.7 + 0.33 * len(numbers.titles))
-        plot_compare.plot_methods(figure, numbers, palette)
+        plot.plot_methods(figure, numbers, palette)
     else:
         figure = canvas(_WIDTH, 4.2)
-        plot_compare.plot_sweep(figure, numbers, palette, picture)
+        plot.plot_sweep(figure, numbers, palette, picture)
     return figure
 
 

@@ -1,6 +1,6 @@
-"""Colours, line styles and matplotlib settings of the pictures.
+"""Colours, line styles and matplotlib settings of the pictures, and what several of them draw alike.
 
-Series differ by marker, dash and hatch as well as by colour. Knows nothing of data.
+Series differ by marker, dash and hatch as well as by colour.
 """
 
 from __future__ import annotations
@@ -12,10 +12,27 @@ from threading import RLock
 from typing import Any
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter
 
-__all__ = ["DARK", "LIGHT", "PAGE", "SERIES", "Palette", "Series", "canvas", "matplotlib_settings"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "PAGE",
+    "PERCENT",
+    "SERIES",
+    "STEPS",
+    "Palette",
+    "Series",
+    "canvas",
+    "intervals",
+    "legend_above",
+    "matplotlib_settings",
+]
 
 Palette = Mapping[str, str]
 
@@ -116,3 +133,29 @@ def matplotlib_settings(palette: Palette) -> Iterator[None]:
 def canvas(width: float, height: float, gap: float = 0.02) -> Figure:
     """An empty figure of this size in inches, not one of pyplot's; `gap` is between columns, a share of the width."""
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap))
+
+
+_Values = npt.NDArray[np.floating[Any]]
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.3g} %")
+STEPS = [1, 2, 2.5, 5, 10]  # distances between ticks that people like to read
+
+
+def intervals(axes: Axes, x: _Values, low: _Values, high: _Values, colour: str) -> None:
+    """Vertical bars from low to high with a short stroke at both ends."""
+    axes.vlines(x, low, high, color=colour, linewidth=1.5, zorder=3)
+    axes.plot(x, low, linestyle="none", marker="_", markersize=7, color=colour, zorder=3)
+    axes.plot(x, high, linestyle="none", marker="_", markersize=7, color=colour, zorder=3)
+
+
+def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
+    """The legend of these axes above the drawing, where it covers nothing."""
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside upper left",
+        ncols=columns,
+        borderaxespad=0.2,
+        handlelength=2.6,
+        columnspacing=1.2,
+        labelspacing=0.3,
+        borderpad=0.2,
+    )

@@ -1,18 +1,36 @@
-"""A result's tables as texts in cells, for the terminal and for Markdown.
-
-Knows results and words, not how a table is drawn.
-"""
+"""A result's tables as text: in cells for the terminal, as Markdown for a model card, as comma-separated values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from edgecal.metrics import find_figure
 from edgecal.report.text import number, percent, plain, points, signed, visible
-from edgecal.report.words import ABLATIONS, figure_words
-from edgecal.results.judging import CompareResult, Estimate, Judgement, MethodRow, Spread
+from edgecal.report.words import ABLATIONS
+from edgecal.results.fitting import Variant
+from edgecal.results.judging import (
+    CompareResult,
+    Estimate,
+    EvalResult,
+    FigureSet,
+    Judgement,
+    MethodRow,
+    Spread,
+)
 
-__all__ = ["NOTHING", "TextTable", "describe_data", "describe_prompting", "list_tables"]
+__all__ = [
+    "NOTHING",
+    "TextTable",
+    "describe_data",
+    "describe_prompting",
+    "list_tables",
+    "render_csv",
+    "render_markdown",
+]
 
 NOTHING = "–"
 _SHOWN_FILES = 3
@@ -105,7 +123,7 @@ def _figures(result: Judgement) -> TextTable:
             _interval(name, figures[name], difference=title == "difference")
             for title, figures in columns.items()
         ]
-        rows.append((figure_words(name).title, *cells))
+        rows.append((find_figure(name).title, *cells))
     level, n = result.bootstrap["level"], result.bootstrap["n"]
     note = f"with {percent(level, 0)} intervals from {n:,} bootstrap resamples" if n else ""
     if isinstance(result, CompareResult) and result.headline is not None:
@@ -210,13 +228,13 @@ def _effects(result: Judgement) -> TextTable:
 def _value(name: str, value: float | None, decimals: int = 1) -> str:
     if value is None:
         return NOTHING
-    return percent(value, decimals) if figure_words(name).percent else number(value)
+    return percent(value, decimals) if find_figure(name).percent else number(value)
 
 
 def _interval(name: str, item: Estimate, *, difference: bool) -> str:
     if item["value"] is None:
         return NOTHING
-    share = figure_words(name).percent
+    share = find_figure(name).percent
 
     def say(value: float) -> str:
         if difference:
@@ -233,7 +251,7 @@ def _spread(name: str, item: Spread) -> str:
     mean, sd = item["mean"], item["sd"]
     if mean is None or sd is None:
         return NOTHING
-    if figure_words(name).percent:
+    if find_figure(name).percent:
         return f"{number(100 * mean, 1)} ± {number(100 * sd, 1)} %"
     return f"{number(mean)} ± {number(sd)}"
 
@@ -241,3 +259,136 @@ def _spread(name: str, item: Spread) -> str:
 def _temperature(item: Spread) -> str:
     mean, sd = item["mean"], item["sd"]
     return NOTHING if mean is None or sd is None else f"{number(mean, 2)} ± {number(sd, 2)}"
+
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#$~])")
+
+
+def render_markdown(result: Judgement) -> str:
+    """Headings, the verdict, what was judged, and every table; names are escaped. Ends with a line break."""
+    if isinstance(result, CompareResult):
+        named = [result.models["base"]["name"], result.models["chat"]["name"]]
+    else:
+        named = [result.model["name"]]
+    names = " and ".join(map(_escape, named))
+    runtime = result.runtime
+    lines = [
+        f"## Calibration of {names}",
+        "",
+        _escape(result.verdict),
+        "",
+        f"- Data: {_escape(describe_data(result))}",
+        f"- Prompting: {_escape(describe_prompting(result))}",
+        f"- Made by edgecal {_escape(runtime['edgecal'])} with {_escape(runtime['llama_cpp'])}",
+    ]
+    if "command" in runtime:
+        lines.append(f"- Command: {_code(runtime['command'])}")
+    for table in list_tables(result):
+        lines += ["", f"### {_escape(table.title)}", "", *_draw(table)]
+        if table.note:
+            lines += ["", _escape(table.note[0].upper() + table.note[1:] + ".")]
+    return "\n".join(lines) + "\n"
+
+
+def _draw(table: TextTable) -> list[str]:
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
+
+    return [line(table.columns), "|" + "---|" * len(table.columns), *(line(row) for row in table.rows)]
+
+
+def _escape(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", visible(text))
+
+
+def _code(text: str) -> str:
+    shown = visible(text)
+    longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if longest else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+_Cell = str | float | None
+_NO_OPTIONS: Variant = {"ise": None, "tau_scope": None, "combine": None, "lambda": None}
+
+
+def render_csv(result: Judgement) -> str:
+    """Values as they are (shares, not percent; nothing for what is undefined), under a line of names.
+
+    `eval`: one line for each subject ("" for all questions) and each of before, after and difference; three
+    columns for each figure: its name, `_low` and `_high`. `compare`: `table` is "methods" or an ablation's name;
+    one line for each row, with `_mean` and `_sd` over the splits.
+    """
+    rows = list(_eval_rows(result) if isinstance(result, EvalResult) else _compare_rows(result))
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _eval_rows(result: EvalResult) -> Iterator[dict[str, _Cell]]:
+    overall = result.figures
+    n_questions = result.data["n_questions"]
+    sets: list[tuple[str, int, str, FigureSet | None]] = [
+        ("", n_questions, "before", overall["before"]),
+        ("", n_questions, "after", overall["after"]),
+        ("", n_questions, "difference", overall["difference"]),
+    ]
+    for part in result.subjects:
+        sets.append((part["subject"], part["n"], "before", part["before"]))
+        sets.append((part["subject"], part["n"], "after", part["after"]))
+    for subject, n, state, figures in sets:
+        if figures is None:
+            continue
+        row: dict[str, _Cell] = {"subject": subject, "n": n, "state": state}
+        for name, item in figures.items():
+            row |= {name: item["value"], f"{name}_low": item["low"], f"{name}_high": item["high"]}
+        yield row
+
+
+def _compare_rows(result: CompareResult) -> Iterator[dict[str, _Cell]]:
+    for row in result.rows:
+        variant = row["variant"] or _NO_OPTIONS
+        yield {
+            "table": "methods",
+            "name": row["name"],
+            "ise": variant["ise"],
+            "tau_scope": variant["tau_scope"],
+            "combine": variant["combine"],
+            "lambda": variant["lambda"],
+            "n_prompts": None,
+            "uses_labels": row["uses_labels"],
+            "n": row["n"],
+            "not_identified": len(row["not_identified"]),
+            "withheld": row["withheld"],
+            "parsed_share": row["parsed_share"],
+            "n_permutations": row["n_permutations"],
+            **_mean_and_sd("temperature", row["temperature"]),
+            **{
+                key: value
+                for name, item in row["figures"].items()
+                for key, value in _mean_and_sd(name, item).items()
+            },
+        }
+    for table, changed in result.ablations.items():
+        for one in changed:
+            yield {
+                "table": table,
+                "name": one["name"],
+                "lambda": one.get("lambda"),
+                "n_prompts": one.get("n_prompts"),
+                "not_identified": one["not_identified"],
+                **_mean_and_sd("temperature", one["temperature"]),
+                **_mean_and_sd("ece", one["ece"]),
+                **_mean_and_sd("nll", one["nll"]),
+            }
+
+
+def _mean_and_sd(name: str, item: Spread | None) -> dict[str, _Cell]:
+    return {
+        f"{name}_mean": None if item is None else item["mean"],
+        f"{name}_sd": None if item is None else item["sd"],
+    }

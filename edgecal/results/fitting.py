@@ -17,7 +17,7 @@ from edgecal.results.printed import (
     Share,
     Temperature,
 )
-from edgecal.results.questions import Data, PromptingUsed
+from edgecal.results.questions import DataRead, PromptingUsed
 
 __all__ = [
     "AccuracyByRole",
@@ -405,7 +405,7 @@ class FitResult(Printed):
     bootstrap: FitBootstrap
     adaptive: Adaptive | None
     prompts_sha256: str
-    data: Data
+    data: DataRead
     models: FitModels
     lens: dict[str, NonNegative] | None
     prompting: PromptingUsed
@@ -432,7 +432,7 @@ class PlanResult(Printed):
     """
 
     n_questions: Count
-    data: Data
+    data: DataRead
     models: PlannedModels
     seconds: NonNegative
     settings: Settings

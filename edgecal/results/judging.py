@@ -21,7 +21,7 @@ from edgecal.results.printed import (
     Share,
     Temperature,
 )
-from edgecal.results.questions import Data, MeasuredPrompting
+from edgecal.results.questions import DataRead, MeasuredPrompting
 
 __all__ = [
     "AblationRow",
@@ -473,7 +473,7 @@ class EvalResult(Printed):
     kind: Literal["eval"] = "eval"
     verdict: str
     model: ModelRun
-    data: Data
+    data: DataRead
     prompting: MeasuredPrompting
     temperature: TemperatureUsed
     figures: Figures
@@ -517,7 +517,7 @@ class CompareResult(Printed):
     kind: Literal["compare"] = "compare"
     verdict: str
     models: ComparedModels
-    data: Data
+    data: DataRead
     prompting: MeasuredPrompting
     splits: SplitsUsed
     bracket: BracketEnds

@@ -8,7 +8,7 @@ from typing import TypedDict, final
 from edgecal.results.printed import Count, NotRequired, Ordinal, Printed, Seed
 
 __all__ = [
-    "Data",
+    "DataRead",
     "Effect",
     "MeasuredPrompting",
     "PromptLine",
@@ -31,7 +31,7 @@ class Skipped(TypedDict):
     reason: str
 
 
-class Data(TypedDict):
+class DataRead(TypedDict):
     """What was read.
 
     files: the files, in the order in which they were read.
@@ -164,5 +164,5 @@ class QuestionsResult(Printed):
     questions: list[QuestionLine | PromptLine | TokensLine]
     sources: list[str]
     prompts: list[str | list[int]]
-    data: Data
+    data: DataRead
     warnings: list[str]

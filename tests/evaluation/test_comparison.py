@@ -10,7 +10,7 @@ from support.choice_data import make_choice_logits, rebuild
 
 from edgecal.calibration import Method, fit_bracket, fit_temperature
 from edgecal.evaluation.comparison import Permuted, Stated, compare_methods
-from edgecal.evaluation.rows import DUAL_ALIGN_VARIANTS, TEMPERED_METHODS, fit_split, hide_labels
+from edgecal.evaluation.method_rows import DUAL_ALIGN_VARIANTS, TEMPERED_METHODS, fit_split, hide_labels
 from edgecal.evaluation.splits import make_splits
 from edgecal.metrics import compute_ece, compute_nll, softmax_probs
 
@@ -101,7 +101,7 @@ def test_what_label_free_methods_are_handed_holds_no_label(logits, monkeypatch):
         handed.append((method.needs_labels, part.labels))
         return fit_temperature(part, method, **options)
 
-    monkeypatch.setattr("edgecal.evaluation.rows.fit_temperature", record)
+    monkeypatch.setattr("edgecal.evaluation.method_rows.fit_temperature", record)
     compare(logits)
     assert any(needs for needs, _ in handed)
     assert all((labels == -1).all() for needs, labels in handed if not needs)

@@ -13,13 +13,13 @@ from edgecal.metrics import (
     compute_figures,
     compute_reliability,
     compute_risk_coverage,
+    estimate,
     estimate_difference,
     estimate_figures,
     estimate_paired,
-    resample,
     softmax_probs,
 )
-from edgecal.metrics.resample import NAMES, Examples, draw_weights
+from edgecal.metrics.estimate import NAMES, Examples, draw_weights
 
 CALIBRATION_ERRORS = {"ece", "ece_15", "ece_equal_mass", "ece_debiased", "rmsce_debiased", "mce", "smece"} | {
     "classwise_ece"
@@ -67,7 +67,7 @@ def test_draws_look_like_draws():
 def test_passes_leave_no_trace(monkeypatch):
     judged = Judged.from_probs(*ragged_case(2))
     whole = estimate_figures(judged, n_bootstrap=50, seed=3)
-    monkeypatch.setattr(resample, "_ELEMENTS_PER_PASS", 700)  # three resamples at a time
+    monkeypatch.setattr(estimate, "_ELEMENTS_PER_PASS", 700)  # three resamples at a time
     np.testing.assert_equal(estimate_figures(judged, n_bootstrap=50, seed=3), whole)
 
 

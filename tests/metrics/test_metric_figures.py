@@ -52,10 +52,11 @@ def test_the_list_of_figures():
         "accuracy confidence ece ece_15 ece_equal_mass ece_debiased rmsce_debiased mce smece "
         "brier brier_multiclass nll auroc aurc classwise_ece"
     ).split() == NAMES
-    assert {figure.name for figure in FIGURES if figure.needs == "probs"} == OVER_PROBS
+    without_probs = compute_figures(Judged.from_confidence(np.linspace(0.1, 0.9, 60), [0, 1] * 30))
+    assert {name for name, value in without_probs.items() if np.isnan(value)} == OVER_PROBS
     for figure in FIGURES:
         assert figure.better in ("lower", "higher", "none")
-        assert figure.title and "\n" not in figure.definition
+        assert figure.title and "\n" not in figure.explanation
 
 
 def twin_figures(judged):

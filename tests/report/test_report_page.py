@@ -11,8 +11,8 @@ import pytest
 from support.results import HOSTILE, compare_result, eval_result, minimal_result
 
 from edgecal.errors import InputError
+from edgecal.metrics import find_figure
 from edgecal.report import render_html
-from edgecal.report.words import FIGURES
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "col"}
 LOADING = {"src", "srcset", "action", "data", "poster", "formaction", "background", "ping"}
@@ -198,11 +198,11 @@ def test_figures_table(pages):
     result = compare_result()
     text = words(pages["compare"])
     for name, value in result["figures"]["before"].items():
-        assert FIGURES[name].title in text and FIGURES[name].explanation in text
-        shown = 100 * value["value"] if FIGURES[name].percent else value["value"]
-        digits = 1 if FIGURES[name].percent else 3
+        assert find_figure(name).title in text and find_figure(name).explanation in text
+        shown = 100 * value["value"] if find_figure(name).percent else value["value"]
+        digits = 1 if find_figure(name).percent else 3
         assert f"{shown:.{digits}f}" in text
-        low, high = (value[key] * (100 if FIGURES[name].percent else 1) for key in ("low", "high"))
+        low, high = (value[key] * (100 if find_figure(name).percent else 1) for key in ("low", "high"))
         assert f"{low:.{digits}f} to {high:.{digits}f}" in text
     change = result["figures"]["difference"]["ece"]
     assert f"−{-100 * change['value']:.1f} pts" in text

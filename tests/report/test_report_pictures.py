@@ -68,7 +68,7 @@ def test_loss_is_cut_to_what_is_worth_seeing(compare):
 
 
 def test_the_bracket_is_in_the_loss_picture_with_both_intervals(compare):
-    from edgecal.report.sentences import loss_sentence
+    from edgecal.report.prepare import loss_sentence
 
     data = prepare.prepare_loss(compare.plots["loss"])
     assert data.ends == ((2.7, (2.6, 2.8)), (3.9, (3.8, 4.0))) and data.missing == ()
@@ -96,7 +96,7 @@ def test_the_bracket_is_in_the_loss_picture_with_both_intervals(compare):
 
 
 def test_no_method_is_called_the_best_where_the_model_as_it_is_is_better(compare):
-    from edgecal.report.sentences import methods_sentence
+    from edgecal.report.prepare import methods_sentence
 
     data = prepare.prepare_methods(compare.rows)
     assert "has the smallest error here" in methods_sentence(data, 5)

@@ -1,0 +1,295 @@
+"""Every method fitted on one part of the data and judged on the other, split by split; then with one option changed.
+
+All rows come from the same captured logits. Methods without labels are handed logits from which the labels have been
+removed, so that they cannot see one. The ablations say which part of the method does what, and how much data it takes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecal.calibration import ChoiceLogits, Method, fit_temperature
+from edgecal.calibration.method import COMBINES, DEFAULT_LAMBDA, ISES, TAU_SCOPES
+from edgecal.errors import NotIdentifiedError
+from edgecal.evaluation.baselines import judge_logits
+from edgecal.evaluation.judged_sets import shape_spread
+from edgecal.evaluation.splits import Split
+from edgecal.metrics import FIGURES, Judged, compute_ece, compute_figures, compute_nll
+from edgecal.results.fitting import Variant
+from edgecal.results.judging import AblationRow, MethodRow
+
+__all__ = [
+    "DUAL_ALIGN_VARIANTS",
+    "FIT_BOOTSTRAP",
+    "TEMPERED_METHODS",
+    "compute_ablations",
+    "count_ablations",
+    "fit_split",
+    "fixed_row",
+    "hide_labels",
+    "tempered_row",
+    "withheld_row",
+]
+
+# Resamples behind each fit of a row: enough to tell whether more than 5 % of the refits end at a bound.
+FIT_BOOTSTRAP = 200
+
+DUAL_ALIGN_VARIANTS = tuple(
+    Method("dual-align", ise=ise, tau_scope=scope, combine=combine)
+    for ise, scope, combine in itertools.product(ISES, TAU_SCOPES, COMBINES)
+)
+TEMPERED_METHODS = (
+    Method("naive"),
+    Method("daca"),
+    Method("process"),
+    *DUAL_ALIGN_VARIANTS,
+    Method("ts"),
+)
+
+
+def hide_labels(logits: ChoiceLogits) -> ChoiceLogits:
+    """The same logits without a single label."""
+    return replace(logits, labels=np.full_like(logits.labels, -1))
+
+
+def fit_split(
+    logits: ChoiceLogits, method: Method, fit_on: npt.NDArray[np.int64], seed: int, n_bootstrap: int
+) -> tuple[float, tuple[float, float]]:
+    """A method's temperature and interval on some of the questions; without labels unless it is a supervised one.
+
+    Raises
+    ------
+    NotIdentifiedError: those questions do not determine a temperature.
+    """
+    part = logits.take(fit_on)
+    if not method.needs_labels:
+        part = hide_labels(part)
+    fitted = fit_temperature(part, method, n_bootstrap=n_bootstrap, seed=seed)
+    return fitted.temperature, fitted.interval
+
+
+def fit_splits(
+    logits: ChoiceLogits, method: Method, splits: Sequence[Split], n_fit: int | None = None
+) -> list[float | str]:
+    """For each split the temperature, or why there is none; on the first `n_fit` of its questions if given."""
+
+    def fit(split: Split) -> float | str:
+        try:
+            return fit_split(logits, method, split.fit[:n_fit], split.seed, FIT_BOOTSTRAP)[0]
+        except NotIdentifiedError as error:
+            return str(error)
+
+    return [fit(split) for split in splits]
+
+
+def tempered_row(
+    logits: ChoiceLogits, method: Method, splits: Sequence[Split], *, default: bool = False
+) -> MethodRow:
+    """A method that divides the chat model's logits by a fitted temperature."""
+    fitted = fit_splits(logits, method, splits)
+    judged: list[Judged | None] = []
+    for split, tau in zip(splits, fitted, strict=True):
+        part = logits.take(split.judge)
+        judged.append(
+            None if isinstance(tau, str) else judge_logits(part.chat_final, part.n_choices, part.labels, tau)
+        )
+    row = _row(method.name, judged, len(splits[0].judge))
+    row["variant"] = method.variant if method.needs_layers else None
+    row["uses_labels"] = method.needs_labels
+    row["default"] = default
+    row["temperature"] = shape_spread(None if isinstance(tau, str) else tau for tau in fitted)
+    row["not_identified"] = [tau for tau in fitted if isinstance(tau, str)]
+    return row
+
+
+def fixed_row(
+    name: str,
+    title: str,
+    judged: Judged,
+    splits: Sequence[Split],
+    which: npt.NDArray[np.int64] | None = None,
+) -> MethodRow:
+    """Something that is not fitted, judged on the same questions as what is.
+
+    Parameters
+    ----------
+    name, title: what it is called.
+    judged: its examples.
+    splits: the divisions; only their second parts are used.
+    which: int64 [m], which question each example is, where not every question has one.
+    """
+    parts: list[Judged | None] = []
+    for split in splits:
+        if which is None:
+            parts.append(judged.take(split.judge))
+        else:
+            inside = np.flatnonzero(np.isin(which, split.judge))
+            parts.append(judged.take(inside) if inside.size else None)
+    counts = [0 if part is None else len(part) for part in parts]
+    return {**_row(name, parts, min(counts)), "title": title}
+
+
+def withheld_row(name: str, title: str, reason: str, variant: Variant | None = None) -> MethodRow:
+    """A method whose figures would mislead or cannot be had, with the reason."""
+    return {**_row(name, [], 0), "title": title, "withheld": reason, "variant": variant}
+
+
+def _row(name: str, judged: Sequence[Judged | None], n: int) -> MethodRow:
+    figures = [None if part is None else compute_figures(part) for part in judged]
+    return {
+        "name": name,
+        "title": name,
+        "variant": None,
+        "uses_labels": False,
+        "default": False,
+        "temperature": None,
+        "figures": {
+            figure.name: shape_spread(None if found is None else found[figure.name] for found in figures)
+            for figure in FIGURES
+        },
+        "n": n,
+        "not_identified": [],
+        "n_worse": None,
+        "withheld": None,
+        "parsed_share": None,
+        "n_permutations": None,
+    }
+
+
+LAMBDAS = (0.01, 0.03, DEFAULT_LAMBDA, 0.3, 1.0, 3.0, 10.0)
+_FIRST_COUNT = 50
+
+
+def compute_ablations(
+    logits: ChoiceLogits, method: Method, splits: Sequence[Split], on_step: Callable[[], None] | None = None
+) -> dict[str, list[AblationRow]]:
+    """Tables and curves around a Dual-Align method, one thing changed at a time.
+
+    Parameters
+    ----------
+    logits: both models' captured logits of every question, with labels to judge by. Without layer logits only
+        what needs none is there.
+    method: the variant around which one option is changed.
+    splits: fitted on the one part, judged on the other.
+    on_step: called after each row.
+
+    Returns
+    -------
+    `tau_scope` (what tau divides), `ise`, `combine` (how the losses are joined), `losses` (output only, process
+    only, both), `lambda` (weight of the process loss where the two are summed) and `prompts` (how many were
+    fitted on). Each entry has `name`, `temperature`, `ece`, `nll` (spreads over splits) and `not_identified`
+    (number of splits).
+    """
+
+    def row(name: str, chosen: Method, n_fit: int | None = None) -> AblationRow:
+        made = _judge(name, logits, chosen, splits, n_fit)
+        if on_step is not None:
+            on_step()
+        return made
+
+    def weighed(lam: float) -> AblationRow:
+        return {**row(f"{lam:g}", _change(method, combine="sum", lam=lam)), "lambda": lam}
+
+    output_only = [
+        row("output only, agreement examples (daca)", Method("daca")),
+        row("output only, all examples (naive)", Method("naive")),
+    ]
+    layered = logits.n_layer is not None and logits.n_layer > 1
+    if not layered:
+        return {
+            "tau_scope": [],
+            "ise": [],
+            "combine": [],
+            "losses": output_only,
+            "lambda": [],
+            "prompts": _prompt_curve(row, [Method("daca")], splits),
+        }
+    return {
+        "tau_scope": [row(scope, _change(method, tau_scope=scope)) for scope in TAU_SCOPES],
+        "ise": [row(ise, _change(method, ise=ise)) for ise in ISES],
+        "combine": [row(combine, _change(method, combine=combine)) for combine in COMBINES],
+        "losses": [
+            *output_only,
+            *(
+                row(f"process only, tau divides {scope}", Method("process", tau_scope=scope))
+                for scope in TAU_SCOPES
+            ),
+            row("both", method),
+        ],
+        "lambda": [weighed(lam) for lam in LAMBDAS],
+        "prompts": _prompt_curve(row, [method, Method("daca"), Method("ts")], splits),
+    }
+
+
+def count_ablations(logits: ChoiceLogits, splits: Sequence[Split]) -> int:
+    """How many rows `compute_ablations` makes."""
+    counts = len(_prompt_counts(len(splits[0].fit)))
+    if logits.n_layer is None or logits.n_layer < 2:
+        return 2 + counts
+    return len(TAU_SCOPES) + len(ISES) + len(COMBINES) + 3 + len(TAU_SCOPES) + len(LAMBDAS) + 3 * counts
+
+
+def _prompt_curve(
+    row: Callable[[str, Method, int], AblationRow], methods: Sequence[Method], splits: Sequence[Split]
+) -> list[AblationRow]:
+    return [
+        {**row(f"{method.name}, {n} prompts", method, n), "method": method.name, "n_prompts": n}
+        for method in methods
+        for n in _prompt_counts(len(splits[0].fit))
+    ]
+
+
+def _prompt_counts(n_fit: int) -> list[int]:
+    """50, 100, 200, ... and all of them."""
+    counts = []
+    count = _FIRST_COUNT
+    while count < n_fit:
+        counts.append(count)
+        count *= 2
+    return [*counts, n_fit]
+
+
+def _change(
+    method: Method,
+    *,
+    ise: str | None = None,
+    tau_scope: str | None = None,
+    combine: str | None = None,
+    lam: float | None = None,
+) -> Method:
+    combine = method.combine if combine is None else combine
+    return Method(
+        method.name,
+        ise=method.ise if ise is None else ise,
+        tau_scope=method.tau_scope if tau_scope is None else tau_scope,
+        combine=combine,
+        lam=(method.lam if lam is None else lam) if combine == "sum" else None,
+    )
+
+
+def _judge(
+    name: str, logits: ChoiceLogits, method: Method, splits: Sequence[Split], n_fit: int | None
+) -> AblationRow:
+    taus, eces, nlls = [], [], []
+    fitted = fit_splits(logits, method, splits, n_fit)
+    for split, tau in zip(splits, fitted, strict=True):
+        if isinstance(tau, str):
+            continue
+        part = logits.take(split.judge)
+        judged = judge_logits(part.chat_final, part.n_choices, part.labels, tau)
+        assert judged.probs is not None
+        taus.append(tau)
+        eces.append(compute_ece(judged.confidence, judged.correct))
+        nlls.append(compute_nll(judged.probs, part.labels))
+    return {
+        "name": name,
+        "temperature": shape_spread(taus),
+        "ece": shape_spread(eces),
+        "nll": shape_spread(nlls),
+        "not_identified": sum(isinstance(tau, str) for tau in fitted),
+    }

@@ -19,12 +19,14 @@ __all__ = ["SUBJECT_KEYS", "KnownRoles", "Roles", "find_roles"]
 # Roles that a layout or the user gives to columns, by the role's name, such as {"passage": ("support",)}.
 KnownRoles = Mapping[str, Sequence[str]]
 
-_QUESTIONS = tuple(
+# The best names come first. A new one also belongs into `decoded_rows.QUESTION_COLUMNS`, by which headers are
+# recognised.
+_QUESTION_NAMES = tuple(
     """
     question question_text question_stem query stem problem prompt ctx sentence goal startphrase input instruction text
     """.split()
 )
-_PASSAGES = frozenset(
+_PASSAGE_NAMES = frozenset(
     """
     passage context article support story premise paragraph background document dialogue dialog conversation scenario
     situation text body content abstract excerpt extract case vignette flores_passage reading hint instruction
@@ -34,33 +36,41 @@ _PASSAGES = frozenset(
 # Some of these passage names may hold the whole prompt, question included.
 _MAYBE_PROMPTS = frozenset("text input content body ctx instruction instructions".split())
 _PASSAGE_END = re.compile(r".*(passage|context|article|paragraph|_story|_document)")
-_LISTS = tuple(
+# One column with all options.
+_OPTION_LIST_NAMES = tuple(
     """
     choices options candidates endings alternatives answers answer_choices answer_options possible_answers mc_answers
     options_list choices_list option_list choice_list choice option opts answer_list multiple_choices responses
     """.split()
 )
-_SURE_LISTS = ("choices", "options")
-_STEMS = frozenset(
+# Under these names even a list of one option is a list of options; it is refused later, with a reason.
+_SURE_OPTION_LISTS = ("choices", "options")
+# Stems of families of columns with an option each, such as `option_a`. With an empty stem the names are A, B, ...
+_OPTION_STEMS = frozenset(
     """
     choice option opt op answer ans ending endings sol solution candidate alternative alt mc_answer response choices
     options answers completion
     """.replace("_", "").split()
 ) | {""}
-_NO_STEMS = frozenset(
+# Stems of families that are never options.
+_OTHER_STEMS = frozenset(
     """
     question fact id score url image hypothesis statement annotator source line page evidence explanation feature col
     column field unnamed: unnamed token label idx rationale tag keyword
     """.split()
 )
 _SAMPLE_ROWS = 64
-_SHORT = 15
-_RIGHT = tuple("correct_answer best_answer right_answer correct answer".split())
-_WRONG_LISTS = tuple(
+_SHORT = 15  # characters; other texts may contain a question as short as this by chance
+# The right option's text, in layouts that have the wrong ones elsewhere.
+_RIGHT_OPTION_NAMES = tuple("correct_answer best_answer right_answer correct answer".split())
+# One column with all wrong options.
+_WRONG_LIST_NAMES = tuple(
     "incorrect_answers distractors wrong_answers incorrect wrong best_incorrect_answer".split()
 )
+# Stems of families of columns with a wrong option each.
 _WRONG_STEM = re.compile(r"(?:distractors?|incorrect|wrong|false)(?:_(?:answers?|options?|choices?))?")
-_ANSWERS = tuple(
+# Columns that say which option is right; the most telling names come first.
+_GOLD_NAMES = tuple(
     """
     answer answerkey answer_key correct_answer correct correct_option correct_choice target gold answer_index
     answer_idx cop correct_index correct_idx correct_answer_index correct_answer_idx correct_answer_num
@@ -71,7 +81,8 @@ _ANSWERS = tuple(
     """.split()
 )
 SUBJECT_KEYS = ("subject", "category", "subject_name", "task", "subject_area", "high_level_domain")
-_NO_TEXT = re.compile(
+# Columns that nobody expects to be shown to a model, so that they are not reported as unused.
+_NEVER_SHOWN = re.compile(
     r"(?:.*_)?(?:u?u?id|guid|idx|ind|index|urls?|links?|source|src|split|split_type|lang|language|dialect|license|"
     r"version|date|ds|hash|level|difficulty|type|country|group|year|author|model|config|dataset|topic|domain|subdomain|"
     r"tags?|file|path|name|is_few_shot)|unnamed:?.*|"
@@ -123,7 +134,7 @@ def find_roles(rows: Sequence[Fields], known: KnownRoles) -> Roles | None:
         for key, value in row.items():
             if key not in examples and not is_blank(value) and value != []:
                 examples[key] = value
-    question = next(iter(_named(known.get("question", _QUESTIONS), examples)), None)
+    question = next(iter(_named(known.get("question", _QUESTION_NAMES), examples)), None)
     if question is None:
         return None
     free = {key: value for key, value in examples.items() if key != question}
@@ -135,14 +146,14 @@ def find_roles(rows: Sequence[Fields], known: KnownRoles) -> Roles | None:
     used = {question, right, *options, *wrong, *owners}
     gold_columns = tuple(
         key
-        for key in _named(known.get("answer", () if right else _ANSWERS), examples)
+        for key in _named(known.get("answer", () if right else _GOLD_NAMES), examples)
         if key not in used or "answer" in known
     )
     used.update(gold_columns)
     passages = tuple(
         key
         for key in _find_passages(free, used, known)
-        if "passage" in known or not _repeats(rows, key, question)
+        if "passage" in known or not _repeats_question(rows, key, question)
     )
     used.update(passages)
     subjects = tuple(key for key in _named(known.get("subject", SUBJECT_KEYS), free) if key not in used)
@@ -151,7 +162,7 @@ def find_roles(rows: Sequence[Fields], known: KnownRoles) -> Roles | None:
     unused = tuple(
         key
         for key, value in free.items()
-        if key not in used and not _NO_TEXT.fullmatch(key) and (not has_gold or _holds_text(value))
+        if key not in used and not _NEVER_SHOWN.fullmatch(key) and (not has_gold or _holds_text(value))
     )
     return Roles(
         question,
@@ -178,23 +189,23 @@ def _find_options(
         return named, family if len(named) > 1 else None, None, ()
     if known.get("wrong") and _named(known.get("gold_text", ()), free):
         return (), None, _named(known["gold_text"], free)[0], tuple(_named(known["wrong"], free))
-    for key in _named(_LISTS, free):
-        if _holds_options(free[key], at_least=1 if key in _SURE_LISTS else 2):
+    for key in _named(_OPTION_LIST_NAMES, free):
+        if _holds_options(free[key], at_least=1 if key in _SURE_OPTION_LISTS else 2):
             return (key,), None, None, ()
     wrong = next((family.columns for family in families if _WRONG_STEM.fullmatch(family.stem)), None)
-    wrong = wrong or tuple(_named(_WRONG_LISTS, free)[:1])
-    right = next(iter(_named(_RIGHT, free)), None)
+    wrong = wrong or tuple(_named(_WRONG_LIST_NAMES, free)[:1])
+    right = next(iter(_named(_RIGHT_OPTION_NAMES, free)), None)
     candidates = [
         family
         for family in families
         if len(family.columns) > 1
         and not _WRONG_STEM.fullmatch(family.stem)
-        and _plain(family.stem) not in _NO_STEMS | _PASSAGES
+        and _plain(family.stem) not in _OTHER_STEMS | _PASSAGE_NAMES
         and all(key in free for key in family.columns[:2])
         and not any(isinstance(free.get(key), (list, dict)) for key in family.columns)
     ]
-    likely = [family for family in candidates if _plain(family.stem) in _STEMS] or (
-        candidates if not wrong and _named(known.get("answer", _ANSWERS), free) else []
+    likely = [family for family in candidates if _plain(family.stem) in _OPTION_STEMS] or (
+        candidates if not wrong and _named(known.get("answer", _GOLD_NAMES), free) else []
     )
     width = max((len(family.columns) for family in likely), default=0)
     widest = [family for family in likely if len(family.columns) == width]
@@ -211,18 +222,18 @@ def _find_passages(free: Fields, used: set[str | None], known: KnownRoles) -> tu
     parts = {
         key
         for family in _find_families(free)
-        if _plain(family.stem) in _PASSAGES and len(family.columns) > 1
+        if _plain(family.stem) in _PASSAGE_NAMES and len(family.columns) > 1
         for key in family.columns
     }
     found = [
         key
         for key in free
-        if key not in used and (_plain(key) in _PASSAGES or key in parts or _PASSAGE_END.fullmatch(key))
+        if key not in used and (_plain(key) in _PASSAGE_NAMES or key in parts or _PASSAGE_END.fullmatch(key))
     ]
     return tuple(sorted(found, key=lambda key: not key.startswith("instruction")))
 
 
-def _repeats(rows: Sequence[Fields], key: str, question: str) -> bool:
+def _repeats_question(rows: Sequence[Fields], key: str, question: str) -> bool:
     """Whether a column that might be a passage repeats the question: then it is the whole prompt, perhaps with the
     answer."""
     if key not in _MAYBE_PROMPTS:

@@ -31,18 +31,19 @@ class StepRunner:
         self._context = context
         self._plan = plan
         self._prompts = prompts
+        # The shared states in memory, by depth, and their numbers: 1, 2, ... in the order in which they were made.
+        self._shared: list[SharedStep] = []
+        self._state_numbers: list[int] = [0] * plan.n_shared
         self._n_states = 0
-        self._kept: list[SharedStep] = []
-        # The number of the state that each finishing sequence continues from; 0: none.
-        self._states: list[int] = [0] * plan.n_shared
-        self._begins_with: list[int] = [-1] * plan.n_together
+        # The number of the state that each finishing sequence last continued from; 0: none, -1: not used yet.
+        self._parents: list[int] = [-1] * plan.n_together
         context.clear()
 
     def restore(self, states: Sequence[SharedStep]) -> Iterator[TokenBatch]:
         """Yields the decodes of shared states that another context has run and this one has not, outermost first."""
-        are_kept = [have == want for have, want in zip(self._kept, states, strict=False)]
-        n_kept = are_kept.index(False) if False in are_kept else len(are_kept)
-        for step in states[n_kept:]:
+        are_equal = [have == want for have, want in zip(self._shared, states, strict=False)]
+        n_equal = are_equal.index(False) if False in are_equal else len(are_equal)
+        for step in states[n_equal:]:
             yield from self._decodes(step, {})
 
     def decodes(self, span: Span, slot_of: Mapping[int, int]) -> Iterator[TokenBatch]:
@@ -55,54 +56,57 @@ class StepRunner:
 
     def _decodes(self, step: Step, slot_of: Mapping[int, int]) -> Iterator[TokenBatch]:
         if isinstance(step, EndStep):
-            parts = self._endings(step, slot_of)
+            parts = self._end_rows(step, slot_of)
         else:
-            sequence = self._keep(step) if isinstance(step, SharedStep) else self._go_on(step)
-            tokens = _filled_up(self._prompts[step.prompt][step.start : step.stop], step.n_rows)
+            sequence = self._begin_shared(step) if isinstance(step, SharedStep) else self._begin_lead(step)
+            tokens = _padded(self._prompts[step.prompt][step.start : step.stop], step.n_rows)
             parts = [_row_batch(tokens, step.start, sequence)]
         n_rows = len(parts[0].tokens)
         for start, stop in pairwise([0, *self._plan.cuts(step), n_rows]):
             if start < stop:
                 yield _joined([_part(part, start, stop) for part in parts])
         if isinstance(step, SharedStep) and n_rows > step.stop - step.start:
-            self._forget_filling(step)
+            self._remove_padding(step)
 
-    def _keep(self, step: SharedStep) -> int:
+    def _begin_shared(self, step: SharedStep) -> int:
+        """Prepares the sequence of a shared state and returns its id."""
         if step.depth == 0:
             self._context.empty(0)
         else:
             self._context.fork(step.depth - 1, step.depth)
-        self._kept[step.depth :] = [step]
+        self._shared[step.depth :] = [step]
         self._n_states += 1
-        self._states[step.depth] = self._n_states
+        self._state_numbers[step.depth] = self._n_states
         return step.depth
 
-    def _forget_filling(self, step: SharedStep) -> None:
+    def _remove_padding(self, step: SharedStep) -> None:
         if not self._context.rewind(step.depth, step.stop):
-            raise ModelError("llama.cpp does not forget the last tokens of a sequence; run with share=False")
+            raise ModelError("llama.cpp cannot remove the last tokens of a sequence; run with share=False")
 
-    def _go_on(self, step: LeadStep) -> int:
-        state = 0 if step.depth < 0 else self._states[step.depth]
+    def _begin_lead(self, step: LeadStep) -> int:
+        """Prepares the sequence that finishes a prompt and returns its id. If it last continued from the same state, it
+        is rewound to it, which saves a copy."""
+        state = 0 if step.depth < 0 else self._state_numbers[step.depth]
         sequence = self._plan.n_shared + step.place
         if step.depth < 0:
             self._context.empty(sequence)
-        elif self._begins_with[step.place] != state or not self._context.rewind(sequence, step.start):
+        elif self._parents[step.place] != state or not self._context.rewind(sequence, step.start):
             self._context.fork(step.depth, sequence)
-        self._begins_with[step.place] = state
+        self._parents[step.place] = state
         return sequence
 
-    def _endings(self, step: EndStep, slot_of: Mapping[int, int]) -> list[TokenBatch]:
+    def _end_rows(self, step: EndStep, slot_of: Mapping[int, int]) -> list[TokenBatch]:
         """One batch of rows for each prompt."""
         parts = []
         for place, (index, start) in enumerate(zip(step.prompts, step.starts, strict=True)):
             rest = self._prompts[index][start:]
-            part = _row_batch(_filled_up(rest, step.length), start, self._plan.n_shared + place)
+            part = _row_batch(_padded(rest, step.length), start, self._plan.n_shared + place)
             part.wanted[len(rest) - 1] = slot_of[index]
             parts.append(part)
         return parts
 
 
-def _filled_up(tokens: NDArray[np.int32], n_rows: int) -> NDArray[np.int32]:
+def _padded(tokens: NDArray[np.int32], n_rows: int) -> NDArray[np.int32]:
     """Pads to n_rows by repeating the last token."""
     return np.concatenate([tokens, np.repeat(tokens[-1:], n_rows - len(tokens))])
 

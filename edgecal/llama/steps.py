@@ -105,14 +105,14 @@ class Span:
 def cut_into_spans(steps: Sequence[Step]) -> list[Span]:
     """Cuts one context's steps into spans, in order. The last step must be an `EndStep`."""
     spans: list[Span] = []
-    kept: list[SharedStep] = []
+    shared: list[SharedStep] = []  # the states in memory, by depth
     states: tuple[SharedStep, ...] = ()
     waiting: list[Step] = []
     for step in steps:
         waiting.append(step)
         if isinstance(step, SharedStep):
-            kept[step.depth :] = [step]
+            shared[step.depth :] = [step]
         elif isinstance(step, EndStep):
             spans.append(Span(states, tuple(waiting)))
-            states, waiting = tuple(kept), []
+            states, waiting = tuple(shared), []
     return spans

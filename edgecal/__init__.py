@@ -35,21 +35,26 @@ if TYPE_CHECKING:
     from edgecal.api.plan import plan
     from edgecal.api.progress import Progress
     from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
-    from edgecal.baking.bake import BakeResult, UnbakeResult, bake, unbake
+    from edgecal.baking.bake import bake, unbake
     from edgecal.calibration import Method
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.run import RunOptions
     from edgecal.results import (
+        BakeResult,
         CompareResult,
         DoctorResult,
+        EditResult,
         EvalResult,
         FitResult,
         PlanResult,
         QuestionsResult,
+        ShowResult,
+        StampResult,
+        UnbakeResult,
     )
     from edgecal.runtime.load import load
-    from edgecal.stamping.edit import EditResult, stamp, strip
-    from edgecal.stamping.record import ShowResult, show
+    from edgecal.stamping.edit import stamp, strip
+    from edgecal.stamping.record import show
 
 __all__ = [
     "BakeResult",
@@ -72,6 +77,7 @@ __all__ = [
     "QuestionsResult",
     "RunOptions",
     "ShowResult",
+    "StampResult",
     "UnbakeResult",
     "UnsettledError",
     "UnsettledWarning",
@@ -95,13 +101,9 @@ __all__ = [
 
 # Where the names are that live neither in `edgecal.results` (those that end with Result) nor in `edgecal.api`.
 _HOMES = {
-    "BakeResult": "edgecal.baking.bake",
     "CaptureSettings": "edgecal.llama.settings",
-    "EditResult": "edgecal.stamping.edit",
     "Method": "edgecal.calibration",
     "RunOptions": "edgecal.pair.run",
-    "ShowResult": "edgecal.stamping.record",
-    "UnbakeResult": "edgecal.baking.bake",
     "bake": "edgecal.baking.bake",
     "load": "edgecal.runtime",
     "show": "edgecal.stamping.record",

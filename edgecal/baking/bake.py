@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from edgecal.gguf.rewrite import KeyList, header_bytes, planned_header
 from edgecal.gguf.shards import ShardSet, find_shards
 from edgecal.gguf.spans import Progress
 from edgecal.gguf.values import quoted
+from edgecal.results import BakeResult, UnbakeResult
 from edgecal.stamping.changes import calibration_edits
 from edgecal.stamping.record import CalibrationRecord, check_not_baked, read_calibration, read_sampling
 
@@ -32,54 +33,7 @@ if TYPE_CHECKING:
     from edgecal.baking.logit_check import BakeCheck
     from edgecal.llama.settings import CaptureSettings
 
-__all__ = ["BakeResult", "UnbakeResult", "bake", "unbake"]
-
-
-@dataclass(frozen=True)
-class BakeResult:
-    """What was baked.
-
-    Attributes
-    ----------
-    output: the file that was written (of a split model the first).
-    temperature: what its logits are divided by, a float32.
-    changed: the tensors and keys that carry it.
-    head_type: how the head is stored.
-    error: rms difference of baked logits times the temperature from the original's, beyond what the head's roundings
-        make of it (`edgecal.baking.logit_check`), in units of their spread; allowed: the bound that it kept. None if
-        that was not checked, as is plain: the same difference with the roundings in it.
-    sampling_temperature: the author's, which the file has again; None: it has none.
-    siblings: how each later shard came to its name.
-    """
-
-    output: str
-    temperature: float
-    changed: tuple[str, ...]
-    head_type: str
-    error: float | None
-    allowed: float | None
-    plain: float | None
-    sampling_temperature: float | None
-    siblings: tuple[dict[str, str], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class UnbakeResult:
-    """What was restored. `exact`: the file is the original byte for byte, as its recorded hash proves; `temperature`:
-    what was taken back; the others as in `BakeResult`."""
-
-    output: str
-    temperature: float
-    exact: bool
-    siblings: tuple[dict[str, str], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        return asdict(self)
+__all__ = ["bake", "unbake"]
 
 
 def bake(
@@ -152,13 +106,13 @@ def bake(
     return BakeResult(
         output=str(plan.path),
         temperature=tau,
-        changed=(*recipe.tensors, *recipe.keys),
+        changed=[*recipe.tensors, *recipe.keys],
         head_type=recipe.head_type,
         error=found[0].error if found else None,
         allowed=found[0].allowed if found else None,
         plain=found[0].plain if found else None,
         sampling_temperature=read_sampling(read_header(plan.path)).authors,
-        siblings=tuple(written.describe_siblings()),
+        siblings=written.describe_siblings(),
     )
 
 
@@ -210,7 +164,7 @@ def unbake(
         progress=on_progress,
         inspect=inspect,
     )
-    return UnbakeResult(str(plan.path), originals.temperature, is_exact, tuple(written.describe_siblings()))
+    return UnbakeResult(str(plan.path), originals.temperature, is_exact, written.describe_siblings())
 
 
 def _settle(shards: ShardSet, temperature: float | None) -> tuple[float, CalibrationRecord]:

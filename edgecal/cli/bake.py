@@ -11,7 +11,7 @@ import click
 from edgecal.cli.options import ANY_PATH, llama_options
 
 if TYPE_CHECKING:
-    from edgecal.baking.bake import BakeResult, UnbakeResult
+    from edgecal.results import BakeResult, UnbakeResult
 
 __all__ = ["bake_command", "unbake_command"]
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgecal.results.files import Difference
 
 __all__ = ["EXIT_DIFFERENT", "change_lines", "diff_command"]
 
@@ -76,7 +79,7 @@ def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, q
     return 0 if found.equal else EXIT_DIFFERENT
 
 
-def change_lines(items: Sequence[dict[str, Any]]) -> list[str]:
+def change_lines(items: Sequence[Difference]) -> list[str]:
     """One line each: a sign, the name, and what is and was there."""
     from edgecal.cli.streams import printable
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgecal.errors import InputError
 from edgecal.gguf.header import FILLER_KEY, Header
@@ -16,6 +16,9 @@ from edgecal.gguf.shards import ShardSet
 from edgecal.gguf.spans import Progress, first_difference
 from edgecal.gguf.tensors import TensorInfo
 from edgecal.gguf.values import ARRAY_HEAD_BYTES, Value, ValueType, decode_value, describe_type
+
+if TYPE_CHECKING:
+    from edgecal.results.files import Difference as PrintedDifference
 
 __all__ = [
     "Change",
@@ -51,9 +54,9 @@ class Difference:
     at_byte: int | None = None
     sha256: tuple[str | None, str | None] | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> PrintedDifference:
         """As `--json` prints it: what is None because nobody asked, or it was not the data, is left out."""
-        values: dict[str, Any] = {
+        values: PrintedDifference = {
             "name": self.name,
             "change": self.change,
             "before": self.first,

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgecal.errors import InputError, OutputError
 from edgecal.gguf.copying import copy_span
@@ -27,6 +27,9 @@ from edgecal.gguf.rewrite import (
 from edgecal.gguf.shards import ShardSet
 from edgecal.gguf.spans import Progress, data_digest
 from edgecal.gguf.values import Value
+
+if TYPE_CHECKING:
+    from edgecal.results.fitting import SiblingFile
 
 __all__ = [
     "PlacedSibling",
@@ -129,7 +132,7 @@ class WrittenOutput:
     path: Path
     siblings: tuple[PlacedSibling, ...]
 
-    def describe_siblings(self) -> list[dict[str, str]]:
+    def describe_siblings(self) -> list[SiblingFile]:
         """`{"path": ..., "how": ...}` for each later shard; empty for a single file and in place."""
         return [{"path": str(sibling.path), "how": sibling.how} for sibling in self.siblings]
 

@@ -4,8 +4,21 @@ A result's parts are TypedDicts, so that what `--json` prints is what the code h
 the JSON Schema of `edgecal schema` from the same types.
 """
 
+from edgecal.results.files import BakeResult, EditResult, ShowResult, StampResult, UnbakeResult
 from edgecal.results.fitting import DoctorResult, FitResult, PlanResult
 from edgecal.results.judging import CompareResult, EvalResult
 from edgecal.results.questions import QuestionsResult
 
-__all__ = ["CompareResult", "DoctorResult", "EvalResult", "FitResult", "PlanResult", "QuestionsResult"]
+__all__ = [
+    "BakeResult",
+    "CompareResult",
+    "DoctorResult",
+    "EditResult",
+    "EvalResult",
+    "FitResult",
+    "PlanResult",
+    "QuestionsResult",
+    "ShowResult",
+    "StampResult",
+    "UnbakeResult",
+]

@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 from edgecal.results.fitting import SiblingFile
-from edgecal.results.printed import Count, Interval, Json, NonNegative, NotRequired, Share, Temperature
+from edgecal.results.printed import (
+    Count,
+    Interval,
+    Json,
+    NonNegative,
+    NotRequired,
+    Printed,
+    Share,
+    Temperature,
+)
 
 __all__ = [
     "AnswerGiven",
     "AnswerShown",
-    "Baked",
+    "BakeResult",
     "CacheCleared",
     "CacheShown",
     "CalibrationInUse",
     "Difference",
-    "Edited",
-    "FileShown",
+    "EditResult",
     "FilesCompared",
     "FitRecorded",
     "ModelFile",
     "SamplingShown",
+    "ShowResult",
     "Sidecar",
+    "StampResult",
     "StoreShown",
-    "Unbaked",
+    "UnbakeResult",
 ]
-
-
-class FileShown(TypedDict):
-    """What a file says about calibration and sampling: `edgecal show`.
-
-    path: the file.
-    name: `general.name`; null where the file has none.
-    architecture: `general.architecture`.
-    calibration: its `edgecal.*` keys with their values.
-    sampling: its `general.sampling.*` keys with their values.
-    """
-
-    path: str
-    name: Json
-    architecture: str | None
-    calibration: dict[str, Json]
-    sampling: dict[str, Json]
 
 
 class Difference(TypedDict):
@@ -61,6 +55,111 @@ class Difference(TypedDict):
     at_byte: NotRequired[Count]
     sha256_before: NotRequired[str | None]
     sha256_after: NotRequired[str | None]
+
+
+@dataclass(frozen=True)
+class ShowResult(Printed):
+    """What a file says about calibration and sampling: `edgecal show`.
+
+    Attributes
+    ----------
+    path: the file.
+    name: `general.name`; None where the file has none.
+    architecture: `general.architecture`.
+    calibration: its `edgecal.*` keys with their values; None for a float that is not finite.
+    sampling: its `general.sampling.*` keys with their values.
+    warnings: what speaks against its temperature, one line each; not in the JSON.
+    """
+
+    path: str
+    name: Json
+    architecture: str | None
+    calibration: dict[str, Json]
+    sampling: dict[str, Json]
+    warnings: list[str] = field(default_factory=list, metadata={"printed": False})
+
+
+@dataclass(frozen=True)
+class EditResult(Printed):
+    """What an edit of a file's keys did: `edgecal strip`, `set` and `unset`.
+
+    Attributes
+    ----------
+    file: what was edited; of a split model the first shard.
+    output: what was written.
+    in_place: whether that is the same file.
+    verified: whether the tensors' data were compared afterwards.
+    keys: keys that differ now.
+    siblings: the other shards of a split model.
+    warnings: what may go wrong with the new file, one line each.
+    """
+
+    file: str
+    output: str
+    in_place: bool
+    verified: bool
+    keys: list[Difference]
+    siblings: list[SiblingFile]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class StampResult(EditResult):
+    """What stamping a file did: `edgecal stamp`.
+
+    Attributes
+    ----------
+    temperature: what was stamped.
+    """
+
+    temperature: Temperature
+
+
+@dataclass(frozen=True)
+class BakeResult(Printed):
+    """What was baked: `edgecal bake`.
+
+    Attributes
+    ----------
+    output: the file that was written; of a split model the first shard.
+    temperature: what its logits are divided by, a float32.
+    changed: tensors and keys that carry it.
+    head_type: how the head is stored.
+    error: rms difference of the baked logits, times the temperature, from the original's, in units of their spread,
+        beyond what the head's roundings make of it; None where that was not checked.
+    allowed: the bound that it kept.
+    plain: the same difference with the roundings in it.
+    sampling_temperature: the author's, which the file has again; None where it has none.
+    siblings: the other shards of a split model.
+    """
+
+    output: str
+    temperature: Temperature
+    changed: list[str]
+    head_type: str
+    error: NonNegative | None
+    allowed: NonNegative | None
+    plain: NonNegative | None
+    sampling_temperature: float | None
+    siblings: list[SiblingFile]
+
+
+@dataclass(frozen=True)
+class UnbakeResult(Printed):
+    """What was restored: `edgecal unbake`.
+
+    Attributes
+    ----------
+    output: the file.
+    temperature: what was taken back.
+    exact: whether the file is the original byte for byte, as its recorded hash proves.
+    siblings: the other shards of a split model.
+    """
+
+    output: str
+    temperature: Temperature
+    exact: bool
+    siblings: list[SiblingFile]
 
 
 class FilesCompared(TypedDict):
@@ -84,70 +183,6 @@ class FilesCompared(TypedDict):
     n_same_keys: Count
     n_same_tensors: Count
     notes: list[str]
-
-
-class Edited(TypedDict):
-    """What an edit did: `edgecal stamp`, `strip`, `set` and `unset`.
-
-    file: what was edited.
-    output: what was written.
-    in_place: whether that is the same file.
-    verified: whether the tensors' data were compared afterwards.
-    keys: keys that differ now.
-    siblings: the other shards of a split model.
-    warnings: one line each.
-    temperature: what was stamped; `edgecal stamp` only.
-    """
-
-    file: str
-    output: str
-    in_place: bool
-    verified: bool
-    keys: list[Difference]
-    siblings: list[SiblingFile]
-    warnings: list[str]
-    temperature: NotRequired[Temperature]
-
-
-class Baked(TypedDict):
-    """What was baked: `edgecal bake`.
-
-    output: the file.
-    temperature: what its logits are divided by.
-    changed: tensors and keys that were changed.
-    head_type: how the head is stored.
-    error: difference of the baked logits, times the temperature, from the original's, in units of their spread, beyond
-        what the head's roundings make of it; null where that was not checked.
-    allowed: the bound that it kept.
-    plain: the same difference with the roundings in it.
-    sampling_temperature: the author's, which the file has again; null where it has none.
-    siblings: the other shards of a split model.
-    """
-
-    output: str
-    temperature: Temperature
-    changed: list[str]
-    head_type: str
-    error: NonNegative | None
-    allowed: NonNegative | None
-    plain: NonNegative | None
-    sampling_temperature: float | None
-    siblings: list[SiblingFile]
-
-
-class Unbaked(TypedDict):
-    """What was restored: `edgecal unbake`.
-
-    output: the file.
-    temperature: what was taken back.
-    exact: whether the file is the original byte for byte, as its recorded hash proves.
-    siblings: the other shards of a split model.
-    """
-
-    output: str
-    temperature: Temperature
-    exact: bool
-    siblings: list[SiblingFile]
 
 
 class StoreShown(TypedDict):

@@ -7,7 +7,8 @@ reader of the code have it from one place. It is plain data: importing a result 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, NamedTuple
+from dataclasses import Field
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 if sys.version_info >= (3, 11):
     from typing import NotRequired
@@ -26,6 +27,7 @@ __all__ = [
     "Seed",
     "Share",
     "Temperature",
+    "is_printed",
 ]
 
 
@@ -48,11 +50,20 @@ Interval = Annotated[list[float], Range(length=2)]
 Json = Any  # whatever a file's metadata may hold
 
 
+def is_printed(field: Field[Any]) -> bool:
+    """Whether a field is a key in JSON; one that is not says so in its metadata."""
+    return bool(field.metadata.get("printed", True))
+
+
 class Printed:
     """A dataclass whose fields, in their order, are the keys that `--json` prints."""
 
-    __dataclass_fields__: dict[str, Any]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready values; the keys are the attributes' names and are stable."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            name: getattr(self, name)
+            for name, field in self.__dataclass_fields__.items()
+            if is_printed(field)
+        }

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 
 from edgecal.results import files, fitting, judging, questions
-from edgecal.results.printed import NotRequired, Range
+from edgecal.results.printed import NotRequired, Range, is_printed
 
 __all__ = ["PRINTED", "describe_keys", "make_schema", "struct_of"]
 
@@ -25,7 +25,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # What each command prints: one JSON object of one of these types. `edgecal questions` prints one on each line.
 PRINTED: dict[str, tuple[type, ...]] = {
     "ask": (files.AnswerShown,),
-    "bake": (files.Baked,),
+    "bake": (files.BakeResult,),
     "cache": (files.CacheShown, files.CacheCleared),
     "compare": (judging.CompareResult,),
     "diff": (files.FilesCompared,),
@@ -34,12 +34,12 @@ PRINTED: dict[str, tuple[type, ...]] = {
     "export": (files.Sidecar,),
     "fit": (fitting.FitResult, fitting.PlanResult),
     "questions": (questions.QuestionLine, questions.PromptLine, questions.TokensLine),
-    "set": (files.Edited,),
-    "show": (files.FileShown,),
-    "stamp": (files.Edited,),
-    "strip": (files.Edited,),
-    "unbake": (files.Unbaked,),
-    "unset": (files.Edited,),
+    "set": (files.EditResult,),
+    "show": (files.ShowResult,),
+    "stamp": (files.StampResult,),
+    "strip": (files.EditResult,),
+    "unbake": (files.UnbakeResult,),
+    "unset": (files.EditResult,),
 }
 
 
@@ -124,10 +124,11 @@ def struct_of(
 
 
 def _keys(shape: type) -> dict[str, Any]:
+    fields = getattr(shape, "__dataclass_fields__", {})
     return {
         key: hint
         for key, hint in get_type_hints(shape, include_extras=True).items()
-        if not key.startswith("__")
+        if not key.startswith("__") and (key not in fields or is_printed(fields[key]))
     }
 
 
@@ -146,6 +147,8 @@ def describe_keys(shape: type) -> tuple[str, dict[str, str]]:
     """
     about, texts = _read_docstring(shape)
     keys = _keys(shape)
+    for base in filter(is_dataclass, shape.__mro__[1:]):
+        texts = _read_docstring(base)[1] | texts
     bases = [base for base in _SHAPES if base is not shape and _keys(base).items() <= keys.items()]
     for base in sorted(bases, key=lambda base: len(_keys(base)), reverse=True):
         texts = _read_docstring(base)[1] | texts

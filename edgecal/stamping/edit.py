@@ -21,6 +21,8 @@ from edgecal.gguf.rewrite import edited_size
 from edgecal.gguf.shards import ShardSet, find_shards
 from edgecal.gguf.spans import Progress
 from edgecal.gguf.values import Value, parse_typed, quoted
+from edgecal.results import EditResult, StampResult
+from edgecal.results.fitting import SiblingFile
 from edgecal.stamping.changes import calibration_edits, edit_cautions, strip_edits
 from edgecal.stamping.fit_record import name_of_chat, read_result, record_of_result
 from edgecal.stamping.record import CalibrationRecord
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Edit",
-    "EditResult",
     "Place",
     "plan_set",
     "plan_stamp",
@@ -40,39 +41,6 @@ __all__ = [
     "strip",
     "write_calibrated",
 ]
-
-
-@dataclass(frozen=True)
-class EditResult:
-    """What an edit of a model file's keys did.
-
-    Attributes
-    ----------
-    file, output: what was edited and what was written; of a split model the first files.
-    in_place: whether both are the same file.
-    verified: whether the tensor data were compared with what they were.
-    keys: what changed in the metadata: name, change ("added", "changed" or "removed"), and type and value before and
-        after in a few words (None where there is none).
-    siblings: how each later shard of a split model came to its new name: path and how.
-    warnings: what may go wrong with the new file, one line each.
-    temperature: what was stamped; None for an edit that stamps nothing.
-    """
-
-    file: str
-    output: str
-    in_place: bool
-    verified: bool
-    keys: list[dict[str, Any]]
-    siblings: list[dict[str, str]]
-    warnings: list[str]
-    temperature: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values; `temperature` is there only for a stamp."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        if self.temperature is None:
-            del values["temperature"]
-        return values
 
 
 @dataclass(frozen=True)
@@ -111,7 +79,7 @@ class Edit:
         written = write_output(
             plan, changes=self.changes, remove=self.remove, verify=self.verify, progress=on_progress
         )
-        return EditResult(
+        done = EditResult(
             file=str(plan.shards.path),
             output=str(written.path),
             in_place=plan.in_place,
@@ -119,8 +87,8 @@ class Edit:
             keys=[key.to_dict() for key in keys],
             siblings=written.describe_siblings(),
             warnings=self.warnings,
-            temperature=self.temperature,
         )
+        return done if self.temperature is None else StampResult(**vars(done), temperature=self.temperature)
 
 
 def stamp(
@@ -136,7 +104,7 @@ def stamp(
     unsettled: bool = False,
     verify: bool = False,
     on_progress: Progress | None = None,
-) -> EditResult:
+) -> StampResult:
     """Write a temperature into the metadata of a model file, as `edgecal stamp` and `edgecal.fit` do.
 
     Parameters
@@ -170,7 +138,9 @@ def stamp(
         force_baked=force_baked,
         unsettled=unsettled,
     )
-    return edit.write(on_progress)
+    done = edit.write(on_progress)
+    assert isinstance(done, StampResult)
+    return done
 
 
 def strip(
@@ -279,7 +249,7 @@ def write_calibrated(
     sampling_key: bool = True,
     force_baked: bool = False,
     on_progress: Progress | None = None,
-) -> list[dict[str, str]]:
+) -> list[SiblingFile]:
     """Write `chat` with `record` in it where `plan` says; how each later shard came to its new name (path and how).
 
     InputError and OutputError as `calibration_edits` and `write_output` have them.

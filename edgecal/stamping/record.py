@@ -25,13 +25,16 @@ import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgecal.errors import InputError
 from edgecal.gguf.header import PREFIX, Header, read_header
 from edgecal.gguf.inplace.journal import recover
 from edgecal.gguf.values import Value, ValueType
 from edgecal.version import __version__
+
+if TYPE_CHECKING:
+    from edgecal.results import ShowResult
 
 __all__ = [
     "BAKED_PREFIX",
@@ -43,7 +46,6 @@ __all__ = [
     "CalibrationRecord",
     "FileCalibration",
     "SamplingTemperature",
-    "ShowResult",
     "baked_temperature",
     "check_not_baked",
     "is_baked",
@@ -354,30 +356,6 @@ def read_file_calibration(header: Header) -> FileCalibration:
     return FileCalibration("none", None, 1.0, None, sampling)
 
 
-@dataclass(frozen=True)
-class ShowResult:
-    """What a file says about calibration and sampling.
-
-    Attributes
-    ----------
-    path, name, architecture: the file, and what it calls its model (None where it does not).
-    calibration, sampling: its `edgecal.*` and its `general.sampling.*` keys with their values; None for a float that
-        is not finite.
-    warnings: what speaks against its temperature, one line each.
-    """
-
-    path: str
-    name: Any
-    architecture: str | None
-    calibration: dict[str, Any]
-    sampling: dict[str, Any]
-    warnings: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `edgecal show --json` prints: all but the warnings, as JSON-ready values."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "warnings"}
-
-
 def show(file: str | Path) -> ShowResult:
     """What a model file says about its calibration and its sampling defaults, as `edgecal show` prints it.
 
@@ -387,6 +365,8 @@ def show(file: str | Path) -> ShowResult:
     ------
     InputError: the file cannot be read, or holds a calibration that makes no sense. (On the command line exit code 2.)
     """
+    from edgecal.results import ShowResult
+
     recover(Path(file))
     header = read_header(file)
     doubts = read_doubts(header)

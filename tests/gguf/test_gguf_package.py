@@ -15,6 +15,7 @@ def test_showing_a_file_loads_little():
     loaded = set(json.loads(out))
     assert "edgecal.gguf.header" in loaded
     writers = {
-        f"edgecal.gguf.{name}" for name in ("rewrite", "inplace.engine", "copying", "output", "placing", "hashes")
+        f"edgecal.gguf.{name}"
+        for name in ("rewrite", "inplace.engine", "copying", "output", "placing", "hashes")
     }
     assert not loaded & (writers | {"numpy", "hashlib", "shutil", "ctypes", "tempfile"})

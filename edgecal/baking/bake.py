@@ -1,8 +1,4 @@
-"""Baking a temperature into a model file, and taking it back: everything together.
-
-Knows the order of things: what to change, what to keep, how to check, where to write. What those are is decided
-in the modules that this one calls.
-"""
+"""`edgecal.bake` and `edgecal.unbake`: a temperature divided into a model's own weights, and taken back."""
 
 from __future__ import annotations
 

@@ -6,8 +6,7 @@ Hence two comparisons that are free of it. What the head is multiplied with, whi
 tau times smaller to what float32 holds. And what the logits differ by must be what the same roundings, made here, make
 of it (`edgecal.lens.reproduce`) with the original's head: a bias, scale or cap that was left as it was shows.
 
-Runs a few token ids through both files, one after the other, in a worker process. Knows arrays, bounds and the verdict;
-does not know what was changed.
+A worker process runs a few token ids through both files, one after the other.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ N_TOKENS = 8
 N_FURTHEST = 64
 MASKED = -1e30  # llama.cpp masks tokens with minus infinity or the least float32
 
-# Where they are not (another kind of build, an architecture with a scale that nobody knows of), so many times what they
-# would make, or as much as they make on ordinary models.
+# Where they are not (another kind of build, an architecture with an unknown scale), this many times what they would
+# make, or as much as they make on ordinary models.
 _LOOSE = 3.0
 _ORDINARY, _ORDINARY_BF16 = 1e-3, 5e-3
 

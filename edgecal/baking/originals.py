@@ -1,8 +1,6 @@
-"""The originals of everything that baking changes, kept in the baked file, and putting them back.
+"""The originals of everything that baking changes: kept in the baked file, so that they can be put back.
 
-Knows key lists and bytes. Does not know why something is changed (`recipe`), nor how files are written.
-
-A baked file holds, besides what `keys` names:
+A baked file holds, besides its temperature and version:
 
 - `edgecal.baked.original.header_sha256`: of the original's bytes in front of its tensor data;
 - `edgecal.baked.original.names`, `.positions`: the keys that were changed, removed or added, and each one's place

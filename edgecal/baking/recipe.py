@@ -7,7 +7,7 @@ The facts are those of `edgecal.architectures`, the table that the lens follows 
 - the final norm's weight and bias, in front of the head, and the head's bias where llama.cpp adds it. The head
   itself never changes, so a tied embedding does not either.
 
-A soft cap c follows both: c becomes c / tau. Knows headers and the bytes of small tensors; runs nothing.
+A soft cap c follows both: c becomes c / tau.
 """
 
 from __future__ import annotations

@@ -1,22 +1,22 @@
 """Bounded reading of a GGUF header: a window over a file in which no length is believed before it is checked.
 
-Strings are hopped over by their lengths where they lie; memory does not grow with what is touched, because the window
+Strings are skipped by their lengths, without decoding them; memory does not grow with the header, because the window
 moves.
 
-The window is mapped where the kernel vouches that its bytes can be read. Whoever touches a mapped page that the file no
-longer has, or that the disk cannot deliver, is killed by SIGBUS. So a stretch is mapped only while
+The window is mapped where the kernel guarantees that its bytes can be read. A process that touches a mapped page that
+the file no longer has, or that the disk cannot deliver, is killed by SIGBUS. So a stretch is mapped only while
 
-1. a read lease is held (fcntl(2), F_SETLEASE): the kernel grants it if nobody has the file open for writing, and lets
-   who wants to write or cut it wait until it is given back;
+1. a read lease is held (fcntl(2), F_SETLEASE): the kernel grants it if nobody has the file open for writing, and makes
+   a process that wants to write or truncate it wait until it is given back;
 2. the file lies on a file system that no other machine or program changes behind the kernel's back;
 3. the kernel has brought the whole stretch into memory (MADV_POPULATE_READ), or said that it cannot.
 
 Otherwise (files of other users, open for writing, on other machines; old kernels and other systems) the bytes are
 read into memory: as fast, and what goes wrong is an error.
 
-What remains: this process was stopped for more than /proc/sys/fs/lease-break-time (45 s) between two steps of a scan
-that takes milliseconds while another cuts the file short, or a page was dropped from memory right after it came there
-and the disk then fails.
+What remains possible: this process is stopped for more than /proc/sys/fs/lease-break-time (45 s) between two steps of
+a scan that takes milliseconds while another truncates the file, or a page is dropped from memory right after it was
+read and the disk then fails.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _leased(descriptor: int) -> bool:
     if sys.platform != "linux" or _file_system(descriptor) not in _FILE_SYSTEMS:
         return False
     try:
-        # Who waits is announced by a signal. SIGIO would end the process; SIGURG is ignored unless asked for.
+        # A process that waits is announced by a signal: SIGIO would end this one, SIGURG is ignored by default.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError:
@@ -182,9 +182,9 @@ def damaged(path: Path, problem: str) -> InputError:
 class BoundedReader:
     """Reads a regular file front to back through a window of 1 MiB; a context manager.
 
-    Nothing of the file stays mapped or leased when it ends: an edit in place asks whether anybody has the file mapped,
-    and its own reader would be somebody. Within it, this process must not open the file for writing, which would wait
-    for the lease that `mapping` holds.
+    Nothing of the file stays mapped or leased afterwards: an edit in place asks whether anybody has the file mapped,
+    and its own reader would count. Within it, this process must not open the file for writing, which would wait for
+    its lease.
 
     `position` is the offset of the next unread byte. Every method that needs bytes raises InputError when
     the file does not have them, and none allocates before that check.
@@ -292,7 +292,7 @@ class BoundedReader:
         return element_type, count
 
     def _skip_strings(self, count: int, what: str) -> None:
-        """Hop from length to length; this loop is what reading a big vocabulary costs."""
+        """Skip from length to length; this loop is most of the cost of reading a big vocabulary."""
         unpack_length = _U64.unpack_from
         position, size = self.position, self.size
         while count > 0:

@@ -1,15 +1,14 @@
 """Copying a span of bytes from file to file, as cheaply as the system allows and in constant memory.
 
-Knows descriptors and offsets only. Shares the blocks where the file system can (a reflink), else tries
-copy_file_range, then sendfile, then plain reads and writes, each going on where the one before stopped. On a local
-disk plain ones come first where source and target lie differently in their pages: there the kernel would write
-page after page in two halves (measured on ext4: 0.25 s of processor time for 0.5 GB, against 0.18 s by a small
-buffer that is written page by page).
+Blocks are shared where the file system can do that (a reflink). Else copy_file_range, sendfile, and plain reads and
+writes are tried, each continuing where the one before stopped. On a local disk plain reads and writes come first if
+source and target offsets differ within a page: there the kernel would write every page in two halves (measured on
+ext4: 0.25 s of processor time for 0.5 GB, against 0.18 s by a small buffer that is written page by page).
 
-What is copied is sent to the disk on the way, by `sync_file_range` in a second thread while the next piece is copied:
-together they take less time than `cp` and a flush, and neither a flush at the end nor an interrupt has to wait for
-gigabytes. (A full flush every 64 MiB would cost a commit of the file system's journal each, with everybody else's
-data in it: on a busy disk three times the copy.)
+A second thread flushes each piece with `sync_file_range` while the next one is copied: that takes less time than `cp`
+and a flush, and neither the flush at the end nor an interrupt has to wait for gigabytes. (A full flush every 64 MiB
+would cost a commit of the file system's journal each, with everybody else's data in it: on a busy disk three times
+the copy.)
 """
 
 from __future__ import annotations

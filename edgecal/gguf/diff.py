@@ -1,7 +1,9 @@
 """What differs between two models: keys and tensors.
 
-Knows headers, and values in a few words; how tensors are compared is `tensor_diff`'s. Does not judge whether a
-difference matters, and shows nothing. `edgecal.filler` is not a value but room in a header, so it is a note.
+A tensor is found by its name, whichever file, order, offset or alignment it has. Data are read only where types and
+shapes agree and the bytes are not the same place of one file, block by block up to the first difference: that reads no
+more than two hashes would, and mostly far less. Only what differs is hashed. `edgecal.filler` is not a value but spare
+room in a header, so it is a note.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A file that is written beside its target under a hidden name and put in the target's place at the end; and the locks
 (flock(2)) that keep edgecal's own edits of a file apart.
 
-Whoever is killed leaves the target as it was, and holds no lock. What a killed run leaves behind is a hidden draft that
-nobody has locked: the next draft of the same target removes it.
+A process that is killed leaves the target as it was, and its locks end with it. What it leaves behind is a hidden draft
+that nobody has locked, which the next draft of the same target removes.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ WAIT_S = 60.0  # for another edgecal that is editing the file
 
 @contextlib.contextmanager
 def claimed(descriptor: int, path: Path) -> Iterator[None]:
-    """No other edgecal changes or replaces this open file while the body runs; one that wants to waits.
+    """No other edgecal process changes or replaces this open file while the body runs; it waits instead.
 
-    Whoever edits a file where it is, or puts a new one in its place, holds this lock from its last look at the file
-    until it is done, so that of two edits at the same time none is lost without a word. Nothing happens where files
+    An edit holds this lock from its last look at the file until it is done, in place or by replacing the file, so that
+    of two edits at the same time none is silently lost. Nothing happens where files
     cannot be locked. InputError as for `wait_for_lock`.
     """
     try:
@@ -157,7 +157,7 @@ class Draft:
 
     @contextlib.contextmanager
     def _replaced_file_claimed(self) -> Iterator[None]:
-        """A file that is edited in place is nobody else's to edit between the last look at it and the rename."""
+        """Keeps others from editing the file that is replaced, between the last look at it and the rename."""
         if self._replaces is None or sys.platform == "win32":  # where an open file cannot be replaced
             yield
             return

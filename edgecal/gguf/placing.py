@@ -1,6 +1,6 @@
 """Carrying out what `output` planned: a model's files are written or linked, and get their names together.
 
-Whatever fails, the previous state is back: the first file, which llama.cpp is given, is the last to get its name.
+If anything fails, the previous state is restored: the first file, which llama.cpp is given, gets its name last.
 """
 
 from __future__ import annotations

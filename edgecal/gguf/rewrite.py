@@ -4,9 +4,9 @@ Tensor offsets are relative to the start of the tensor data, so no tensor change
 as a whole, and the kernel copies them. What was written is read back and compared with what was meant before the new
 file gets its name.
 
-Padding between header and data is zeros, but a file may have come with other bytes there. An edit that shall be taken
-back keeps them in a key (`padding_edits`); the edit that takes this key out puts them back, if there then is as much
-room as before.
+Padding between header and data is zeros, but a file may have come with other bytes there. An edit that must be
+reversible keeps them in a key (`padding_edits`); the edit that removes this key puts them back, if the gap then has the
+same size.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Tensor entries of a GGUF header: shape, type and place, the size of each ggml type, and which llama.cpp cannot run.
-
-Knows block sizes, not how to read or dequantize data.
-"""
+"""Tensor entries of a GGUF header: shape, type, place; the sizes of ggml types, and which llama.cpp cannot run."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""GGUF value types and their bytes (scalars, strings and arrays, little-endian, versions 2 and 3 alike), and how people
-write them.
+"""GGUF values: their types and bytes (little-endian, the same in versions 2 and 3), and how people write them.
 
 A value is its type and its payload (`Value.raw`), the bytes that follow the type tag in a file, so two
 values are equal exactly when a file holds the same bytes for them, NaN included. For an array the payload

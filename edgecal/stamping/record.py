@@ -1,19 +1,18 @@
-"""The calibration keys of a GGUF file, and what happens to the author's sampling temperature.
-
-Knows which keys say what, in which types. Does not write files (`stamp`) and does not fit.
+"""What a file says about its calibration: the record's keys and types, a baked temperature, and whose the sampling
+temperature is.
 
 `edgecal.temperature` is the only calibration value. `general.sampling.temp` is what llama.cpp's tools sample
 with; alone it is the author's, never a calibration. It counts as ours exactly when `edgecal.temperature` is
-there and both hold the same float32 bits; to keep that rule free of doubt, an author's value that happens to
-have those bits is written down as the previous one even where the sampling key is not touched. So for every
+there and both hold the same float32 bits; so that this rule is never ambiguous, an author's value that happens to
+have those bits is also kept as the previous one where the sampling key is not touched. So for every
 history of stamping with and without the sampling key the author's value is either still in place or under
 `edgecal.previous.sampling.temp`. That key is FLOAT32; an author's value of another numeric type is also kept
 exactly, in its own type, under `edgecal.previous.sampling.original`, so that it can be put back bit for bit.
 
-A value that somebody set by other means after our stamp is theirs: it takes the author's place.
+A value that another program set after our stamp counts as the author's.
 
 `edgecal.settled` and `edgecal.harmful` say whether anything speaks against the temperature, `edgecal.reasons` what;
-a file with any reason is one that somebody insisted on (`--unsettled`). An end of `edgecal.bracket` that does not
+a file with any reason was written because somebody insisted (`--unsettled`). An end of `edgecal.bracket` that does not
 exist is NaN.
 
 A file whose logits are divided already (`edgecal.baked.*`) is calibrated; a second calibration has to be forced.

@@ -1,18 +1,15 @@
 """Editing a file in its own place: the same name afterwards, the old bytes or the new ones at every moment.
 
-Knows which way of editing a file allows. Does not know what keys mean, where the new bytes go (`layout`), who
-asked (`output`), or how an interrupted edit is taken up again (`journal`).
-
-The ways, the first that can be taken:
+The first of these ways that is possible is taken:
 
 1. All bytes that change lie in one 512-byte sector (a value of fixed size, or two beside each other): one
    write. Neither a kill nor a power cut can tear it: the kernel looks for signals between pages, and disks
-   write whole sectors. Whoever has the file open or mapped sees the old value or the new.
+   write whole sectors. A program that has the file open or mapped sees the old value or the new.
 2. The tensor data stay where they are: the spans of the header that change are written, with a journal.
-3. The tensor data move by whole blocks, which the file system does by itself (`insert`), with a journal.
-4. A new file is written and put in the old one's place (`write_edited`).
+3. The tensor data move by whole blocks, which the file system does by itself (`kernel`), with a journal.
+4. A new file is written and replaces the old one (`write_edited`).
 
-2 and 3 only if nobody else has the file open or mapped (`lease`), because a reader would see bytes of both;
+2 and 3 need that nobody else has the file open or mapped (`leased`), because a reader would see bytes of both;
 after 4 such a reader keeps the old file.
 """
 
@@ -37,7 +34,7 @@ from edgecal.gguf.rewrite import write_edited
 from edgecal.gguf.spans import Progress, read_exactly
 from edgecal.gguf.values import Value
 
-__all__ = ["FILLER_KEY", "edit_in_place"]
+__all__ = ["edit_in_place"]
 
 SECTOR_BYTES = 512
 _CLOCK_STEPS_NS = (1, 1_000_000_000, 2_000_000_000)  # of ext4, of ext3, of FAT
@@ -128,7 +125,7 @@ def _one_sector(file: int, patch: Patch) -> Span | None:
 
 def _rewritten(source: Header, file: int, patch: Patch) -> bool:
     """Carry the patch out under a journal; False if the file is in use or cannot be shifted: unchanged then."""
-    os.fsync(file)  # whatever is still unwritten, so that nobody is kept waiting for it
+    os.fsync(file)  # what is still unwritten goes out before others have to wait for the lease
     with leased(file) as alone:
         if not alone:
             return False
@@ -153,9 +150,9 @@ def _rewritten(source: Header, file: int, patch: Patch) -> bool:
 
 
 def _make_later(file: int, mtime_ns: int) -> None:
-    """Let an edited file's time be later than before it, by which other processes tell that it was edited.
+    """Make sure that an edited file's modification time is later than before, so that other processes notice the edit.
 
-    Many kernels' clock for it stands for milliseconds (Linux before 6.13), that of some file systems for seconds.
+    In many kernels that clock ticks in milliseconds (Linux before 6.13), in some file systems in seconds.
     """
     for step_ns in _CLOCK_STEPS_NS:
         status = os.fstat(file)

@@ -1,14 +1,12 @@
-"""What an edit in place writes down before it touches the file, and what the next command makes of it.
-
-Knows names, locks and when to flush. Does not know what the patch does (`patch`) or why (`inplace`).
+"""The journal of an edit in place: written before the file is touched, read by the next command to finish or undo it.
 
 A journal lies beside the file under a hidden name and holds the patch, with the bytes that were there before.
-It is flushed before the first change and removed after the last was flushed; who works holds a lock on it.
+It is flushed before the first change and removed after the last was flushed; the process that edits holds a lock on it.
 
-Whether it belongs to the file that it lies beside, the file's bytes decide: a journal that was copied or
-restored along with its file still works, and one beside another file, or beside one that was changed since,
-is never applied. If nothing was changed yet the journal is dropped, else the edit is finished, which does not
-move the tail again: recovering is harmless to whoever has the file open.
+The file's bytes decide whether a journal belongs to the file beside it: one that was copied or restored along with
+its file still works, and one beside another file, or beside one that was changed since, is never applied. If nothing
+was changed yet the journal is dropped, else the edit is finished, which does not move the tail again: recovery does
+no harm to programs that have the file open.
 """
 
 from __future__ import annotations

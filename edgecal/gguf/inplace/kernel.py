@@ -4,10 +4,10 @@ anybody else has the file open.
 fallocate(2) makes room inside a file or closes a gap, in whole blocks, on ext4 and xfs; other file systems say that
 they cannot.
 
-The kernel grants a write lease (fcntl(2), F_SETLEASE) only if this descriptor is the file's only open one on the whole
-machine; a mapping counts as open also after its descriptor was closed. Who opens the file while the lease is held waits
-until it is given back (at most /proc/sys/fs/lease-break-time, 45 s, so what is done must be short), or is
-told EWOULDBLOCK if it does not want to wait. A killed process loses its leases.
+The kernel grants a write lease (fcntl(2), F_SETLEASE) only if this descriptor is the file's only open one on the
+whole machine; a mapping counts as open also after its descriptor was closed. A process that opens the file while the
+lease is held waits until it is given back (at most /proc/sys/fs/lease-break-time, 45 s, so the work must be short),
+or gets EWOULDBLOCK if it asked not to wait. A killed process loses its leases.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ def leased(descriptor: int) -> Iterator[bool]:
     """Whether the file is this descriptor's alone, for as long as the body runs.
 
     False also where the kernel does not say: another system, a network file system, a file of another user
-    (unless this is root). The descriptor must be open for writing. Nobody may open the file by its name
-    inside the body, this process included: it would wait for itself.
+    (unless this is root). The descriptor must be open for writing. The body must not open the file by its
+    name: this process would wait for itself.
     """
     if sys.platform != "linux":
         yield False
         return
     try:
-        # Who waits is announced by a signal. SIGIO would end the process; SIGURG is ignored unless asked for.
+        # A process that waits is announced by a signal: SIGIO would end this one, SIGURG is ignored by default.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         _take_lease(descriptor)
     except OSError:

@@ -1,10 +1,8 @@
-"""Where everything comes to lie when a header is edited inside its file: the filler, the shift, what to write.
-
-Knows the layout of a header and file system blocks. Writes nothing; does not know what keys mean.
+"""The layout of a header that is edited inside its file: the filler, how far the data shift, and which bytes to write.
 
 The header grows by whole blocks through `edgecal.filler`, an array of zeros that is always the last key: later
-edits use it up before anything is moved again. It goes when the rest of the header takes whole blocks without
-it: taking out all that was added gives the original back.
+edits use it up before anything is moved again. It is dropped where the header fills whole blocks without it, so that
+removing everything that was added gives the original back.
 """
 
 from __future__ import annotations

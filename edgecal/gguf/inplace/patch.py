@@ -1,11 +1,9 @@
-"""A change of a file as bytes and places, and how far it is carried out, told from the file's bytes alone.
+"""A change of a file as bytes and offsets; how far it has been carried out is told from the file's bytes alone.
 
-Knows moving and writing. Does not know keys, nor where a patch is kept meanwhile (`journal`).
-
-Which state a file is in is not asked of its name, its time or its inode: a digest of parts of the tail, which
-a patch moves but never changes, tells the file and whether its tail was moved; each byte of the written
+The state of a file does not depend on its name, time or inode: a digest of parts of the tail, which
+a patch moves but never changes, identifies the file and tells whether its tail was moved; each byte of the written
 spans must be the old or the new one (or zero in fresh blocks). A patch therefore recognises a copy of its
-file, and one that was restored, and it never fits another file or one that was changed since.
+file, or one that was restored, and never fits another file or one that was changed since.
 
 A kill cannot interrupt fallocate(2). A power cut can, if the file has so many extents that moving them takes
 several transactions: a gap is then left on its way through the file. It is found, and closed.

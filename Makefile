@@ -104,7 +104,7 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "edgecal needs Python 3.10 or newer, this is $$($(PYTHON) --version 2>&1); set PYTHON=..."; exit 2; }
 	@command -v $${CC:-cc} >/dev/null && command -v $${CXX:-c++} >/dev/null \
-	  || { echo "edgecal needs a C and a C++ compiler; README.md says how to get them"; exit 2; }
+	  || { echo "edgecal needs a C and a C++ compiler; docs/guide.md says how to get them"; exit 2; }
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install --quiet --upgrade pip
 	@touch $@

@@ -53,7 +53,7 @@ MAY_IMPORT = {
         "stamping",
         "worker",
     },
-    "runtime": {"errors", "gguf", "prompts", "metrics", "llama", "worker", "stamping"},
+    "runtime": {"errors", "results", "gguf", "prompts", "metrics", "llama", "worker", "stamping"},
     "evaluation": {"errors", "results", "calibration", "metrics"},
     "report": {"errors", "results", "metrics"},
     "api": {

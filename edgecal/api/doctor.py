@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,35 +56,30 @@ def doctor(
     options = run if isinstance(run, RunOptions) else RunOptions()
     shards = find_shards(Path(model))
     header = shards.header
-    facts = _facts(shards)
-    facts["seed"] = seed if run else None
+    facts = _facts(shards, seed if run else None)
     try:
         check_model(header)
     except InputError as error:
-        return DoctorResult(**facts, n_layer=None, methods=[], reason=str(error), exit_code=error.exit_code)
-    facts["notes"] += warn_of_memory(shards)
+        return replace(facts, reason=str(error), exit_code=error.exit_code)
+    facts = replace(facts, n_layer=count_blocks(header), notes=[*facts.notes, *warn_of_memory(shards)])
     refusal = _why_no_layers(shards)
     if not run:
         reason = str(refusal) if refusal is not None else _what_only_a_run_tells(shards)
         code = 0 if refusal is None else refusal.exit_code
         methods = _methods(reason is None)
-        return DoctorResult(
-            **facts, n_layer=count_blocks(header), methods=methods, reason=reason, exit_code=code
-        )
+        return replace(facts, methods=methods, reason=reason, exit_code=code)
     try:
         found, refusal = _examine(shards, refusal, options, seed, on_progress)
     except EdgecalError as error:
-        return DoctorResult(
-            **facts,
-            n_layer=count_blocks(header),
+        return replace(
+            facts,
             captured_layers=0,
-            methods=[],
             reason=str(error),
             exit_code=error.exit_code if refusal is None else refusal.exit_code,
         )
     rms = found.lens_rms
-    return DoctorResult(
-        **facts,
+    return replace(
+        facts,
         n_layer=found.n_layer,
         captured_layers=found.captured_layers,
         lens_rms=None if rms is None or not math.isfinite(rms) else rms,
@@ -173,30 +169,35 @@ def _methods(layers: bool) -> list[str]:
     return [name for name in METHODS if layers or not Method(name).needs_layers]
 
 
-def _facts(shards: ShardSet) -> dict[str, Any]:
-    """What the header says, whatever can be done with it."""
+def _facts(shards: ShardSet, seed: int | None) -> DoctorResult:
+    """What the header says, whatever can be done with it: no method works yet."""
     from edgecal.architectures import family_of
 
     header = shards.header
     head = shards.find_tensor("output.weight") or shards.find_tensor("token_embd.weight")
     bake, bake_reason = _bakeable(shards)
     tokenizer = header.get("tokenizer.ggml.model")
-    return {
-        "path": str(shards.path),
-        "name": header.get("general.name"),
-        "architecture": header.architecture,
-        "known": family_of(header.architecture or "").is_known,
-        "n_bytes": shards.n_bytes,
-        "head": None
+    return DoctorResult(
+        path=str(shards.path),
+        name=header.get("general.name"),
+        architecture=header.architecture,
+        known=family_of(header.architecture or "").is_known,
+        n_bytes=shards.n_bytes,
+        head=None
         if head is None
         else {"tensor": head[1].name, "type": head[1].type_name, "n_vocab": math.prod(head[1].ne[1:])},
-        "ending": _ending(header, head[1].ne[0] if head is not None and head[1].ne else 0),
-        "tokenizer": tokenizer if isinstance(tokenizer, str) else None,
-        "has_chat_template": "tokenizer.chat_template" in header,
-        "bakeable": bake,
-        "bake_reason": bake_reason,
-        "notes": _notes(header, tokenizer),
-    }
+        ending=_ending(header, head[1].ne[0] if head is not None and head[1].ne else 0),
+        tokenizer=tokenizer if isinstance(tokenizer, str) else None,
+        has_chat_template="tokenizer.chat_template" in header,
+        bakeable=bake,
+        bake_reason=bake_reason,
+        notes=_notes(header, tokenizer),
+        n_layer=None,
+        methods=[],
+        reason=None,
+        exit_code=0,
+        seed=seed,
+    )
 
 
 def _ending(header: Header, n_embd: int) -> FinalTransform | None:

@@ -206,7 +206,7 @@ def fit(
     return replace(
         result,
         output=str(plan.path),
-        siblings=[{"path": one["path"], "how": one["how"]} for one in siblings],
+        siblings=siblings,
     )
 
 

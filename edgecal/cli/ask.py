@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecal.cli.options import ANY_PATH, chat_template_option, llama_options, template_option
+
+if TYPE_CHECKING:
+    from edgecal.results.files import AnswerShown
 
 __all__ = ["ask_command"]
 
@@ -77,23 +80,19 @@ def ask_command(model: str, question: str, choices: tuple[str, ...], **values: A
     with printing():
         if values["as_json"]:
             calibration = asked.calibration
-            click.echo(
-                json.dumps(
-                    {
-                        "model": model,
-                        "question": question,
-                        "choices": list(choices),
-                        "answer": asked.answer.to_dict(),
-                        "calibration": {
-                            "kind": calibration.kind,
-                            "temperature": calibration.temperature,
-                            "divisor": calibration.divisor,
-                            "doubts": list(calibration.doubts),
-                        },
-                    },
-                    allow_nan=False,
-                )
-            )
+            shown: AnswerShown = {
+                "model": model,
+                "question": question,
+                "choices": list(choices),
+                "answer": asked.answer.to_dict(),
+                "calibration": {
+                    "kind": calibration.kind,
+                    "temperature": calibration.temperature,
+                    "divisor": calibration.divisor,
+                    "doubts": list(calibration.doubts),
+                },
+            }
+            click.echo(json.dumps(shown, allow_nan=False))
         else:
             _print(asked, choices)
 

@@ -6,9 +6,12 @@ It prints without rich, which takes longer to import than the work itself.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgecal.results.files import CacheCleared, CacheShown
 
 __all__ = ["cache_command"]
 
@@ -30,6 +33,7 @@ def cache_command(action: str, as_json: bool) -> None:
     from edgecal.cli.streams import printable, printing
 
     folder = default_cache_folder()
+    values: CacheShown | CacheCleared
     if action == "show":
         values = _shown()
         lines = _lines(values)
@@ -47,7 +51,7 @@ def cache_command(action: str, as_json: bool) -> None:
         print(json.dumps(values) if as_json else "\n".join(printable(line) for line in lines))
 
 
-def _shown() -> dict[str, Any]:
+def _shown() -> CacheShown:
     from datetime import datetime, timezone
 
     from edgecal.cache import MAX_CACHE_BYTES, default_cache_folder, list_stores
@@ -72,7 +76,7 @@ def _shown() -> dict[str, Any]:
     }
 
 
-def _lines(values: dict[str, Any]) -> list[str]:
+def _lines(values: CacheShown) -> list[str]:
     from edgecal.cli.streams import printable
 
     if values["folder"] is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgecal.results.files import Difference
+    from edgecal.results.files import Difference, FilesCompared
 
 __all__ = ["EXIT_DIFFERENT", "change_lines", "diff_command"]
 
@@ -55,7 +55,7 @@ def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, q
     keys, tensors = ([item.to_dict() for item in items] for items in (found.keys, found.tensors))
     with printing():
         if as_json:
-            values = {
+            values: FilesCompared = {
                 "a": a,
                 "b": b,
                 "equal": found.equal,

@@ -6,11 +6,14 @@ Prints without rich, whose loading would take longer than reading a header of an
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecal.cli.options import ANY_PATH, llama_options
+
+if TYPE_CHECKING:
+    from edgecal.results import DoctorResult
 
 __all__ = ["describe_error", "doctor_command"]
 
@@ -60,40 +63,41 @@ def doctor_command(model: str, run: bool, seed: int, as_json: bool, quiet: bool,
             result = examine(on_progress)
     else:
         result = examine()
-    shown = result.to_dict()
     with printing():
         # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
-        print(json.dumps(shown) if as_json else "\n".join(printable(line) for line in _lines(shown)))
+        print(
+            json.dumps(result.to_dict()) if as_json else "\n".join(printable(line) for line in _lines(result))
+        )
     return result.exit_code
 
 
-def _lines(shown: dict[str, Any]) -> list[str]:
-    where = f"{shown['path']}: "
+def _lines(shown: DoctorResult) -> list[str]:
+    where = f"{shown.path}: "
     rows = [
-        ("model", f"{shown['path']} ({shown['n_bytes'] / 1e6:,.0f} MB)"),
+        ("model", f"{shown.path} ({shown.n_bytes / 1e6:,.0f} MB)"),
         (
             "architecture",
-            f"{shown['architecture']}" + ("" if shown["known"] else ", which edgecal does not know"),
+            f"{shown.architecture}" + ("" if shown.known else ", which edgecal does not know"),
         ),
-        ("blocks", "not said" if shown["n_layer"] is None else str(shown["n_layer"])),
+        ("blocks", "not said" if shown.n_layer is None else str(shown.n_layer)),
         ("ending", _ending(shown)),
-        ("tokenizer", f"{shown['tokenizer']}" + (", with a chat template" * shown["has_chat_template"])),
+        ("tokenizer", f"{shown.tokenizer}" + (", with a chat template" * shown.has_chat_template)),
         ("lens check", _check(shown)),
-        ("methods", ", ".join(shown["methods"]) or "none"),
+        ("methods", ", ".join(shown.methods) or "none"),
     ]
-    if shown["reason"] is not None:
-        rows.append(("why not all" if shown["methods"] else "why", shown["reason"].removeprefix(where)))
-    bake = "can be baked" if shown["bakeable"] else (shown["bake_reason"] or "").removeprefix(where)
-    if shown["methods"]:
+    if shown.reason is not None:
+        rows.append(("why not all" if shown.methods else "why", shown.reason.removeprefix(where)))
+    bake = "can be baked" if shown.bakeable else (shown.bake_reason or "").removeprefix(where)
+    if shown.methods:
         rows.append(("baking", bake))
-    rows += [("note", note.removeprefix(where)) for note in shown["notes"]]
+    rows += [("note", note.removeprefix(where)) for note in shown.notes]
     first = max(len(name) for name, _ in rows) + 2
     return [f"{name:{first}}{text}" for name, text in rows]
 
 
-def _ending(shown: dict[str, Any]) -> str:
+def _ending(shown: DoctorResult) -> str:
     """The last block's way to the logits, in the order in which it is computed."""
-    ending, head = shown["ending"], shown["head"]
+    ending, head = shown.ending, shown.head
     if ending is None or head is None:
         return "not known"
     streams = f"{ending['n_streams']} streams merged" if ending["n_streams"] > 1 else ""
@@ -107,13 +111,13 @@ def _ending(shown: dict[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _check(shown: dict[str, Any]) -> str:
-    if shown["captured_layers"] is None:
+def _check(shown: DoctorResult) -> str:
+    if shown.captured_layers is None:
         return "not run (--run)"
-    captured = f"{shown['captured_layers']} blocks captured"
-    if shown["lens_rms"] is None:
+    captured = f"{shown.captured_layers} blocks captured"
+    if shown.lens_rms is None:
         return captured
-    return f"{captured}, {describe_error(shown['lens_rms'])} rms of the spread (0.3% allowed)"
+    return f"{captured}, {describe_error(shown.lens_rms)} rms of the spread (0.3% allowed)"
 
 
 def describe_error(share: float) -> str:

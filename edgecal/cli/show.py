@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from edgecal.results import ShowResult
 
 __all__ = ["show_command"]
 
@@ -26,26 +29,23 @@ def show_command(file: str, as_json: bool) -> None:
     from edgecal.stamping.record import show
 
     result = show(file)
-    values = result.to_dict()
     with printing():
         # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
-        print(json.dumps(values, allow_nan=False) if as_json else "\n".join(_lines(values)))
+        print(json.dumps(result.to_dict(), allow_nan=False) if as_json else "\n".join(_lines(result)))
     for warning in result.warnings:
         say(f"warning: {warning}")
 
 
-def _lines(values: dict[str, Any]) -> list[str]:
+def _lines(result: ShowResult) -> list[str]:
     """Two columns; on a terminal the second is folded to what is left of its width."""
     from edgecal.cli.streams import printable
 
-    rows = [
-        (name, "not said" if values[name] is None else printable(str(values[name])))
-        for name in ("path", "name", "architecture")
-    ]
-    for section in ("calibration", "sampling"):
-        if not values[section]:
-            rows.append((section, "none in this file"))
-        rows += [(printable(key), _short(value)) for key, value in values[section].items()]
+    named = (("path", result.path), ("name", result.name), ("architecture", result.architecture))
+    rows = [(name, "not said" if value is None else printable(str(value))) for name, value in named]
+    for name, section in (("calibration", result.calibration), ("sampling", result.sampling)):
+        if not section:
+            rows.append((name, "none in this file"))
+        rows += [(printable(key), _short(value)) for key, value in section.items()]
     first = max(len(name) for name, _ in rows) + 2
     fold = max(os.get_terminal_size().columns - first, 20) if sys.stdout.isatty() else None
     lines = []

@@ -7,7 +7,10 @@ into them.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from edgecal.results.files import AnswerGiven
 
 __all__ = ["Answer", "Finish", "GeneratedToken", "Generation"]
 
@@ -44,9 +47,20 @@ class Answer:
     temperature: float
     n_tokens: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> AnswerGiven:
         """The answer as JSON-ready values; the keys are the attributes' names."""
-        return {**asdict(self), "probs": list(self.probs)}
+        return {
+            "choice": self.choice,
+            "label": self.label,
+            "text": self.text,
+            "confidence": self.confidence,
+            "probs": list(self.probs),
+            "abstained": self.abstained,
+            "min_confidence": self.min_confidence,
+            "label_mass": self.label_mass,
+            "temperature": self.temperature,
+            "n_tokens": self.n_tokens,
+        }
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,16 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgecal.errors import InputError
 from edgecal.gguf.model_checks import check_model
 from edgecal.gguf.shards import ShardSet, find_shards
 from edgecal.stamping.record import FileCalibration, read_file_calibration
+
+if TYPE_CHECKING:
+    from edgecal.results.files import FitRecorded, Sidecar
+    from edgecal.stamping.record import CalibrationRecord
 
 __all__ = ["TARGETS", "Artefact", "export", "quote_modelfile", "quote_shell", "short_float32"]
 
@@ -236,7 +240,7 @@ def _json(facts: _Facts) -> Artefact:
         + "; nothing does that by itself, and free text was not calibrated."
     )
     sentence = facts.warned(sentence)
-    values: dict[str, Any] = {
+    values: Sidecar = {
         "kind": calibration.kind,
         "model": {
             "path": facts.paths[0],
@@ -257,10 +261,25 @@ def _json(facts: _Facts) -> Artefact:
     return Artefact(json.dumps(values, indent=2, allow_nan=False) + "\n", sentence, has_sentence=True)
 
 
-def _fit(record: Any) -> dict[str, Any]:
+def _fit(record: CalibrationRecord) -> FitRecorded:
     """The calibration record without its temperature; `interval` is that of divide_logits_by."""
-    names = [name for name in record.__dataclass_fields__ if name != "temperature"]
-    return {name: getattr(record, name) for name in names}
+    return {
+        "interval": None if record.interval is None else list(record.interval),
+        "method": record.method,
+        "variant": record.variant,
+        "target": record.target,
+        "prompts_count": record.prompts_count,
+        "prompts_sha256": record.prompts_sha256,
+        "agreement_rate": record.agreement_rate,
+        "bracket": None if record.bracket is None else list(record.bracket),
+        "settled": record.settled,
+        "harmful": record.harmful,
+        "reasons": list(record.reasons),
+        "base_name": record.base_name,
+        "base_sha256": record.base_sha256,
+        "llama_cpp": record.llama_cpp,
+        "version": record.version,
+    }
 
 
 TARGETS: dict[str, Callable[[_Facts], Artefact]] = {

@@ -1,9 +1,10 @@
 """Decides from all rows of a data set which option its gold answers name, and gives each question its own.
 
 A number may be an option's label, a place counted from 0 or from 1, or an option's text; a letter may be a label (the
-place, where options have no labels) or a text. A reading is dropped if another one explains many rows that it cannot
-explain. If two are left that differ for some row, the convention of the layout's authors decides; if there is none, the
-data are refused, because a wrong guess would falsify every figure without a sign.
+place, where options have no labels) or a text; and so may a code, a label of several characters. A reading is dropped
+if another one explains many rows that it cannot explain. If two are left that differ for some row, the convention of
+the layout's authors decides; if there is none, the data are refused, because a wrong guess would falsify every figure
+without a sign.
 
 Files of the same layout are decided together, since one of them alone may not show what its answers count from. Several
 gold columns check each other.
@@ -33,7 +34,12 @@ _WORDS = {
     TEXT: "the text of an option",
 }
 # A list of marks is in the order of the labels, or in that of the options.
-_CANDIDATES = {"letter": (LABEL, TEXT), "number": (LABEL, ZERO, ONE, TEXT), "mark": (TEXT, LABEL)}
+_CANDIDATES = {
+    "letter": (LABEL, TEXT),
+    "code": (LABEL, TEXT),
+    "number": (LABEL, ZERO, ONE, TEXT),
+    "mark": (TEXT, LABEL),
+}
 _MAP = "--map answer-base=0, =1, =label, =text"
 # A reading is dropped if another one explains at least 20 times as many rows that only one of them explains.
 _OVERWHELMING = 20
@@ -297,7 +303,9 @@ def _decide_column(
             said = [others[index] for index in picked]
             left[kind] = [reading for reading in left[kind] if _agrees(reading, chosen, said)] or left[kind]
     n_words = sum(answer.kind == "word" and answer.indices[TEXT] is not None for _, answer in rows)
-    n_texts = n_words + sum(len(by_kind[kind]) for kind in ("letter", "number") if left.get(kind) == [TEXT])
+    n_texts = n_words + sum(
+        len(by_kind[kind]) for kind in ("letter", "code", "number") if left.get(kind) == [TEXT]
+    )
     readings: dict[str, int] = {}
     for kind, open_to in left.items():
         chosen = [rows[index] for index in by_kind[kind]]
@@ -442,6 +450,8 @@ def _say(readings: Mapping[str, int], rows: Sequence[tuple[Options, GoldReadings
         )
     if (reading := readings.get("letter")) is not None:
         parts.append("by letter" if reading == LABEL else "as texts of options")
+    if (reading := readings.get("code")) is not None:
+        parts.append("by the options' labels" if reading == LABEL else "as texts of options")
     if n_words:
         parts.append("as texts of options")
     if any(answer.kind == "mark" for _, answer in rows):
@@ -459,7 +469,9 @@ def _refuse(answer: GoldReadings, options: Options, reading: int | None) -> NoRe
     if len(parts) > 1 and all(part in labels for part in parts):
         fail_several(answer.value, options)
     counted = f", {_WORDS[reading]}" if reading in (ZERO, ONE) else ""
-    named = f" (labels {', '.join(options.labels)[:80]})" if options.labels and reading == LABEL else ""
+    named = (
+        f" (labels {', '.join(options.labels)[:80]})" if options.labels and reading in (LABEL, None) else ""
+    )
     fail(options.where, f"the answer {answer.value!r:.60} is none of the {n} options{counted}{named}")
 
 

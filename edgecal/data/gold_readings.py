@@ -2,6 +2,7 @@
 
     3 "3" 3.0    a number: an option's label, its place counted from 0 or from 1, or its text
     "C" "(c)"    a letter: an option's label (its place, where options have no labels), or its text
+    "iii" "Q2"   a code: a longer label of an option, or its text
     [0, 0, 1]    a mark for each option
 
 Which of these readings holds cannot be told from one row: `gold_answers` decides it from all of them.
@@ -33,7 +34,7 @@ class GoldReadings(NamedTuple):
 
     Attributes
     ----------
-    kind: "number", "letter", "word", or "mark" (a list that marks the right option).
+    kind: "number", "letter", "code", "word", or "mark" (a list that marks the right option).
     value: the cell's value.
     indices: for each of `READINGS` the option that the answer names in this reading, or None.
     typed: whether the answer came as a number while all options came as texts.
@@ -92,6 +93,8 @@ def read_gold(value: object, options: Options) -> GoldReadings | None:
     found = _find(texts, text)
     if letter:
         return GoldReadings("letter", value, (_by_label(letter[1].upper(), options), None, None, found))
+    if options.labels is not None and plain_label(text) in options.labels:
+        return GoldReadings("code", value, (options.labels.index(plain_label(text)), None, None, found))
     if isinstance(value, bool) and found is None:
         found = _find(texts, "yes" if value else "no")
     if found is None:
@@ -125,12 +128,10 @@ def _by_label(label: str, options: Options) -> int | None:
 
 
 def _by_name(text: str, options: Options) -> int | None:
-    """The option that is named by its column, by a longer label, or by its label and text together."""
+    """The option that is named by its column, or by its label and text together."""
     key = column_key(text)
     if key in options.columns:
         return options.columns.index(key)
-    if options.labels is not None and plain_label(text) in options.labels:
-        return options.labels.index(plain_label(text))
     match = _WITH_LABEL.fullmatch(text)
     found = _find(options.texts, match[2]) if match else None
     if match and found is not None and _by_label(match[1].upper(), options) not in (None, found):

@@ -171,6 +171,24 @@ def test_an_answer_is_the_option_with_that_label(tmp_path, shape, labels, contai
     assert placed == COLOURS and {frozenset(r.choices) for r in data.records} == {frozenset(COLOURS)}
 
 
+@pytest.mark.parametrize("container", ["jsonl", "parquet"])
+@pytest.mark.parametrize("labels", ["i ii iii iv", "Q1 Q2 Q3 Q4", "aa bb cc dd"])
+@pytest.mark.parametrize("shape", ["object", "objects", "objects by key"])
+def test_labels_of_several_characters(tmp_path, shape, labels, container):
+    """They are labels before they are texts, though some options read like the label of another."""
+    names = labels.split()
+    texts = [names[2], names[3], *COLOURS[:2]]
+    rows = [
+        {"question": f"q{i}", "options": LABELLED[shape](texts, names), "gold": label}
+        for i, label in enumerate(names)
+    ]
+    data = read(tmp_path, rows, container, strict=True)
+    assert [r.choices[r.answer] for r in data.records] == texts
+    assert "by the options' labels" in data.decisions[0] and "texts" not in data.decisions[0]
+    with pytest.raises(InputError, match=r"the label of an option .* or the text of an option"):
+        read(tmp_path, [rows[2]] * 3)  # once is chance
+
+
 def test_labels_that_the_texts_look_like(tmp_path):
     options = [{"label": k, "text": t} for k, t in zip("ABCD", ["D", "C", "B", "A"], strict=True)]
     data = read(tmp_path, [{"question": "Which vitamin?", "options": options, "gold": "D"}])

@@ -102,7 +102,7 @@ def bake(
     return BakeResult(
         output=str(plan.path),
         temperature=tau,
-        changed=[*recipe.tensors, *recipe.keys],
+        changed=(*recipe.tensors, *recipe.keys),
         head_type=recipe.head_type,
         error=found[0].error if found else None,
         allowed=found[0].allowed if found else None,

@@ -135,7 +135,7 @@ class BakeResult(Printed):
 
     output: str
     temperature: Temperature
-    changed: list[str]
+    changed: tuple[str, ...]
     head_type: str
     error: NonNegative | None
     allowed: NonNegative | None

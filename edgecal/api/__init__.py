@@ -1,7 +1,7 @@
 """What `import edgecal` offers: fit, plan, capture, evaluate, compare, doctor. Where the stages meet.
 
-Knows no mathematics and no llama.cpp, and shows nothing to people; the command line is a thin face on it. Importing it
-is light.
+The mathematics and llama.cpp are called, never done here, and nothing is shown to people: the command line is a thin
+face on these functions. Importing them loads no llama.cpp, numba or matplotlib.
 """
 
 from edgecal.api.capture import capture

@@ -1,7 +1,7 @@
 """Runs a pair on as many questions as the temperature needs, and fits it and the bracket around it.
 
-Knows in which order questions are run and when to look; when to stop is the plan's to say (`AdaptivePlan`). Labels
-have no part in that.
+The order of the questions and the looks are decided here; `AdaptivePlan` decides when to stop. Labels have no part in
+either, so that they cannot choose the result.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """`edgecal.compare`: every method on the same pair and questions, as the papers' tables have it.
 
-Each model runs once over the questions, and every method that can be is computed from that. Knows no mathematics
-and no llama.cpp, and shows nothing to people.
+Each model runs once over the questions, and every method that can be computed from that is.
 """
 
 from __future__ import annotations

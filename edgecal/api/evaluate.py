@@ -1,7 +1,4 @@
-"""`edgecal.evaluate`: one model's accuracy and calibration on labelled questions, as it is and with a temperature.
-
-Knows no mathematics and no llama.cpp, and shows nothing to people.
-"""
+"""`edgecal.evaluate`: one model's accuracy and calibration on labelled questions, as it is and with a temperature."""
 
 from __future__ import annotations
 

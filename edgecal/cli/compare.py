@@ -26,7 +26,12 @@ __all__ = ["compare_command"]
 @question_options
 @method_options
 @click.option(
-    "--splits", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Random splits."
+    "--splits",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Number of random splits.",
 )
 @click.option(
     "--fit-share",
@@ -34,7 +39,7 @@ __all__ = ["compare_command"]
     default=0.3,
     show_default=True,
     metavar="X",
-    help="Share of the questions to fit on; the rest judges.",
+    help="Share of the questions to fit on; the rest are for judging.",
 )
 @click.option(
     "--permutations",
@@ -42,7 +47,7 @@ __all__ = ["compare_command"]
     default=4,
     show_default=True,
     metavar="N",
-    help="Orders of the options that cape averages over; 0 leaves it out.",
+    help="How many orders of the options cape averages over; 0 leaves cape out.",
 )
 @click.option(
     "--verbalized/--no-verbalized",

@@ -31,7 +31,7 @@ __all__ = ["describe_error", "doctor_command"]
     type=click.IntRange(min=0, max=2**64 - 1),
     default=0,
     show_default=True,
-    help="Draws the token ids of --run.",
+    help="Seed of the token ids that --run draws.",
 )
 @llama_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

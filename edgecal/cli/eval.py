@@ -26,7 +26,7 @@ __all__ = ["eval_command"]
     "--temperature",
     type=click.FloatRange(min=0, min_open=True),
     metavar="X",
-    help="Divide the logits by X for the figures after.  [default: edgecal.temperature in the file, if any]",
+    help='Divide the logits by X for the "after" figures.  [default: edgecal.temperature in the file, if any]',
 )
 @bootstrap_option
 @effect_option

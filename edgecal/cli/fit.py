@@ -26,7 +26,7 @@ __all__ = ["fit_command"]
     metavar="FILE",
     type=click.Path(),
     help="Questions: JSON Lines in one of the forms {question, choices}, {prompt, labels} or {tokens, choice_tokens}, "
-    "or a file or folder in another usual form; repeatable, - is standard input.  [default: a built-in bank]",
+    "or a file or folder in another common format; repeatable, - is standard input.  [default: a built-in bank]",
 )
 @question_options
 @method_options
@@ -51,17 +51,15 @@ __all__ = ["fit_command"]
     "--plan",
     "only_plan",
     is_flag=True,
-    help="Say what running all questions would take, and do not run them.",
+    help="Print what running all questions would cost in tokens, time and memory, and stop there.",
 )
-@click.option("--dry-run", is_flag=True, help="Do everything but write.")
+@click.option("--dry-run", is_flag=True, help="Do everything except writing the file.")
 @click.option("--force", is_flag=True, help="Overwrite an existing output.")
-@click.option(
-    "--force-baked", is_flag=True, help="Fit also a CHAT whose logits a temperature is divided into already."
-)
+@click.option("--force-baked", is_flag=True, help="Fit even if CHAT already has a temperature baked in.")
 @click.option(
     "--unsettled",
     is_flag=True,
-    help="Write also a temperature that is refused as unsettled or harmful; the file is marked so.",
+    help="Write the temperature even if it is unsettled or harmful; the file is marked so.",
 )
 @click.option("--no-sampling-key", is_flag=True, help="Write only edgecal.* keys, not general.sampling.temp.")
 @bootstrap_option
@@ -92,10 +90,10 @@ def fit_command(
     first shard). CHAT is never changed unless --in-place is given: the result is a new file that holds the
     temperature.
 
-    A temperature that may do harm is refused: exit code 4, the reasons, no file. It is unsettled where prompts leave it
-    more room than a factor of 2 (the bracket), or where BASE puts less than 80 % of its probability on the choices;
-    it is harmful where 30 or more prompts have an "answer" and these do not become more probable with it. Answers reach
-    nothing else, unless with --method ts.
+    A temperature that may do harm is refused: exit code 4, the reasons, and no file. It is unsettled if unlabelled
+    prompts leave it a range wider than a factor of 2 (the bracket), or if BASE puts less than 80 % of its probability
+    on the choices. It is harmful if 30 or more prompts have an "answer" and the answers do not become more probable
+    with it. Answers are used for nothing else, except by --method ts.
 
     \b
     Exit codes: 0 done, 2 bad input, 3 model or native failure, 4 not identified, unsettled or

@@ -23,7 +23,7 @@ _LARGEST_BYTES = 1 << 28
     "-o",
     type=click.Path(),
     metavar="FOLDER",
-    help="Folder for the pictures, made if it is not there.  [default: beside the result; with - the current folder]",
+    help="Folder for the pictures, created if missing.  [default: the result's folder; with -, the current one]",
 )
 @click.option(
     "--format",
@@ -41,7 +41,7 @@ _LARGEST_BYTES = 1 << 28
     help="Draw only this picture, one of reliability, loss, layers, risk-coverage, methods, lambda, prompts; "
     "repeatable.  [default: every picture that the result has numbers for]",
 )
-@click.option("--dark", is_flag=True, help="Light lines on dark ground.")
+@click.option("--dark", is_flag=True, help="Draw light lines on a dark background.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 def plot_command(
     result: str, output: str | None, file_format: str, pictures: tuple[str, ...], dark: bool, force: bool

@@ -1,6 +1,6 @@
 """What the methods without a fitted temperature say: CAPE, internal consistency, stated confidence.
 
-Arrays in, judged examples out. Knows nothing of how a permuted prompt was run or a statement was asked for.
+Arrays in, judged examples out; the prompts that these methods need are run by `edgecal.api.extra_runs`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """All methods on the same captured numbers: the table, the ablations, and the headline with its pictures.
 
-Knows nothing of models, files or prompts, nor of how a result is shown.
+Every method is judged on the same captured logits, so that differences between rows are the methods' own.
 """
 
 from __future__ import annotations

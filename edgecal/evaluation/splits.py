@@ -1,6 +1,6 @@
 """Which questions a method may fit on and which it is judged on: DACA's 30 % and 70 %, by seed.
 
-Knows numbers of questions only: a split cannot depend on a label, a text or a model.
+A split is drawn from the number of questions alone, so that it cannot depend on a label, a text or a model.
 """
 
 from __future__ import annotations

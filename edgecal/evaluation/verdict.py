@@ -1,6 +1,6 @@
 """One sentence for a reader who has never heard of calibration, made from figures with their intervals.
 
-Says no more than the intervals allow. Knows nothing of how the figures came about.
+It says no more than the intervals allow.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Figures of merit of answers against labels, with intervals. NumPy only; knows nothing of models, prompts,
-or where a temperature comes from."""
+"""Figures of merit of answers against labels, with intervals. NumPy only: any answers can be judged."""
 
 from edgecal.metrics.binned import (
     Reliability,

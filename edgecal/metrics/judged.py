@@ -1,6 +1,6 @@
 """What is judged: how sure each answer was, whether it was right and, where known, the options' probabilities.
 
-Checks it once, so that no figure needs to. Knows nothing of figures, nor of where the answers come from.
+It is checked once here, so that no figure needs to.
 """
 
 from __future__ import annotations

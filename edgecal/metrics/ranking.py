@@ -1,7 +1,7 @@
 """How well the confidence tells right answers from wrong ones: AUROC, risk against coverage, AURC.
 
 A temperature that is the same for all questions hardly moves these: they depend on the order of the
-confidences alone. Knows nothing of resampling.
+confidences alone.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The kernel is Gaussian and reflected at 0 and 1, without end: heat spreading in a rod that loses none. In
 cosines over 0 to 1 smoothing by s is a factor exp(-(pi k s)^2 / 2) on coefficient k, so residuals are put on
-an even grid once and each width costs one transform. Knows nothing of resampling.
+an even grid once and each width costs one transform.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 A tally has one column for each distinct confidence, ascending, so neither the order of the examples nor the
 order among equals can reach a figure; and one row for each resample, so that a thousand of them cost one sort.
-Knows nothing of the figures, nor of how resamples are drawn.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A result as one HTML page and as pictures: pure functions of the dictionary that `--json` prints.
+"""A result as one HTML page, as pictures, and as tables: pure functions of an `EvalResult` or a `CompareResult`.
 
-Knows results, not how they came about. matplotlib and jinja2 are loaded when something is drawn.
+So whatever `--json` printed can be drawn later and elsewhere. matplotlib and jinja2 are loaded when something is drawn.
 """
 
 from edgecal.report.check import check_result

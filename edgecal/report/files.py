@@ -1,6 +1,6 @@
 """Puts finished bytes into a file at once: under a hidden name, flushed, then renamed.
 
-Knows files. Knows nothing of what is in them.
+So everybody sees the whole old file or the whole new one, also after a power cut.
 """
 
 from __future__ import annotations

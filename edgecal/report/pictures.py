@@ -1,6 +1,6 @@
 """Which pictures there are, and a result's pictures as SVG and PNG bytes.
 
-Knows names, sizes and formats; the numbers are `prepare`'s, the drawing is `plot`'s.
+`prepare` has the numbers and `plot` draws; names, sizes and formats are decided here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Strings and numbers as people read them: hostile text made visible, shares as percent, a true minus sign.
 
-Knows nothing of results or HTML: what comes out is still to be escaped.
+The text that comes out is not escaped yet: each form does that in its own way.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from support.tiny_models import tiny_folder, write_tiny_pair
 
 from edgecal.cache import CaptureCache
 from edgecal.cli.commands import cli
+from edgecal.metrics import FIGURES
 from edgecal.results.schema import PRINTED, make_schema
 
 DEV = MODELS / "questions/dev.jsonl"
@@ -135,6 +136,9 @@ def test_a_fit_that_is_refused_and_one_without_layers(printed, pair, data):
 def test_eval(printed, pair, data, options):
     value = printed("eval", pair[1], "--data", data, "--bootstrap", "20", *QUICK, *options)
     assert (value["figures"]["after"] is None) == (not options)
+    names = [figure.name for figure in FIGURES]
+    for figures in [value["figures"]["before"], *(row["before"] for row in value["subjects"])]:
+        assert list(figures) == names
 
 
 def test_compare(printed, pair, data):

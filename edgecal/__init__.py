@@ -101,9 +101,6 @@ __all__ = [
 
 # Where the names are that live neither in `edgecal.results` (those that end with Result) nor in `edgecal.api`.
 _HOMES = {
-    "CaptureSettings": "edgecal.llama.settings",
-    "Method": "edgecal.calibration",
-    "RunOptions": "edgecal.pair.run",
     "bake": "edgecal.baking.bake",
     "load": "edgecal.runtime",
     "show": "edgecal.stamping.record",

@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,28 @@ def imports(path):
             yield node.module
             if node.module == "edgecal":
                 yield from (f"edgecal.{alias.name}" for alias in node.names)
+
+
+def imported_modules(path, names):
+    """The modules of the package that a file imports anywhere, for types only included."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in names)
+        elif isinstance(node, ast.ImportFrom) and node.module in names:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in names else node.module
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Not even the package's front, which offers what the modules behind it make."""
+    path_of = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        path_of[".".join(parts).removesuffix(".__init__")] = path
+    graph = {name: set(imported_modules(path, path_of)) - {name} for name, path in path_of.items()}
+    assert not [name for name, found in graph.items() if "edgecal" in found]
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 def test_every_part_is_known():

@@ -1,4 +1,4 @@
-"""What `import edgecal` offers: fit, plan, capture, evaluate, compare, doctor. Where the stages meet.
+"""fit, plan, capture, evaluate, compare, doctor and their options: where the stages meet.
 
 The mathematics and llama.cpp are called, never done here, and nothing is shown to people: the command line is a thin
 face on these functions. Importing them loads no llama.cpp, numba or matplotlib.
@@ -12,11 +12,17 @@ from edgecal.api.fit import OutputOptions, fit
 from edgecal.api.plan import plan
 from edgecal.api.progress import Progress
 from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
+from edgecal.calibration import Method
+from edgecal.llama.settings import CaptureSettings
+from edgecal.pair.run import RunOptions
 
 __all__ = [
+    "CaptureSettings",
+    "Method",
     "OutputOptions",
     "Progress",
     "QuestionOptions",
+    "RunOptions",
     "capture",
     "compare",
     "doctor",

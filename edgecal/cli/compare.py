@@ -66,14 +66,14 @@ def compare_command(base: str, chat: str, **values: Any) -> None:
     further runs, which are counted. The label-free methods never see an answer. --method names the one that
     the verdict and the pictures are about.
     """
-    import edgecal
+    from edgecal import api
     from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.result_forms import show_result, show_warnings
 
     form = choose_form(values)
     with show_progress(quiet=values["quiet"]) as on_progress:
-        result = edgecal.compare(
+        result = api.compare(
             base,
             chat,
             list(values["data"]),

@@ -44,12 +44,12 @@ def doctor_command(model: str, run: bool, seed: int, as_json: bool, quiet: bool,
     with on this file: 0, 2 if it is no model that edgecal can use or has no layers that can be read, 3 if llama.cpp
     cannot run it or its last block, re-projected, does not give its logits. Methods that work all the same are named.
     """
-    import edgecal
+    from edgecal import api
     from edgecal.cli.options import gather_run
     from edgecal.cli.streams import printable, printing
 
-    def examine(on_progress: Any = None) -> edgecal.DoctorResult:
-        return edgecal.doctor(
+    def examine(on_progress: Any = None) -> DoctorResult:
+        return api.doctor(
             model,
             run=gather_run(values) if run else False,
             seed=seed,

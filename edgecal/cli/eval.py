@@ -38,14 +38,14 @@ def eval_command(model: str, **values: Any) -> None:
     Accuracy, calibration errors, Brier scores, likelihood and ranking, each with a bootstrap interval, overall
     and by subject.
     """
-    import edgecal
+    from edgecal import api
     from edgecal.cli.options import gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.result_forms import show_result, show_warnings
 
     form = choose_form(values)
     with show_progress(quiet=values["quiet"]) as on_progress:
-        result = edgecal.evaluate(
+        result = api.evaluate(
             model,
             list(values["data"]),
             temperature=values["temperature"],

@@ -99,7 +99,7 @@ def fit_command(
     Exit codes: 0 done, 2 bad input, 3 model or native failure, 4 not identified, unsettled or
     harmful (the last two print the result all the same), 5 could not write.
     """
-    import edgecal
+    from edgecal import api
     from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.result_forms import show_warnings
@@ -117,7 +117,7 @@ def fit_command(
     target: Path | None = None
     if not dry_run and not in_place:
         target = Path(output) if output is not None else default_output(find_shards(Path(chat)))
-    output_options = edgecal.OutputOptions(
+    output_options = api.OutputOptions(
         target,
         in_place=in_place,
         force=force,
@@ -127,7 +127,7 @@ def fit_command(
     )
     try:
         with show_progress(quiet=quiet) as on_progress:
-            result = edgecal.fit(
+            result = api.fit(
                 base,
                 chat,
                 list(data) if data else None,
@@ -166,7 +166,7 @@ def _show(result: FitResult, *, as_json: bool, sampling_key: bool) -> None:
 def _show_plan(
     base: str, chat: str, data: tuple[str, ...], *, as_json: bool, quiet: bool, values: dict[str, Any]
 ) -> None:
-    import edgecal
+    from edgecal import api
     from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.result_forms import show_warnings
@@ -174,7 +174,7 @@ def _show_plan(
     from edgecal.cli.tables import print_plan
 
     with show_progress(quiet=quiet) as on_progress:
-        plan = edgecal.plan(
+        plan = api.plan(
             base,
             chat,
             list(data) if data else None,

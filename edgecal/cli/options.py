@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    import edgecal
+    from edgecal import api
 
 __all__ = [
     "ANY_PATH",
@@ -259,29 +259,29 @@ bootstrap_option = click.option(
 )
 
 
-def gather_questions(values: Mapping[str, Any]) -> edgecal.QuestionOptions:
+def gather_questions(values: Mapping[str, Any]) -> api.QuestionOptions:
     """The values of `question_options` or `reading_options`."""
-    import edgecal
+    from edgecal import api
 
-    return edgecal.QuestionOptions(
-        **{item.name: values[item.name] for item in fields(edgecal.QuestionOptions) if item.name in values}
+    return api.QuestionOptions(
+        **{item.name: values[item.name] for item in fields(api.QuestionOptions) if item.name in values}
     )
 
 
-def gather_method(values: Mapping[str, Any]) -> edgecal.Method:
+def gather_method(values: Mapping[str, Any]) -> api.Method:
     """The values of `method_options`."""
-    import edgecal
+    from edgecal import api
 
-    return edgecal.Method(
+    return api.Method(
         values["method"], **{name: values[name] for name in ("ise", "tau_scope", "combine", "lam")}
     )
 
 
-def gather_settings(values: Mapping[str, Any]) -> edgecal.CaptureSettings:
+def gather_settings(values: Mapping[str, Any]) -> api.CaptureSettings:
     """The settings of llama.cpp among the values of `llama_options` or `run_options`."""
-    import edgecal
+    from edgecal import api
 
-    settings = edgecal.CaptureSettings(flash_attn=values.get("fast", False))
+    settings = api.CaptureSettings(flash_attn=values.get("fast", False))
     if values["threads"] is not None:
         settings = replace(settings, n_threads=values["threads"])
     if (n_ubatch := values["ubatch_size"]) is not None:
@@ -289,8 +289,8 @@ def gather_settings(values: Mapping[str, Any]) -> edgecal.CaptureSettings:
     return settings
 
 
-def gather_run(values: Mapping[str, Any]) -> edgecal.RunOptions:
+def gather_run(values: Mapping[str, Any]) -> api.RunOptions:
     """The values of `llama_options` or `run_options`."""
-    import edgecal
+    from edgecal import api
 
-    return edgecal.RunOptions(gather_settings(values), values["timeout"], not values.get("no_cache", False))
+    return api.RunOptions(gather_settings(values), values["timeout"], not values.get("no_cache", False))

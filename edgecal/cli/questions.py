@@ -33,12 +33,12 @@ def questions_command(files: tuple[str, ...], as_json: bool, quiet: bool, **valu
     A FILE is a file or folder of questions, as for --data of fit, eval and compare; - is standard input. With --limit
     all drawn questions are shown. edgecal reads the output of --json as the same questions.
     """
-    import edgecal
+    from edgecal import api
     from edgecal.cli.options import gather_questions
     from edgecal.cli.result_forms import show_warnings
     from edgecal.cli.streams import printing, say
 
-    result = edgecal.read_questions(list(files), questions=gather_questions(values))
+    result = api.read_questions(list(files), questions=gather_questions(values))
     show_warnings(result.warnings, quiet=quiet)
     if not quiet:
         for row in result.data["skipped"]:

@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from edgecal.errors import InputError
 
-__all__ = ["DEFAULT_FIT_SHARE", "DEFAULT_SPLITS", "Split", "make_splits"]
+__all__ = ["DEFAULT_FIT_SHARE", "Split", "make_splits"]
 
 DEFAULT_FIT_SHARE = 0.3
-DEFAULT_SPLITS = 5
 
 
 @dataclass(frozen=True, eq=False)

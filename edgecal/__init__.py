@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from edgecal.calibration import Method
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.run import RunOptions
+    from edgecal.prompts import PromptTemplate, Question
     from edgecal.results import (
         BakeResult,
         CompareResult,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         StampResult,
         UnbakeResult,
     )
+    from edgecal.runtime import Threshold, threshold_for
     from edgecal.runtime.load import load
     from edgecal.stamping.edit import stamp, strip
     from edgecal.stamping.record import show
@@ -73,11 +75,14 @@ __all__ = [
     "OutputOptions",
     "PlanResult",
     "Progress",
+    "PromptTemplate",
+    "Question",
     "QuestionOptions",
     "QuestionsResult",
     "RunOptions",
     "ShowResult",
     "StampResult",
+    "Threshold",
     "UnbakeResult",
     "UnsettledError",
     "UnsettledWarning",
@@ -95,17 +100,22 @@ __all__ = [
     "show",
     "stamp",
     "strip",
+    "threshold_for",
     "unbake",
 ]
 
 
 # Where the names are that live neither in `edgecal.results` (those that end with Result) nor in `edgecal.api`.
 _HOMES = {
+    "PromptTemplate": "edgecal.prompts",
+    "Question": "edgecal.prompts",
+    "Threshold": "edgecal.runtime",
     "bake": "edgecal.baking.bake",
     "load": "edgecal.runtime",
     "show": "edgecal.stamping.record",
     "stamp": "edgecal.stamping.edit",
     "strip": "edgecal.stamping.edit",
+    "threshold_for": "edgecal.runtime",
     "unbake": "edgecal.baking.bake",
 }
 

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import edgecal
-from edgecal.runtime import load, threshold_for
 
 
 def read(path):
@@ -19,12 +18,12 @@ def read(path):
 
 
 def main(model_path, labelled_path, questions_path, wanted="0.9"):
-    with load(model_path) as model:
+    with edgecal.load(model_path) as model:
         print(model.calibration.sentence)
 
         labelled = read(labelled_path)
         answers = [model.choose(item["question"], item["choices"]) for item in labelled]
-        threshold = threshold_for(
+        threshold = edgecal.threshold_for(
             float(wanted),
             [answer.confidence for answer in answers],
             [answer.choice == item["answer"] for answer, item in zip(answers, labelled, strict=True)],

@@ -15,12 +15,12 @@ import sys
 
 from openai import OpenAI
 
-from edgecal.prompts import PromptTemplate, Question
+import edgecal
 
 
 def main(base_url, question, *choices):
-    asked = Question(question, choices)
-    prompt = PromptTemplate().render(asked).text  # put as it was fitted
+    asked = edgecal.Question(question, choices)
+    prompt = edgecal.PromptTemplate().render(asked).text  # put as it was fitted
     client = OpenAI(base_url=base_url, api_key="none")
     response = client.completions.create(
         model="served", prompt=prompt, max_tokens=1, temperature=0, logprobs=20

@@ -214,11 +214,14 @@ def test_public_names():
         "OutputOptions",
         "PlanResult",
         "Progress",
+        "PromptTemplate",
+        "Question",
         "QuestionOptions",
         "QuestionsResult",
         "RunOptions",
         "ShowResult",
         "StampResult",
+        "Threshold",
         "UnbakeResult",
         "UnsettledError",
         "UnsettledWarning",
@@ -236,6 +239,7 @@ def test_public_names():
         "show",
         "stamp",
         "strip",
+        "threshold_for",
         "unbake",
     ]
     assert all(hasattr(edgecal, name) for name in edgecal.__all__)

@@ -14,7 +14,7 @@ import edgecal.cache
 from edgecal import OutputOptions, RunOptions
 from edgecal.gguf.shards import find_shards
 from edgecal.lens import project, read_head
-from edgecal.llama.dequantize import dequantize_rows
+from edgecal.llama.library import dequantize_rows
 from edgecal.llama.settings import CaptureSettings
 
 SETTINGS = CaptureSettings(n_threads=1)

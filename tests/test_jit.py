@@ -19,7 +19,7 @@ USE = """
 import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_editable")]
 import numpy as np
-from edgecal.calibration import row_kernels as kernels
+from edgecal.calibration import prompt_kernels as kernels
 sums = np.zeros((1, 2))
 kernels.accumulate_rows(np.ones((3, 2)), np.zeros(3, dtype=np.int64), sums)
 print(kernels.__file__, sums.tolist())

@@ -63,7 +63,7 @@ def evaluate(
     from edgecal.evaluation.verdict import write_evaluation
     from edgecal.gguf.model_checks import check_model
     from edgecal.gguf.shards import find_shards
-    from edgecal.pair.choice_mass import warn_of_mass
+    from edgecal.pair.model_capture import warn_of_mass
     from edgecal.pair.pair_capture import warn_of_repeats
     from edgecal.pair.run import RunOptions, capture_model
     from edgecal.stamping.record import baked_temperature, read_calibration, read_doubts

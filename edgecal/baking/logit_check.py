@@ -221,7 +221,7 @@ def compare_models(request: CompareRequest, report: Callable[[Any], None]) -> Ba
 def _read_head(path: str, ids: NDArray[np.int64]) -> tuple[Head | None, str]:
     from edgecal.gguf.shards import find_shards
     from edgecal.lens import check_token_ids, read_head
-    from edgecal.llama.dequantize import dequantize_rows
+    from edgecal.llama.library import dequantize_rows
 
     shards = find_shards(Path(path))
     place = shards.find_tensor("output.weight") or shards.find_tensor("token_embd.weight")
@@ -279,7 +279,7 @@ def _see_by_lens(
     from edgecal.lens import read_head
     from edgecal.lens.reproduce import head_input
     from edgecal.llama.capture import capture
-    from edgecal.llama.dequantize import dequantize_rows
+    from edgecal.llama.library import dequantize_rows
 
     shards = find_shards(Path(path))
     head = read_head(shards, np.zeros(1, np.int32), dequantize_rows)

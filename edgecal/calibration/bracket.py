@@ -128,8 +128,7 @@ def _high_end(logits: ChoiceLogits, n_bootstrap: int, seed: int) -> tuple[float 
 
 def _low_end(logits: ChoiceLogits, n_bootstrap: int, seed: int) -> tuple[float | None, Refits]:
     """The lowest tau at which the chat model has no more evidence than the base model, and its refits."""
-    from edgecal.calibration.confidence_kernels import add_evidence_rows
-    from edgecal.calibration.row_kernels import softmax_rows
+    from edgecal.calibration.prompt_kernels import add_evidence_rows, softmax_rows
 
     n = logits.n_prompts
     targets = softmax_rows(logits.base_final, logits.n_choices)

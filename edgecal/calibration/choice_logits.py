@@ -90,7 +90,7 @@ class ChoiceLogits:
     @property
     def agreement(self) -> BoolArray:
         """bool [n_prompts]: whether both models prefer the same choice (ties: the lowest index)."""
-        from edgecal.calibration.row_kernels import agreeing_rows
+        from edgecal.calibration.prompt_kernels import agreeing_rows
 
         return agreeing_rows(self.base_final, self.chat_final)
 

@@ -11,9 +11,8 @@ import numpy.typing as npt
 from edgecal.calibration.arrays import FloatArray
 from edgecal.calibration.bootstrap import refit_resamples
 from edgecal.calibration.choice_logits import ChoiceLogits
-from edgecal.calibration.examples import check_examples
 from edgecal.calibration.losses import build_loss, compute_divergence
-from edgecal.calibration.method import Method
+from edgecal.calibration.method import Method, check_examples
 from edgecal.calibration.search import GRID_TAU, TAU_MAX, TAU_MIN, find_minimum, find_valley
 from edgecal.errors import InputError, NotIdentifiedError
 

@@ -75,7 +75,7 @@ class Loss(Terms):
 
         `table` (float32 [m, n_nodes]) receives each row's slopes at the first n_nodes values of tau.
         """
-        from edgecal.calibration.row_kernels import accumulate_rows
+        from edgecal.calibration.prompt_kernels import accumulate_rows
 
         betas = 1.0 / np.ascontiguousarray(tau, dtype=np.float64)
         sums = np.zeros((2, self.factors.size, betas.size))
@@ -96,7 +96,7 @@ class Loss(Terms):
 
     def in_beta(self) -> Callable[[float], tuple[float, float, float]]:
         """A function of beta = 1 / tau that returns a convex loss (`is_convex`) and its first two derivatives."""
-        from edgecal.calibration.confidence_kernels import confidence_columns, confidence_sums
+        from edgecal.calibration.prompt_kernels import confidence_columns, confidence_sums
 
         columns = confidence_columns(self.targets, self.final, self.n_choices)
         weights = self.conf_weights * self.scales[self.groups]
@@ -119,7 +119,7 @@ class Loss(Terms):
     def _add_confidence(
         self, at: slice | IntArray, betas: FloatArray, losses: FloatArray, slopes: FloatArray
     ) -> None:
-        from edgecal.calibration.confidence_kernels import add_confidence_rows
+        from edgecal.calibration.prompt_kernels import add_confidence_rows
 
         add_confidence_rows(
             self.targets[at], self.final[at], self.n_choices[at], self.conf_weights[at], betas, losses, slopes
@@ -129,7 +129,7 @@ class Loss(Terms):
         self, at: slice | IntArray, betas: FloatArray, losses: FloatArray, slopes: FloatArray
     ) -> None:
         from edgecal.calibration.layer_kernels import stability_entropy
-        from edgecal.calibration.row_kernels import add_process_rows
+        from edgecal.calibration.prompt_kernels import add_process_rows
 
         assert self.layers is not None  # a row with this weight has layers
         stability = stability_entropy(
@@ -147,7 +147,7 @@ def compute_divergence(logits: ChoiceLogits) -> tuple[FloatArray, IntArray]:
     Raises InputError without layer logits or with fewer than 2 layers.
     """
     from edgecal.calibration.layer_kernels import divergence_profile
-    from edgecal.calibration.row_kernels import peak_divergence_layers
+    from edgecal.calibration.prompt_kernels import peak_divergence_layers
 
     if logits.base_layers is None or logits.chat_layers is None:
         raise InputError("the process loss needs the logits of every layer and got none; use --method daca")
@@ -165,7 +165,7 @@ def build_loss(
     Raises InputError for `vanilla` (it has no loss), and if layers or labels that the method needs are missing.
     """
     from edgecal.calibration.layer_kernels import stability_at_one
-    from edgecal.calibration.row_kernels import softmax_rows
+    from edgecal.calibration.prompt_kernels import softmax_rows
 
     if method.name == "vanilla":
         raise InputError("method vanilla has no loss: its temperature is 1")

@@ -85,7 +85,7 @@ def read_head(source: ShardSet | Header, token_ids: NDArray[np.integer], dequant
     """Read the end of a model and the head's rows of `token_ids` (int [r], in any order).
 
     `source` comes from `find_shards`, or is the header of a single-file model. Reads the bytes of those rows only,
-    whatever the size of the model; `dequantize` converts quantized ones to float32, as `edgecal.llama.dequantize`
+    whatever the size of the model; `dequantize` converts quantized ones to float32, as `edgecal.llama.library`
     does. The head is `output.weight`, else the tied `token_embd.weight`; its bias is `output.bias`. The table of
     architectures names the norm's weight and bias, either of which may be missing.
 

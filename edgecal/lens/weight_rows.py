@@ -1,7 +1,7 @@
 """Reads rows of a GGUF tensor as float32: only the bytes of the requested rows, and dequantizes only those.
 
 Quantized rows are converted by a function that the caller passes, in practice ggml's own
-(`edgecal.llama.dequantize`). It is right for every type that this llama.cpp runs, the caller has llama.cpp loaded
+(`edgecal.llama.library`). It is right for every type that this llama.cpp runs, the caller has llama.cpp loaded
 anyway to run the model, and this package needs no native library. Rows are read with plain reads, not a memory map:
 if the file is truncated meanwhile, a read gives an error, where a map would kill the process.
 """

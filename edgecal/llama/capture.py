@@ -20,9 +20,8 @@ from edgecal.llama.decode_rows import OUTPUT_ROWS
 from edgecal.llama.library import steady_experts
 from edgecal.llama.machine import settle_cache_bytes
 from edgecal.llama.model import Model
-from edgecal.llama.packing import CACHE_STEP, CapturePlan, ContextPlan, plan_capture
+from edgecal.llama.packing import CACHE_STEP, CapturePlan, ContextPlan, Span, cut_into_spans, plan_capture
 from edgecal.llama.settings import CaptureSettings
-from edgecal.llama.steps import Span, cut_into_spans
 from edgecal.llama.streams import Streams
 
 __all__ = ["CaptureChunk", "capture", "plan_for"]

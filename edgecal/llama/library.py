@@ -1,9 +1,10 @@
-"""Loads llama.cpp when it is first needed, buffers its log instead of printing it, and names its version.
+"""Loads llama.cpp when it is first needed, buffers its log instead of printing it, and calls ggml's functions by name.
 
-`load_library()` returns the ctypes bindings of llama-cpp-python (module `llama_cpp.llama_cpp`), typed as `Any`, because
-the bindings' annotations change more often than their functions. llama.cpp's log goes into a ring buffer;
+`load_library()` returns the ctypes bindings of llama-cpp-python (module `llama_cpp.llama_cpp`), typed as `Any`,
+because the bindings' annotations change more often than their functions. llama.cpp's log goes into a ring buffer;
 `last_error_lines()` quotes it in messages. `ggml_addresses()` returns the addresses of the ggml functions that the
-native hook calls.
+native hook calls. `dequantize_rows()` uses ggml's own function for each type, `dequantize_row_<type>`: there is no
+second implementation to keep equal, and types newer than gguf-py work too.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgecal.errors import ModelError
 
 __all__ = [
     "GGML_GETTERS",
     "buffer_bytes",
     "clear_log",
+    "dequantize_rows",
     "describe_llama_cpp",
     "find_function",
     "first_error_line",
@@ -202,3 +207,27 @@ def _libraries() -> tuple[ctypes.CDLL, ...]:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def dequantize_rows(type_name: str, raw: NDArray[np.uint8], n_per_row: int) -> NDArray[np.float32]:
+    """Returns rows of a quantized type as float32 [n, n_per_row].
+
+    Parameters
+    ----------
+    type_name: the type as GGUF files name it: "Q4_K", "IQ2_XXS", "MXFP4".
+    raw: uint8 [n, bytes of a row], n may be 0. The type's block size must divide `n_per_row`, and the blocks must fill
+        the rows: ggml reads as many bytes as `n * n_per_row` numbers take.
+
+    Raises
+    ------
+    ModelError: ggml exports no function for the type; the message begins with the type's name.
+    """
+    name = f"dequantize_row_{type_name.lower().replace('_k', '_K')}"
+    function = find_function(name)
+    if function is None:
+        raise ModelError(f"{type_name}: {describe_llama_cpp()} exports no {name} to turn it into numbers")
+    function.restype, function.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    raw = np.ascontiguousarray(raw, np.uint8)
+    rows = np.empty((len(raw), n_per_row), np.float32)
+    function(raw.ctypes.data, rows.ctypes.data, rows.size)
+    return rows

@@ -52,7 +52,7 @@ class LensJudge:
         ------
         ModelError: the head cannot be read, or llama.cpp failed.
         """
-        from edgecal.llama.dequantize import dequantize_rows
+        from edgecal.llama.library import dequantize_rows
         from edgecal.pair.resident_model import read_shards
 
         ids = check_token_ids(model.n_vocab, choice_ids)

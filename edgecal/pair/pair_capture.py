@@ -11,8 +11,7 @@ import numpy as np
 from edgecal.calibration import ChoiceLogits, doubt_mass
 from edgecal.llama.machine import available_bytes
 from edgecal.llama.settings import CaptureSettings
-from edgecal.pair.choice_mass import mass_remedy, rather_says, warn_of_mass
-from edgecal.pair.model_capture import CaptureProgress, ModelCapture
+from edgecal.pair.model_capture import CaptureProgress, ModelCapture, mass_remedy, rather_says, warn_of_mass
 from edgecal.pair.run import RunOptions, capture_model, check
 from edgecal.prompts.orders import count_repeats
 from edgecal.prompts.records import Prompt

@@ -11,8 +11,7 @@ from support.choice_data import make_choice_logits, rebuild, twin_counts
 from support.temperature_reference import temperature
 
 from edgecal.calibration import ChoiceLogits, Method, fit_bracket, fit_temperature
-from edgecal.calibration.confidence_kernels import add_evidence_rows
-from edgecal.calibration.row_kernels import softmax_rows
+from edgecal.calibration.prompt_kernels import add_evidence_rows, softmax_rows
 
 PAIRS = {
     "near": {"noise": 0.3, "seed": 1},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgecal.calibration import confidence_kernels, layer_kernels, row_kernels
+from edgecal.calibration import layer_kernels, prompt_kernels
 from edgecal.calibration.vector_math import exp_row, log_row
 from edgecal.jit import kernel
 
@@ -57,7 +57,7 @@ SHAPES = [(7, 4, 2, 2), (9, 5, 2, 26), (5, 2, 26, 26), (6, 1, 3, 5), (0, 3, 4, 4
 @pytest.mark.parametrize("spread", [0.01, 3.0, 1e4])
 def test_softmax_and_divergence(n, n_layer, low, high, spread):
     base, chat, n_choices = ragged(n, n_layer, low, high, seed=high, spread=spread)
-    probs = row_kernels.softmax_rows(base[:, -1], n_choices)
+    probs = prompt_kernels.softmax_rows(base[:, -1], n_choices)
     profile = layer_kernels.divergence_profile(base, chat, n_choices)
     assert probs.shape == (n, high)
     assert profile.shape == (n, n_layer)
@@ -106,9 +106,9 @@ def test_peak_divergence_layer():
             [0.5, 0.4, 0.3, 0.0],  # downwards
         ]
     )
-    assert row_kernels.peak_divergence_layers(profile).tolist() == [3, 2, 2, 4]
-    assert row_kernels.peak_divergence_layers(np.array([[0.2, 0.9]])).tolist() == [2]
-    assert row_kernels.peak_divergence_layers(np.zeros((0, 5))).shape == (0,)
+    assert prompt_kernels.peak_divergence_layers(profile).tolist() == [3, 2, 2, 4]
+    assert prompt_kernels.peak_divergence_layers(np.array([[0.2, 0.9]])).tolist() == [2]
+    assert prompt_kernels.peak_divergence_layers(np.zeros((0, 5))).shape == (0,)
 
 
 @pytest.mark.parametrize(("n", "n_layer", "low", "high"), SHAPES)
@@ -144,12 +144,12 @@ def test_stability_entropy(n, n_layer, low, high, mixture, all_layers, spread):
 @pytest.mark.parametrize("spread", [0.01, 3.0, 1e4])
 def test_confidence_rows(n, low, high, spread):
     base, chat, n_choices = ragged(n, 1, low, high, seed=5, spread=spread)
-    targets = row_kernels.softmax_rows(base[:, 0], n_choices)
+    targets = prompt_kernels.softmax_rows(base[:, 0], n_choices)
     weights = np.linspace(0.5, 1.0, n)
 
     def rows(betas):
         losses, slopes = np.ones((n, betas.size)), np.ones((n, betas.size))
-        confidence_kernels.add_confidence_rows(targets, chat[:, 0], n_choices, weights, betas, losses, slopes)
+        prompt_kernels.add_confidence_rows(targets, chat[:, 0], n_choices, weights, betas, losses, slopes)
         return losses - 1.0, slopes - 1.0
 
     losses, slopes = rows(BETAS)
@@ -167,9 +167,7 @@ def test_confidence_rows_with_one_hot_targets_are_the_negative_log_likelihood():
     _, chat, n_choices = ragged(6, 1, 3, 3, seed=2)
     targets = np.eye(3)[[0, 1, 2, 0, 1, 2]]
     losses, slopes = np.zeros((6, 1)), np.zeros((6, 1))
-    confidence_kernels.add_confidence_rows(
-        targets, chat[:, 0], n_choices, np.ones(6), np.ones(1), losses, slopes
-    )
+    prompt_kernels.add_confidence_rows(targets, chat[:, 0], n_choices, np.ones(6), np.ones(1), losses, slopes)
     expected = -np.log(twin_softmax(chat[:, 0])[np.arange(6), [0, 1, 2, 0, 1, 2]])
     np.testing.assert_allclose(losses[:, 0], expected, rtol=1e-12)
 
@@ -179,7 +177,7 @@ def test_process_rows():
     entropies, slopes = rng.uniform(size=(2, 5, 3))
     reference, weights = rng.uniform(size=(2, 5))
     losses, loss_slopes = np.ones((5, 3)), np.ones((5, 3))
-    row_kernels.add_process_rows(entropies, slopes, reference, weights, losses, loss_slopes)
+    prompt_kernels.add_process_rows(entropies, slopes, reference, weights, losses, loss_slopes)
     gap = entropies - reference[:, None]
     np.testing.assert_allclose(losses, 1 + weights[:, None] * gap**2, rtol=1e-14)
     np.testing.assert_allclose(loss_slopes, 1 + weights[:, None] * 2 * gap * slopes, rtol=1e-14)
@@ -189,9 +187,9 @@ def test_accumulated_rows_do_not_depend_on_the_cut():
     rng = np.random.default_rng(6)
     rows, groups = rng.normal(size=(101, 7)), rng.integers(0, 2, size=101)
     whole, pieces = np.zeros((2, 7)), np.zeros((2, 7))
-    row_kernels.accumulate_rows(rows, groups, whole)
+    prompt_kernels.accumulate_rows(rows, groups, whole)
     for start in range(0, 101, 13):
-        row_kernels.accumulate_rows(rows[start : start + 13], groups[start : start + 13], pieces)
+        prompt_kernels.accumulate_rows(rows[start : start + 13], groups[start : start + 13], pieces)
     np.testing.assert_array_equal(whole, pieces)
     np.testing.assert_allclose(whole, [rows[groups == g].sum(axis=0) for g in (0, 1)], atol=1e-12)
 
@@ -201,11 +199,11 @@ def test_accumulated_rows_do_not_depend_on_the_cut():
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_confidence_sums(n, low, high, spread, one_hot):
     base, chat, n_choices = ragged(n, 1, low, high, seed=5, spread=spread)
-    targets = row_kernels.softmax_rows(base[:, 0], n_choices)
+    targets = prompt_kernels.softmax_rows(base[:, 0], n_choices)
     if one_hot:
         targets = np.eye(high)[np.arange(n) % low]
     weights = np.linspace(0.5, 1.0, n)
-    columns = confidence_kernels.confidence_columns(targets, chat[:, 0], n_choices)
+    columns = prompt_kernels.confidence_columns(targets, chat[:, 0], n_choices)
     assert [column.shape for column in columns] == [(high, n), (n,), (n,)]
     for beta in BETAS:
         losses, slopes, curvatures = np.zeros((3, n))
@@ -216,16 +214,16 @@ def test_confidence_sums(n, low, high, spread, one_hot):
             slopes[i] = np.sum(p * (z - z.max())) - np.sum(target * (z - z.max()))
             curvatures[i] = np.sum(p * (z - np.sum(p * z)) ** 2)
         expected = [(weights * each).sum() for each in (losses, slopes, curvatures)]
-        found = confidence_kernels.confidence_sums(*columns, weights, beta)
+        found = prompt_kernels.confidence_sums(*columns, weights, beta)
         np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-11, atol=1e-13 * max(n, 1) * spread)
         np.testing.assert_allclose(found[2], expected[2], rtol=1e-9, atol=1e-13 * max(n, 1) * spread**2)
 
 
 def test_no_prompts_confidence_loss_is_below_zero():
     _, chat, n_choices = ragged(300, 1, 2, 9, seed=3)
-    targets = row_kernels.softmax_rows(chat[:, 0], n_choices)  # at beta = 1 all that is left is rounding
-    columns = confidence_kernels.confidence_columns(targets, chat[:, 0], n_choices)
-    losses = [confidence_kernels.confidence_sums(*columns, alone, 1.0)[0] for alone in np.eye(300)]
+    targets = prompt_kernels.softmax_rows(chat[:, 0], n_choices)  # at beta = 1 all that is left is rounding
+    columns = prompt_kernels.confidence_columns(targets, chat[:, 0], n_choices)
+    losses = [prompt_kernels.confidence_sums(*columns, alone, 1.0)[0] for alone in np.eye(300)]
     assert min(losses) == 0.0
     assert 0.0 < max(losses) < 1e-14
 
@@ -234,11 +232,11 @@ def test_no_prompts_confidence_loss_is_below_zero():
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_nan_and_infinity_make_the_sums_nan(bad, place):
     base, chat, n_choices = ragged(70, 1, 3, 3, seed=8)
-    targets = row_kernels.softmax_rows(base[:, 0], n_choices)
+    targets = prompt_kernels.softmax_rows(base[:, 0], n_choices)
     chat[66, 0, place] = bad
-    columns = confidence_kernels.confidence_columns(targets, chat[:, 0], n_choices)
+    columns = prompt_kernels.confidence_columns(targets, chat[:, 0], n_choices)
     assert np.isnan(columns[1]).nonzero()[0].tolist() == [66]
-    assert np.all(np.isnan(confidence_kernels.confidence_sums(*columns, np.ones(70), 1.0)))
+    assert np.all(np.isnan(prompt_kernels.confidence_sums(*columns, np.ones(70), 1.0)))
 
 
 @pytest.mark.parametrize(("n", "k_max"), [(0, 3), (1, 2), (500, 2), (500, 9)])
@@ -247,7 +245,7 @@ def test_agreeing_rows(n, k_max):
     base, chat = rng.integers(0, 3, size=(2, n, k_max)).astype(np.float32)  # many ties
     base[: n // 2, -1] = chat[: n // 3, -1] = -np.inf
     expected = np.argmax(base, axis=1) == np.argmax(chat, axis=1)
-    np.testing.assert_array_equal(row_kernels.agreeing_rows(base, chat), expected)
+    np.testing.assert_array_equal(prompt_kernels.agreeing_rows(base, chat), expected)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -257,7 +255,7 @@ def test_nan_and_infinity_stay_in_their_prompt(bad, place):
     clean = base.copy()
     base[1, 1, place] = bad
     first = np.zeros(3, dtype=np.int64)
-    assert np.all(np.isnan(row_kernels.softmax_rows(base[:, 1], n_choices)[1]))
+    assert np.all(np.isnan(prompt_kernels.softmax_rows(base[:, 1], n_choices)[1]))
     assert np.all(np.isnan(twin_softmax(base[1, 1])))
     profile = layer_kernels.divergence_profile(base, chat, n_choices)
     assert np.isnan(profile[1, 1])
@@ -273,9 +271,7 @@ def test_nan_and_infinity_stay_in_their_prompt(bad, place):
         np.testing.assert_array_equal(found[0][[0, 2]], sound[0][[0, 2]])
     losses, slopes = np.zeros((3, 2)), np.zeros((3, 2))
     targets = np.full((3, 3), 1 / 3)
-    confidence_kernels.add_confidence_rows(
-        targets, base[:, 1], n_choices, np.ones(3), BETAS[:2], losses, slopes
-    )
+    prompt_kernels.add_confidence_rows(targets, base[:, 1], n_choices, np.ones(3), BETAS[:2], losses, slopes)
     assert np.isnan(losses).tolist() == [[False] * 2, [True] * 2, [False] * 2]
 
 
@@ -295,7 +291,7 @@ def test_a_choice_that_the_model_rules_out_counts_nothing():
 
 def test_ties_give_the_uniform_distribution():
     z = np.full((1, 2, 4), 5.0, dtype=np.float32)
-    assert row_kernels.softmax_rows(z[:, 0], np.array([4])).tolist() == [[0.25] * 4]
+    assert prompt_kernels.softmax_rows(z[:, 0], np.array([4])).tolist() == [[0.25] * 4]
     for mixture in (True, False):
         entropy, slope = layer_kernels.stability_entropy(
             z, np.array([4]), np.array([0]), mixture, True, BETAS

@@ -17,7 +17,7 @@ from edgecal.gguf.header import read_header
 from edgecal.gguf.model_checks import check_model
 from edgecal.gguf.shards import find_shards
 from edgecal.lens import check_token_ids, project, read_head, reproduce
-from edgecal.llama.dequantize import dequantize_rows
+from edgecal.llama.library import dequantize_rows
 
 WITH_LENS = [name for name, spec in ARCHS.items() if spec.lens]
 WITHOUT_LENS = [name for name, spec in ARCHS.items() if not spec.lens]

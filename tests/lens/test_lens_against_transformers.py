@@ -18,7 +18,7 @@ from support.twins import TWINS, twin_path
 from edgecal.gguf.shards import find_shards
 from edgecal.lens import project, read_head
 from edgecal.llama.capture import capture
-from edgecal.llama.dequantize import dequantize_rows
+from edgecal.llama.library import dequantize_rows
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
 

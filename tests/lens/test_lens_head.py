@@ -10,7 +10,7 @@ from edgecal.errors import ModelError
 from edgecal.gguf.header import read_header
 from edgecal.lens import read_head
 from edgecal.lens.weight_rows import read_rows
-from edgecal.llama.dequantize import dequantize_rows
+from edgecal.llama.library import dequantize_rows
 
 IDS = np.array([300, 0, 543, 300, 7, 8, 9], np.int32)
 

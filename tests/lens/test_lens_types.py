@@ -23,7 +23,7 @@ from edgecal.lens import check_token_ids, project, read_head, reproduce
 from edgecal.lens.reproduce import apply_head, head_input
 from edgecal.lens.weight_rows import read_rows
 from edgecal.llama.capture import capture
-from edgecal.llama.dequantize import dequantize_rows
+from edgecal.llama.library import dequantize_rows
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.lens_judge import LensJudge

@@ -5,7 +5,7 @@ import pytest
 from support.ggml_types import TYPE_IDS, WEIGHT_TYPES, dequantize, traits_of
 
 from edgecal.errors import ModelError
-from edgecal.llama.dequantize import dequantize_rows
+from edgecal.llama.library import dequantize_rows
 
 QUANTIZED = [name for name in WEIGHT_TYPES if traits_of(TYPE_IDS[name]).is_quantized]
 

@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 
 from edgecal.errors import InputError
 from edgecal.llama.decode_rows import LEAST_ROWS, ROW_STEP, decode_cuts, price, rows_each
-from edgecal.llama.packing import CACHE_STEP, CapturePlan, ContextPlan, cache_size, plan_capture
+from edgecal.llama.packing import (
+    CACHE_STEP,
+    CapturePlan,
+    ContextPlan,
+    EndStep,
+    SharedStep,
+    Step,
+    cache_size,
+    plan_capture,
+)
 from edgecal.llama.settings import CaptureSettings, count_physical_cores
-from edgecal.llama.steps import EndStep, SharedStep, Step
 
 Tokens = NDArray[np.int32]
 

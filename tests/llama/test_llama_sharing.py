@@ -25,13 +25,13 @@ from support.tiny_run import run
 
 from edgecal.architectures import PLAIN_STREAM, ResidualStream, stream_of
 from edgecal.gguf.header import read_header
-from edgecal.llama import decode_rows, step_runner
+from edgecal.llama import decode_rows, streams
 from edgecal.llama.capture import capture, plan_for
 from edgecal.llama.context import Context
 from edgecal.llama.decode_rows import LEAST_ROWS, ROW_STEP
 from edgecal.llama.model import Model
+from edgecal.llama.packing import EndStep, SharedStep
 from edgecal.llama.settings import CaptureSettings
-from edgecal.llama.steps import EndStep, SharedStep
 
 Array = NDArray[np.float32]
 Tokens = NDArray[np.int32]
@@ -269,7 +269,7 @@ class TestTheRules:
         assert differing(tiny_llama("F32"), family(), WAYS[:1])
 
     def test_output_rows_are_filled_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(step_runner, "OUTPUT_ROWS", 1)
+        monkeypatch.setattr(streams, "OUTPUT_ROWS", 1)
         assert differing(tiny_llama("F32"), family(), WAYS[:1])
 
     def test_few_rows(self) -> None:

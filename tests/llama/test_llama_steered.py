@@ -9,7 +9,7 @@ from edgecal.architectures import ResidualStream
 from edgecal.gguf.shards import find_shards
 from edgecal.lens import check_token_ids, read_head, reproduce
 from edgecal.llama import steered
-from edgecal.llama.dequantize import dequantize_rows
+from edgecal.llama.library import dequantize_rows
 from edgecal.llama.model import Model
 from edgecal.llama.settings import CaptureSettings
 from edgecal.llama.steered import run_with_small_ending

@@ -22,8 +22,8 @@ from edgecal.llama import streams
 from edgecal.llama.capture import CaptureChunk, capture, plan_for
 from edgecal.llama.context import Context
 from edgecal.llama.model import Model
+from edgecal.llama.packing import LeadStep, SharedStep, cut_into_spans
 from edgecal.llama.settings import CaptureSettings
-from edgecal.llama.steps import LeadStep, SharedStep, cut_into_spans
 
 TWO = CaptureSettings(n_threads=2, n_ubatch=48, n_seq_max=6)
 NAME = "edgecal-stream"

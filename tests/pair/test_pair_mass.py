@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from edgecal.pair.choice_mass import mass_remedy, warn_of_mass
-from edgecal.pair.model_capture import ModelCapture
+from edgecal.pair.model_capture import ModelCapture, mass_remedy, warn_of_mass
 from edgecal.pair.pair_capture import PairCapture
 from edgecal.prompts import Prompt, PromptTemplate, Question
 

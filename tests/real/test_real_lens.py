@@ -13,7 +13,7 @@ from edgecal.errors import ModelError
 from edgecal.gguf.shards import find_shards
 from edgecal.lens import ALLOWED_RMS
 from edgecal.lens.weight_rows import read_rows
-from edgecal.llama.dequantize import dequantize_rows
+from edgecal.llama.library import dequantize_rows
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair import lens_judge
 from edgecal.pair.model_capture import CaptureRequest

@@ -171,7 +171,7 @@ def run_refits(repetitions: int) -> dict[str, Any]:
     ]
     seconds: dict[str, list[float]] = {}
     for method in methods:
-        name = f"{method.name} {method.variant_text()}".strip()
+        name = f"{method.name} {' '.join(f'{k}={v}' for k, v in method.variant.items() if v is not None)}".strip()
         seconds[name] = []
         for repetition in range(-1, repetitions):
             began = time.perf_counter()

@@ -10,6 +10,7 @@ import gguf
 import llama_cpp
 import numpy as np
 import pytest
+from support.methods import variant_text
 from support.prompts import random_token_prompts, write_json_lines
 from support.reference import ReferenceLlama, fit_reference
 from support.tiny_models import tiny_folder, write_tiny_pair
@@ -79,7 +80,7 @@ CASES += [("Q8_0", method, 0.03) for method in (Method("daca"), Method("process"
 
 @pytest.mark.parametrize(
     ("quantization", "method", "tolerance"),
-    [pytest.param(*case, id=f"{case[0]} {case[1].name} {case[1].variant_text()}".strip()) for case in CASES],
+    [pytest.param(*case, id=f"{case[0]} {case[1].name} {variant_text(case[1])}".strip()) for case in CASES],
 )
 def test_temperature_equals_the_reference(quantization, method, tolerance):
     _, _, records, (base, chat), captured = captured_pair(quantization)

@@ -140,13 +140,6 @@ class Method:
         """The options under their public names; None for one that does not apply."""
         return {"ise": self.ise, "tau_scope": self.tau_scope, "combine": self.combine, "lambda": self.lam}
 
-    def variant_text(self) -> str:
-        """The options that apply, as one line in a fixed order; "" if none apply.
-
-        For example "ise=mixture tau_scope=all combine=sum lambda=0.1".
-        """
-        return " ".join(f"{option}={value}" for option, value in self.variant.items() if value is not None)
-
 
 _HALVINGS: Final = 40
 _MEANING: Final = {

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgecal.metrics.judged import FloatArray
 from edgecal.metrics.tally import Tally, tally_examples
 
-__all__ = ["FINE", "cells_for", "compute_smece", "smooth_error", "smoothed_gap"]
+__all__ = ["FINE", "cells_for", "compute_smece", "smooth_error"]
 
 FINE = 2**13  # grid cells
 
@@ -58,13 +58,6 @@ def cells_for(error: float) -> int:
     while cells < _MOST_CELLS and cells * error < 16.0:
         cells *= 2
     return cells
-
-
-def smoothed_gap(confidence: npt.ArrayLike, correct: npt.ArrayLike, width: float) -> float:
-    """E(width) of `compute_smece`, for a width that is given: from 0 to 1."""
-    tally = tally_examples(confidence, correct)
-    residuals = (tally.hits - tally.n * tally.levels) / tally.total
-    return float(_gap_at(_to_waves(_to_grid(tally.levels, residuals, FINE)), np.array([width]))[0])
 
 
 def _to_grid(levels: FloatArray, masses: FloatArray, n_cells: int) -> FloatArray:

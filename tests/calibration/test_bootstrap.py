@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.choice_data import make_choice_logits, twin_counts
+from support.methods import variant_text
 
 from edgecal.calibration import Method, fit_temperature
 from edgecal.calibration.bootstrap import refit_resamples
@@ -59,7 +60,7 @@ def table_of(loss):
     return table
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name} {m.variant_text()}")
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name} {variant_text(m)}")
 @pytest.mark.parametrize("k", [2, (2, 9)])
 def test_refits_are_within_1e_5_of_exact_fits(method, k):
     data = make_choice_logits(160, 5, k, seed=11, noise=1.0)

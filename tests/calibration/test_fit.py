@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support import temperature_reference as reference
 from support.choice_data import change_logits, make_choice_logits, rebuild
+from support.methods import variant_text
 
 from edgecal.calibration import METHODS, TAU_MAX, TAU_MIN, Method, evaluate_loss, fit_temperature
 from edgecal.calibration.losses import build_loss, compute_divergence
@@ -28,7 +29,7 @@ PROCESS = [
 ]
 CONVEX = [Method("daca"), Method("naive"), Method("ts")]
 FITTED = [*CONVEX, *PROCESS, *DUAL, Method(combine="sum", lam=3.0)]
-IDS = [f"{method.name} {method.variant_text()}" for method in FITTED]
+IDS = [f"{method.name} {variant_text(method)}" for method in FITTED]
 TAUS = np.geomspace(TAU_MIN, TAU_MAX, 23)
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from support.choice_data import make_choice_logits, rebuild
+from support.methods import variant_text
 
 from edgecal.calibration import Method, fit_bracket, fit_temperature
 from edgecal.evaluation.comparison import Permuted, Stated, compare_methods
@@ -81,7 +82,7 @@ def test_a_row_is_what_fit_and_metrics_say(logits, compared, method):
 
 
 @pytest.mark.parametrize(
-    "method", [m for m in TEMPERED_METHODS if not m.needs_labels], ids=lambda m: m.variant_text() or m.name
+    "method", [m for m in TEMPERED_METHODS if not m.needs_labels], ids=lambda m: variant_text(m) or m.name
 )
 def test_label_free_methods_never_see_a_label(logits, method):
     split = make_splits(logits.n_prompts, [0])[0]

@@ -20,8 +20,9 @@ from edgecal.metrics import (
     compute_figures,
     compute_rmsce_debiased,
     compute_smece,
+    smooth,
 )
-from edgecal.metrics.smooth import smoothed_gap
+from edgecal.metrics.tally import tally_examples
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", SyntaxWarning)  # one of its docstrings has a stray backslash
@@ -127,6 +128,14 @@ def test_relplot_agrees(monkeypatch):
             differences.append(abs(ours - relplot.smECE(confidence, correct.astype(float))))
     assert len(differences) > 200
     assert max(differences) < 2e-3
+
+
+def smoothed_gap(confidence, correct, width):
+    """The mean |smoothed residual| at a width that is given."""
+    tally = tally_examples(confidence, correct)
+    residuals = (tally.hits - tally.n * tally.levels) / tally.total
+    waves = smooth._to_waves(smooth._to_grid(tally.levels, residuals, smooth.FINE))
+    return float(smooth._gap_at(waves, np.array([width]))[0])
 
 
 @pytest.mark.parametrize("width", [0.01, 0.03, 0.1])

@@ -11,6 +11,7 @@ import llama_cpp
 import numpy as np
 import pytest
 from support import temperature_reference
+from support.methods import variant_text
 from support.real_runs import ONE_THREAD, edgecal, edgecal_json
 
 import edgecal as api
@@ -96,7 +97,7 @@ METHODS = [
 
 
 @pytest.mark.parametrize(
-    "method", METHODS, ids=lambda method: f"{method.name} {method.variant_text()}".strip()
+    "method", METHODS, ids=lambda method: f"{method.name} {variant_text(method)}".strip()
 )
 def test_every_method_finds_its_minimum(captured, method):
     """On real logits of real layers, against an independent float64 reference."""

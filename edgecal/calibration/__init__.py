@@ -6,11 +6,11 @@ fit loads numba.
 
 from edgecal.calibration.bracket import Bracket, fit_bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
-from edgecal.calibration.fit import TemperatureFit, evaluate_loss, fit_temperature
 from edgecal.calibration.harm import LabelCheck, check_labels, doubt_mass, find_doubts, is_hopeless
 from edgecal.calibration.method import METHODS, Method, foresee_lack
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
 from edgecal.calibration.sequential import DEFAULT_TOLERANCE, AdaptivePlan, Look, Step, draw_order
+from edgecal.calibration.temperature_fit import TemperatureFit, evaluate_loss, fit_temperature
 
 __all__ = [
     "DEFAULT_TOLERANCE",

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from edgecal.cli.streams import open_missing_streams, say
+from edgecal.cli.stdio import open_missing_streams, say
 from edgecal.errors import EXIT_INTERRUPTED, EdgecalError
 
 __all__ = ["main"]

@@ -10,7 +10,7 @@ import click
 from edgecal.cli.options import ANY_PATH, chat_template_option, llama_options, template_option
 
 if TYPE_CHECKING:
-    from edgecal.results.files import AnswerShown
+    from edgecal.results.model_files import AnswerShown
 
 __all__ = ["ask_command"]
 
@@ -49,7 +49,7 @@ def ask_command(model: str, question: str, choices: tuple[str, ...], **values: A
     The logits are divided by the file's temperature, unless that is baked into the weights. The exit code is 0 even if
     the model abstains.
     """
-    from edgecal.cli.streams import printing, say
+    from edgecal.cli.stdio import printing, say
     from edgecal.runtime.ask_in_worker import AskRequest, ask
 
     options = {"n_threads": values["threads"], "n_threads_batch": values["threads"]}
@@ -100,7 +100,7 @@ def ask_command(model: str, question: str, choices: tuple[str, ...], **values: A
 def _print(asked: Any, choices: tuple[str, ...]) -> None:
     from rich.text import Text
 
-    from edgecal.cli.streams import printable
+    from edgecal.cli.stdio import printable
     from edgecal.cli.tables import print_plain, two_columns
 
     answer = asked.answer

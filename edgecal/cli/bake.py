@@ -126,7 +126,7 @@ def unbake_command(
 
 def _show(result: BakeResult | UnbakeResult, rows: Sequence[tuple[str, str]], as_json: bool) -> None:
     """Prints a result as JSON, or `rows` and where it was written."""
-    from edgecal.cli.streams import printable, printing
+    from edgecal.cli.stdio import printable, printing
     from edgecal.cli.tables import print_plain, two_columns
 
     with printing(f"; {result.output} is complete"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgecal.results.files import CacheCleared, CacheShown
+    from edgecal.results.model_files import CacheCleared, CacheShown
 
 __all__ = ["cache_command"]
 
@@ -30,7 +30,7 @@ def cache_command(action: str, as_json: bool) -> None:
     what EDGECAL_CACHE_DIR names.
     """
     from edgecal.cache import clear_cache, default_cache_folder
-    from edgecal.cli.streams import printable, printing
+    from edgecal.cli.stdio import printable, printing
 
     folder = default_cache_folder()
     values: CacheShown | CacheCleared
@@ -77,7 +77,7 @@ def _shown() -> CacheShown:
 
 
 def _lines(values: CacheShown) -> list[str]:
-    from edgecal.cli.streams import printable
+    from edgecal.cli.stdio import printable
 
     if values["folder"] is None:
         return [_NOWHERE]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgecal.cli.streams import printing
+from edgecal.cli.stdio import printing
 from edgecal.version import __version__
 
 __all__ = ["cli", "run_command"]

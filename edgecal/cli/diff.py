@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgecal.results.files import Difference, FilesCompared
+    from edgecal.results.model_files import Difference, FilesCompared
 
 __all__ = ["EXIT_DIFFERENT", "change_lines", "diff_command"]
 
@@ -34,7 +34,7 @@ def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, q
     from pathlib import Path
 
     from edgecal.cli.progress import show_bytes
-    from edgecal.cli.streams import printable, printing, say
+    from edgecal.cli.stdio import printable, printing, say
     from edgecal.gguf.diff import diff_models
     from edgecal.gguf.inplace.journal import recover
     from edgecal.gguf.shards import find_shards
@@ -81,7 +81,7 @@ def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, q
 
 def change_lines(items: Sequence[Difference]) -> list[str]:
     """One line each: a sign, the name, and what is and was there."""
-    from edgecal.cli.streams import printable
+    from edgecal.cli.stdio import printable
 
     width = min(max((len(printable(item["name"])) for item in items), default=0), 48)
     lines = []

@@ -46,7 +46,7 @@ def doctor_command(model: str, run: bool, seed: int, as_json: bool, quiet: bool,
     """
     from edgecal import api
     from edgecal.cli.options import gather_run
-    from edgecal.cli.streams import printable, printing
+    from edgecal.cli.stdio import printable, printing
 
     def examine(on_progress: Any = None) -> DoctorResult:
         return api.doctor(

@@ -77,7 +77,7 @@ def stamp_command(
     Needs --output or --in-place. A sampling temperature that FILE has already is kept and comes back with
     `edgecal strip`. A result that `edgecal fit` refused is refused here too (exit code 4).
     """
-    from edgecal.cli.streams import say
+    from edgecal.cli.stdio import say
     from edgecal.stamping.edit import plan_stamp
     from edgecal.stamping.fit_record import read_result
 
@@ -102,7 +102,7 @@ def stamp_command(
         raise
     _write(edit, options)
     if not (no_sampling_key or options["as_json"] or options["quiet"]):
-        from edgecal.cli.streams import printing
+        from edgecal.cli.stdio import printing
         from edgecal.cli.tables import sampling_sentence
 
         assert edit.temperature is not None
@@ -188,7 +188,7 @@ def _place(options: Mapping[str, Any]) -> Place:
 
 def _repair(file: str, options: Mapping[str, Any]) -> None:
     """Finish or undo an edit of FILE that was interrupted, and say so."""
-    from edgecal.cli.streams import say
+    from edgecal.cli.stdio import say
     from edgecal.gguf.inplace.journal import recover
 
     repaired = recover(Path(file))
@@ -212,7 +212,7 @@ def _write(edit: Edit, options: Mapping[str, Any]) -> None:
     from edgecal.cli.diff import change_lines
     from edgecal.cli.progress import show_bytes
     from edgecal.cli.result_forms import show_warnings
-    from edgecal.cli.streams import printable, printing
+    from edgecal.cli.stdio import printable, printing
 
     show_warnings(edit.warnings, quiet=options["quiet"])
     with show_bytes("write", edit.plan.shards.header.file_size, quiet=options["quiet"]) as progress:

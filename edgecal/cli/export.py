@@ -38,7 +38,7 @@ def export_command(file: str, target: str, sampling: bool | None, output: str | 
     With it comes one sentence on what that program will and won't calibrate: as a comment where the format has
     comments, else on stderr. A baked file needs no temperature, and none is set.
     """
-    from edgecal.cli.streams import printing, say
+    from edgecal.cli.stdio import printing, say
     from edgecal.errors import InputError
     from edgecal.runtime.export_targets import export
 
@@ -49,7 +49,7 @@ def export_command(file: str, target: str, sampling: bool | None, output: str | 
         with printing():
             click.echo(artefact.text, nl=False)
     else:
-        from edgecal.report.files import write_whole
+        from edgecal.report.atomic_write import write_whole
 
         path = Path(output)
         if os.path.lexists(path) and not force:

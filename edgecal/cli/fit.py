@@ -103,7 +103,7 @@ def fit_command(
     from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.result_forms import show_warnings
-    from edgecal.cli.streams import say
+    from edgecal.cli.stdio import say
     from edgecal.gguf.output import default_output
     from edgecal.gguf.shards import find_shards
 
@@ -153,7 +153,7 @@ def fit_command(
 
 
 def _show(result: FitResult, *, as_json: bool, sampling_key: bool) -> None:
-    from edgecal.cli.streams import printing
+    from edgecal.cli.stdio import printing
     from edgecal.cli.tables import print_fit
 
     with printing("" if result.output is None else f"; {result.output} is complete"):
@@ -170,7 +170,7 @@ def _show_plan(
     from edgecal.cli.options import gather_method, gather_questions, gather_run
     from edgecal.cli.progress import show_progress
     from edgecal.cli.result_forms import show_warnings
-    from edgecal.cli.streams import printing
+    from edgecal.cli.stdio import printing
     from edgecal.cli.tables import print_plan
 
     with show_progress(quiet=quiet) as on_progress:

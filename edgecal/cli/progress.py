@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from edgecal.cli.streams import say
+from edgecal.cli.stdio import say
 
 if TYPE_CHECKING:
     from edgecal.api import Progress

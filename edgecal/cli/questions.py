@@ -36,7 +36,7 @@ def questions_command(files: tuple[str, ...], as_json: bool, quiet: bool, **valu
     from edgecal import api
     from edgecal.cli.options import gather_questions
     from edgecal.cli.result_forms import show_warnings
-    from edgecal.cli.streams import printing, say
+    from edgecal.cli.stdio import printing, say
 
     result = api.read_questions(list(files), questions=gather_questions(values))
     show_warnings(result.warnings, quiet=quiet)
@@ -67,7 +67,7 @@ def _facts(result: QuestionsResult) -> Iterator[tuple[str, str]]:
 
 
 def _print(result: QuestionsResult, n_shown: int) -> None:
-    from edgecal.cli.streams import printable
+    from edgecal.cli.stdio import printable
     from edgecal.cli.tables import print_plain, two_columns
 
     table = two_columns()

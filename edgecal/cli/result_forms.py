@@ -66,7 +66,7 @@ def show_result(result: Judgement, form: str, report: str | None) -> None:
     ------
     OutputError: standard output or the report cannot be written.
     """
-    from edgecal.cli.streams import printing, say
+    from edgecal.cli.stdio import printing, say
 
     result.runtime["command"] = shlex.join(["edgecal", *sys.argv[1:]])
     failure: OutputError | None = None
@@ -100,7 +100,7 @@ def show_result(result: Judgement, form: str, report: str | None) -> None:
 
 def show_warnings(warnings: Sequence[str], *, quiet: bool) -> None:
     """One line on stderr for each warning."""
-    from edgecal.cli.streams import say
+    from edgecal.cli.stdio import say
 
     for warning in warnings if not quiet else ():
         say(f"warning: {warning}")

@@ -17,7 +17,7 @@ def schema_command(command: str | None) -> None:
     It says of every key what it means, of which type it is and in which range. For `edgecal questions`, it is about
     each line; for `edgecal export`, about --to json. Later versions may add keys, but do not change these.
     """
-    from edgecal.cli.streams import printing
+    from edgecal.cli.stdio import printing
     from edgecal.results.schema import PRINTED, make_schema
 
     if command is not None and command not in PRINTED:

@@ -25,7 +25,7 @@ _SHOWN_ITEMS = 8
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_command(file: str, as_json: bool) -> None:
     """Print the calibration (edgecal.*) and the sampling defaults (general.sampling.*) in FILE."""
-    from edgecal.cli.streams import printing, say
+    from edgecal.cli.stdio import printing, say
     from edgecal.stamping.record import show
 
     result = show(file)
@@ -38,7 +38,7 @@ def show_command(file: str, as_json: bool) -> None:
 
 def _lines(result: ShowResult) -> list[str]:
     """Two columns; on a terminal the second is folded to what is left of its width."""
-    from edgecal.cli.streams import printable
+    from edgecal.cli.stdio import printable
 
     named = (("path", result.path), ("name", result.name), ("architecture", result.architecture))
     rows = [(name, "not said" if value is None else printable(str(value))) for name, value in named]
@@ -57,7 +57,7 @@ def _lines(result: ShowResult) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    from edgecal.cli.streams import printable
+    from edgecal.cli.stdio import printable
 
     if value is None:
         return "none"

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecal.cli.doctor import describe_error
-from edgecal.cli.streams import printable
+from edgecal.cli.stdio import printable
 from edgecal.report.text_tables import TextTable, describe_data, describe_prompting, list_tables
 from edgecal.results import FitResult, PlanResult
 from edgecal.results.fitting import BracketEnds

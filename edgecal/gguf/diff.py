@@ -20,7 +20,7 @@ from edgecal.gguf.tensors import TensorInfo
 from edgecal.gguf.values import ARRAY_HEAD_BYTES, Value, ValueType, decode_value, describe_type
 
 if TYPE_CHECKING:
-    from edgecal.results.files import Difference as PrintedDifference
+    from edgecal.results.model_files import Difference as PrintedDifference
 
 __all__ = [
     "Change",

@@ -16,8 +16,8 @@ from typing import Any
 
 from edgecal.errors import OutputError
 from edgecal.report import prepare
+from edgecal.report.atomic_write import check_target, write_whole
 from edgecal.report.check import check_result
-from edgecal.report.files import check_target, write_whole
 from edgecal.report.page_tables import (
     ablation_tables,
     effects_table,

@@ -4,9 +4,9 @@ A result's parts are TypedDicts, so that what `--json` prints is what the code h
 the JSON Schema of `edgecal schema` from the same types.
 """
 
-from edgecal.results.files import BakeResult, EditResult, ShowResult, StampResult, UnbakeResult
 from edgecal.results.fitting import DoctorResult, FitResult, PlanResult
 from edgecal.results.judging import CompareResult, EvalResult
+from edgecal.results.model_files import BakeResult, EditResult, ShowResult, StampResult, UnbakeResult
 from edgecal.results.questions import QuestionsResult
 
 __all__ = [

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from edgecal.results import files, fitting, judging, questions
+from edgecal.results import fitting, judging, model_files, questions
 from edgecal.results.printed import NotRequired, Range, is_printed
 
 __all__ = ["PRINTED", "describe_keys", "make_schema", "struct_of"]
@@ -24,22 +24,22 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 # What each command prints: one JSON object of one of these types. `edgecal questions` prints one on each line.
 PRINTED: dict[str, tuple[type, ...]] = {
-    "ask": (files.AnswerShown,),
-    "bake": (files.BakeResult,),
-    "cache": (files.CacheShown, files.CacheCleared),
+    "ask": (model_files.AnswerShown,),
+    "bake": (model_files.BakeResult,),
+    "cache": (model_files.CacheShown, model_files.CacheCleared),
     "compare": (judging.CompareResult,),
-    "diff": (files.FilesCompared,),
+    "diff": (model_files.FilesCompared,),
     "doctor": (fitting.DoctorResult,),
     "eval": (judging.EvalResult,),
-    "export": (files.Sidecar,),
+    "export": (model_files.Sidecar,),
     "fit": (fitting.FitResult, fitting.PlanResult),
     "questions": (questions.QuestionLine, questions.PromptLine, questions.TokensLine),
-    "set": (files.EditResult,),
-    "show": (files.ShowResult,),
-    "stamp": (files.StampResult,),
-    "strip": (files.EditResult,),
-    "unbake": (files.UnbakeResult,),
-    "unset": (files.EditResult,),
+    "set": (model_files.EditResult,),
+    "show": (model_files.ShowResult,),
+    "stamp": (model_files.StampResult,),
+    "strip": (model_files.EditResult,),
+    "unbake": (model_files.UnbakeResult,),
+    "unset": (model_files.EditResult,),
 }
 
 
@@ -168,7 +168,7 @@ def _read_docstring(shape: type) -> tuple[str, dict[str, str]]:
 
 _SHAPES = [
     shape
-    for module in (files, fitting, judging, questions)
+    for module in (model_files, fitting, judging, questions)
     for shape in vars(module).values()
     if is_typeddict(shape)
 ]

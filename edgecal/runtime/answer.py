@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from edgecal.results.files import AnswerGiven
+    from edgecal.results.model_files import AnswerGiven
 
 __all__ = ["Answer", "Finish", "GeneratedToken", "Generation"]
 

@@ -23,7 +23,7 @@ from edgecal.gguf.shards import ShardSet, find_shards
 from edgecal.stamping.record import FileCalibration, read_file_calibration
 
 if TYPE_CHECKING:
-    from edgecal.results.files import FitRecorded, Sidecar
+    from edgecal.results.model_files import FitRecorded, Sidecar
     from edgecal.stamping.record import CalibrationRecord
 
 __all__ = ["TARGETS", "Artefact", "export", "quote_modelfile", "quote_shell", "short_float32"]

@@ -133,7 +133,7 @@ def _why_no_layers(shards: ShardSet) -> EdgecalError | None:
         return InputError(f"{path}: the layers of the architecture {architecture} cannot be used: {reason}")
     if count_blocks(header) < 2:
         return InputError(
-            f"{path}: the model has one block; process alignment needs at least 2, to see where paths part"
+            f"{path}: the model has one block; process alignment needs at least 2, to find where the models diverge"
         )
     try:
         stream_of(architecture, header.get, path)
@@ -151,8 +151,8 @@ def _what_only_a_run_tells(shards: ShardSet) -> str | None:
     if family_of(architecture).is_known:
         return None
     return (
-        f"{shards.path}: edgecal does not know the architecture {architecture}; whether its layers can be used is "
-        "found out by running it (--run)"
+        f"{shards.path}: edgecal does not know the architecture {architecture}; give --run to find out whether its "
+        "layers can be used"
     )
 
 
@@ -229,7 +229,7 @@ def _bakeable(shards: ShardSet) -> tuple[bool, str | None]:
     from edgecal.stamping.record import is_baked
 
     if is_baked(shards.header):
-        return False, f"{shards.path}: a temperature is baked into it already; edgecal unbake takes it out"
+        return False, f"{shards.path}: a temperature is baked into it already; edgecal unbake removes it"
     try:
         find_recipe(shards, _ANY_TEMPERATURE)
     except EdgecalError as error:

@@ -266,7 +266,7 @@ class QuestionOptions:
         if self.shots < 0:
             raise InputError(f"the number of worked examples must be at least 0, got {self.shots}")
         if self.shots_from is not None and self.shots == 0:
-            raise InputError("a source of worked examples needs a number of them (--shots)")
+            raise InputError("a source of worked examples was given, but not how many to show (--shots)")
         _ = self.prompt_template
 
 
@@ -308,8 +308,8 @@ def load_questions(
         unlabelled = [record for record in records if record.answer is None]
         if unlabelled and (options.strict or len(unlabelled) == len(records)):
             raise InputError(
-                f"{unlabelled[0].source}: there is no answer, and judging needs one; give data with answers (of a data "
-                "set whose test answers are hidden, take the validation part)"
+                f"{unlabelled[0].source}: there is no answer, and judging needs one; give data with answers (for a "
+                "data set whose test answers are hidden, the validation split)"
             )
         skipped.extend(SkippedRow(record.source, "there is no answer") for record in unlabelled)
         records = [record for record in records if record.answer is not None]

@@ -1,4 +1,4 @@
-"""`edgecal bake` and `edgecal unbake`: a temperature into a model's own weights, and back."""
+"""`edgecal bake` divides a temperature into a model's weights; `edgecal unbake` takes it out again."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def bake_command(
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Divide the logits of FILE by its temperature, so that every program that runs it has calibrated ones.
+    """Divide the logits of FILE by its temperature, so that every program that runs it gets calibrated logits.
 
-    Nothing is re-quantized: the final norm, a scale or a cap changes. The originals are kept in the new file, and
+    Nothing is re-quantized: only the final norm, a scale or a cap changes. The originals are kept in the new file, and
     edgecal unbake restores FILE byte for byte.
     """
     from edgecal.baking.bake import bake
@@ -102,7 +102,7 @@ def _describe_check(result: BakeResult) -> str:
 @click.option(
     "--keep-edits",
     is_flag=True,
-    help="FILE was edited after baking: take only the baking back and leave the edits.",
+    help="Undo only the baking, and keep later edits of FILE.",
 )
 @click.option("--verify", is_flag=True, help="Compare all other tensor data with FILE's, byte by byte.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -115,7 +115,7 @@ def unbake_command(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Restore the file that FILE was baked from, byte for byte, from what is kept in FILE."""
+    """Restore, byte for byte, the file that FILE was baked from. FILE itself holds what this needs."""
     from edgecal.baking.bake import unbake
 
     _check_target(output, in_place)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cache_command"]
 
-_NOWHERE = "folder  none: there is no home folder; name one by the environment variable EDGECAL_CACHE_DIR"
+_NOWHERE = "folder  none: there is no home folder; set the environment variable EDGECAL_CACHE_DIR to one"
 _COLUMNS = ("model", "prompts", "size", "last used")
 
 
@@ -25,9 +25,9 @@ _COLUMNS = ("model", "prompts", "size", "last used")
 def cache_command(action: str, as_json: bool) -> None:
     """Show or clear the cache of earlier runs.
 
-    The cache keeps models' answers to prompts, so that another method or a longer list of prompts costs only what is
-    new. It holds numbers and digests but no text, and may be cleared at any time. The folder is ~/.cache/edgecal, or
-    what EDGECAL_CACHE_DIR names.
+    The cache keeps models' outputs, so that another method or a longer list of prompts costs only what is new. It holds
+    numbers and digests but no text, and may be cleared at any time. The folder is ~/.cache/edgecal, or what
+    EDGECAL_CACHE_DIR names.
     """
     from edgecal.cache import clear_cache, default_cache_folder
     from edgecal.cli.stdio import printable, printing

@@ -1,4 +1,4 @@
-"""`edgecal compare`: options in, `edgecal.compare` called, the papers' table out."""
+"""`edgecal compare`: reads options, calls `edgecal.compare`, and prints the table as the papers have it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgecal.cli.result_forms import choose_form, showing_options
 __all__ = ["compare_command"]
 
 
-@click.command("compare", short_help="Compare all methods on a pair of models and questions with answers.")
+@click.command("compare", short_help="Compare all methods on a pair of models, on questions with answers.")
 @click.argument("base", type=click.Path())
 @click.argument("chat", type=click.Path())
 @labelled_data_option
@@ -60,11 +60,11 @@ __all__ = ["compare_command"]
 @run_options
 @showing_options
 def compare_command(base: str, chat: str, **values: Any) -> None:
-    """Compare every method on BASE and CHAT: fitted on a part of the questions, judged on the rest.
+    """Compare every method on BASE and CHAT: fitted on some of the questions, judged on the rest.
 
-    Each model runs once over the questions, and all that can be is computed from that; cape and verbalized need
-    further runs, which are counted. The label-free methods never see an answer. --method names the one that
-    the verdict and the pictures are about.
+    Each model runs over the questions once, and most methods are computed from that run; cape and verbalized need extra
+    runs, which are counted. The label-free methods never see an answer. --method chooses the one for the verdict and
+    the pictures.
     """
     from edgecal import api
     from edgecal.cli.options import gather_method, gather_questions, gather_run

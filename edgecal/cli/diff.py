@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXIT_DIFFERENT", "change_lines", "diff_command"]
 
-EXIT_DIFFERENT = 1  # as diff and cmp have it
+EXIT_DIFFERENT = 1  # as for diff and cmp
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -21,15 +21,15 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 @click.command("diff", short_help="Show the keys and tensors that differ between two GGUF files.")
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path())
-@click.option("--keys-only", is_flag=True, help="Compare what the headers say; read no tensor data.")
+@click.option("--keys-only", is_flag=True, help="Compare only the headers; read no tensor data.")
 @click.option("--hashes", is_flag=True, help="Print the SHA-256 of the data of every tensor that differs.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with these hashes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, including these hashes.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing: the exit code says whether they differ.")
 def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, quiet: bool) -> int:
-    """Show the keys and tensors of B (a GGUF file, of a split model the first shard) that differ from A's.
+    """Show the keys and tensors that differ between A and B, two GGUF files (for a split model, the first shard).
 
     \b
-    Exit codes, as diff has them: 0 nothing differs, 1 something does, 2 a file cannot be read.
+    Exit codes, as for diff: 0 nothing differs, 1 something does, 2 a file cannot be read.
     """
     from pathlib import Path
 
@@ -80,7 +80,7 @@ def diff_command(a: str, b: str, keys_only: bool, hashes: bool, as_json: bool, q
 
 
 def change_lines(items: Sequence[Difference]) -> list[str]:
-    """One line each: a sign, the name, and what is and was there."""
+    """One line for each difference: a sign, the name, and what each side has."""
     from edgecal.cli.stdio import printable
 
     width = min(max((len(printable(item["name"])) for item in items), default=0), 48)

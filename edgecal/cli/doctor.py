@@ -1,6 +1,6 @@
-"""`edgecal doctor`: what edgecal can do with a model file, and why not more.
+"""`edgecal doctor`: what edgecal can and cannot do with a model file, and why.
 
-Prints without rich, whose loading would take longer than reading a header of any size.
+Prints without rich, which takes longer to load than a header of any size takes to read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["describe_error", "doctor_command"]
 
 
-@click.command("doctor", short_help="Tell what edgecal can do with a model file, and why not more.")
+@click.command("doctor", short_help="Show what edgecal can and cannot do with a model file, and why.")
 @click.argument("model", type=ANY_PATH)
 @click.option(
     "--run",
@@ -37,12 +37,12 @@ __all__ = ["describe_error", "doctor_command"]
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 def doctor_command(model: str, run: bool, seed: int, as_json: bool, quiet: bool, **values: Any) -> int:
-    """Tell what edgecal can do with MODEL: which methods work, which layers it can read, whether it can be baked.
+    """Show what edgecal can do with MODEL: which methods work, which layers it can read, whether it can bake it.
 
-    From the header alone, which takes a second whatever the model's size; with --run from running it, which also
-    works for a file without tokenizer. The exit code is the one that `edgecal fit` with its default method would end
-    with on this file: 0, 2 if it is no model that edgecal can use or has no layers that can be read, 3 if llama.cpp
-    cannot run it or its last block, re-projected, does not give its logits. Methods that work all the same are named.
+    Reads only the header, which takes a second whatever the model's size; --run also runs the model, even without a
+    tokenizer. The exit code is what `edgecal fit` with its default method would return for this file: 0; 2 if edgecal
+    cannot use the model or read its layers; 3 if llama.cpp cannot run it, or its re-projected last block does not
+    reproduce its logits. Methods that still work are listed.
     """
     from edgecal import api
     from edgecal.cli.options import gather_run
@@ -64,7 +64,7 @@ def doctor_command(model: str, run: bool, seed: int, as_json: bool, quiet: bool,
     else:
         result = examine()
     with printing():
-        # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
+        # Not click.echo, which writes UTF-8 even to a stream that wants ASCII.
         print(
             json.dumps(result.to_dict()) if as_json else "\n".join(printable(line) for line in _lines(result))
         )
@@ -96,7 +96,7 @@ def _lines(shown: DoctorResult) -> list[str]:
 
 
 def _ending(shown: DoctorResult) -> str:
-    """The last block's way to the logits, in the order in which it is computed."""
+    """How the last block's output becomes logits, step by step."""
     ending, head = shown.ending, shown.head
     if ending is None or head is None:
         return "not known"
@@ -121,5 +121,5 @@ def _check(shown: DoctorResult) -> str:
 
 
 def describe_error(share: float) -> str:
-    """A lens's error in percent; of float32's last bits only that they are nothing."""
+    """A lens's error in percent; an error in float32's last bits is shown as "under 0.001%"."""
     return f"{share:.3%}" if share >= 1e-5 else "under 0.001%"

@@ -22,7 +22,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _editing_options(command: Command) -> Command:
-    """Adds what every editing command has: where the result goes, and how it is checked and shown."""
+    """Adds the options of every editing command: where the result goes, and how it is checked and shown."""
     for option in reversed(
         (
             click.option("--output", "-o", type=ANY_PATH, metavar="FILE", help="Write a new file."),
@@ -31,7 +31,7 @@ def _editing_options(command: Command) -> Command:
             click.option(
                 "--verify",
                 is_flag=True,
-                help="Also compare the tensor data with what they were, byte by byte.",
+                help="Also check, byte by byte, that the tensor data are unchanged.",
             ),
             click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object."),
             click.option("--quiet", "-q", is_flag=True, help="No progress, no warnings, no table."),
@@ -44,7 +44,7 @@ def _editing_options(command: Command) -> Command:
 @click.command("stamp", short_help="Write a temperature into a GGUF file.")
 @click.argument("file", type=ANY_PATH)
 @click.option(
-    "--temperature", type=float, metavar="X", help="What the logits are divided by.  [default: the fit's]"
+    "--temperature", type=float, metavar="X", help="The temperature to write.  [default: the fit's]"
 )
 @click.option(
     "--from",
@@ -60,7 +60,7 @@ def _editing_options(command: Command) -> Command:
 @click.option(
     "--unsettled",
     is_flag=True,
-    help="Stamp FILE even if the result of --from is unsettled or harmful; FILE is marked so.",
+    help="Stamp FILE even if the result of --from is unsettled or harmful, and mark it as such.",
 )
 @_editing_options
 def stamp_command(
@@ -74,8 +74,8 @@ def stamp_command(
 ) -> None:
     """Write a temperature into FILE (of a split model, the first shard), as `edgecal fit` does.
 
-    Needs --output or --in-place. A sampling temperature that FILE has already is kept and comes back with
-    `edgecal strip`. A result that `edgecal fit` refused is refused here too (exit code 4).
+    Needs --output or --in-place. A sampling temperature already in FILE is kept, and `edgecal strip` restores it. A
+    result that `edgecal fit` refused is refused here too (exit code 4).
     """
     from edgecal.cli.stdio import say
     from edgecal.stamping.edit import plan_stamp
@@ -110,13 +110,13 @@ def stamp_command(
             click.echo("\n" + sampling_sentence(edit.temperature))
 
 
-@click.command("strip", short_help="Take everything of edgecal's out of a GGUF file.")
+@click.command("strip", short_help="Remove everything that edgecal wrote from a GGUF file.")
 @click.argument("file", type=ANY_PATH)
 @_editing_options
 def strip_command(file: str, **options: Any) -> None:
-    """Take every edgecal.* key out of FILE and put its author's sampling temperature back.
+    """Remove every edgecal.* key from FILE and restore its author's sampling temperature.
 
-    Needs --output or --in-place. The result has the very bytes that the file had before it was stamped.
+    Needs --output or --in-place. The result is byte for byte the file from before it was stamped.
     """
     from edgecal.stamping.edit import plan_strip
 
@@ -128,18 +128,18 @@ def strip_command(file: str, **options: Any) -> None:
 @click.command(
     "set",
     short_help="Set any metadata key of a GGUF file.",
-    context_settings={"ignore_unknown_options": True},  # -1 is a value
+    context_settings={"ignore_unknown_options": True},  # so that -1 can be a value
 )
 @click.argument("file", type=ANY_PATH)
 @click.argument("key")
 @click.argument("type_name", metavar="TYPE")
 @click.argument("value", required=False)
-@click.option("--value-from", type=ANY_PATH, metavar="FILE", help="Take VALUE from this file, as it is.")
+@click.option("--value-from", type=ANY_PATH, metavar="FILE", help="Read VALUE from this file, verbatim.")
 @_editing_options
 def set_command(
     file: str, key: str, type_name: str, value: str | None, value_from: str | None, **options: Any
 ) -> None:
-    """Set KEY to VALUE in FILE: changed where it stands, or added behind the last key.
+    """Set KEY to VALUE in FILE. An existing key keeps its position; a new one follows the last.
 
     Needs --output or --in-place. TYPE is a GGUF type: uint8 to uint64, int8 to int64, float32, float64, bool,
     string, or an array of one with its items as JSON: 'array[float32]' '[1, 2.5]'.
@@ -172,7 +172,7 @@ def unset_command(file: str, keys: tuple[str, ...], **options: Any) -> None:
 
 
 def _place(options: Mapping[str, Any]) -> Place:
-    """What `_editing_options` gave; UsageError unless it says exactly one place."""
+    """The place that the values of `_editing_options` name; UsageError unless it is exactly one."""
     from edgecal.stamping.edit import Place
 
     output, in_place = options["output"], options["in_place"]
@@ -182,7 +182,7 @@ def _place(options: Mapping[str, Any]) -> Place:
             + (" (not both)" if in_place else "")
         )
     if in_place and options["force"]:
-        raise click.UsageError("--force is about an existing --output; --in-place needs none")
+        raise click.UsageError("--force overwrites an existing --output; --in-place does not need it")
     return Place(output, in_place, options["force"], options["verify"])
 
 

@@ -1,4 +1,4 @@
-"""`edgecal eval`: options in, `edgecal.evaluate` called, a table, JSON, CSV, Markdown or a report out."""
+"""`edgecal eval`: reads options, calls `edgecal.evaluate`, and prints its result or writes a report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["eval_command"]
 def eval_command(model: str, **values: Any) -> None:
     """Judge MODEL on questions with answers: as it is, and with the temperature in its file.
 
-    Accuracy, calibration errors, Brier scores, likelihood and ranking, each with a bootstrap interval, overall
+    Reports accuracy, calibration errors, Brier scores, likelihood and ranking, each with a bootstrap interval, overall
     and by subject.
     """
     from edgecal import api

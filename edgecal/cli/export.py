@@ -1,4 +1,4 @@
-"""`edgecal export`: what another program needs to be told about a calibrated file."""
+"""`edgecal export`: prints what another program needs to use a calibrated file."""
 
 from __future__ import annotations
 
@@ -26,17 +26,15 @@ _TARGETS = ("ollama", "llama-server", "llama-cli", "llama-cpp-python", "lmstudio
 @click.option(
     "--sampling/--no-sampling",
     default=None,
-    help="Have the program sample with the temperature.  [default: if general.sampling.temp in FILE is edgecal's]",
+    help="Make the program sample with the temperature.  [default: if general.sampling.temp in FILE is edgecal's]",
 )
-@click.option(
-    "--output", "-o", type=ANY_PATH, metavar="OUT", help="Write it there instead of standard output."
-)
+@click.option("--output", "-o", type=ANY_PATH, metavar="OUT", help="Write to OUT instead of standard output.")
 @click.option("--force", is_flag=True, help="Overwrite an existing OUT.")
 def export_command(file: str, target: str, sampling: bool | None, output: str | None, force: bool) -> None:
     """Print a Modelfile, command line, snippet, preset or sidecar for the calibrated model FILE.
 
-    With it comes one sentence on what that program will and won't calibrate: as a comment where the format has
-    comments, else on stderr. A baked file needs no temperature, and none is set.
+    One sentence says what that program will and will not calibrate: as a comment where the format has comments, else on
+    stderr. A baked file needs no temperature, and none is set.
     """
     from edgecal.cli.stdio import printing, say
     from edgecal.errors import InputError
@@ -62,7 +60,8 @@ def export_command(file: str, target: str, sampling: bool | None, output: str | 
 
 
 def _is_model(path: Path) -> bool:
-    """Whether a GGUF file is there, by whatever link; what cannot be read is left to the writing."""
+    """Whether the path leads to a GGUF file, through any link; one that cannot be read fails later, when it is
+    written."""
     try:
         if path.is_file():
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""`edgecal fit`: options in, `edgecal.fit` called, a table or JSON out."""
+"""`edgecal fit`: reads options, calls `edgecal.fit`, and prints a table or JSON."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ __all__ = ["fit_command"]
 @click.option(
     "--unsettled",
     is_flag=True,
-    help="Write the temperature even if it is unsettled or harmful; the file is marked so.",
+    help="Write the temperature even if it is unsettled or harmful, and mark the file as such.",
 )
 @click.option("--no-sampling-key", is_flag=True, help="Write only edgecal.* keys, not general.sampling.temp.")
 @bootstrap_option
@@ -91,13 +91,13 @@ def fit_command(
     temperature.
 
     A temperature that may do harm is refused: exit code 4, the reasons, and no file. It is unsettled if unlabelled
-    prompts leave it a range wider than a factor of 2 (the bracket), or if BASE puts less than 80 % of its probability
-    on the choices. It is harmful if 30 or more prompts have an "answer" and the answers do not become more probable
-    with it. Answers are used for nothing else, except by --method ts.
+    prompts only narrow it down to a range (the bracket) wider than a factor of 2, or if BASE puts less than 80 % of its
+    probability on the choices. It is harmful if 30 or more prompts have an "answer" and the answers do not become more
+    probable with it. Answers are used for nothing else, except by --method ts.
 
     \b
     Exit codes: 0 done, 2 bad input, 3 model or native failure, 4 not identified, unsettled or
-    harmful (the last two print the result all the same), 5 could not write.
+    harmful (the last two still print the result), 5 could not write.
     """
     from edgecal import api
     from edgecal.cli.options import gather_method, gather_questions, gather_run

@@ -35,7 +35,7 @@ __all__ = [
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Accepts any text: whoever opens the file reports in one line if it is missing or cannot be read.
+# Accepts any text: the code that opens the file reports in one line if it is missing or cannot be read.
 ANY_PATH = click.Path(readable=False)
 
 # `edgecal.data.FORMATS`, repeated because importing it takes 0.4 s, which --help should not cost.
@@ -115,9 +115,9 @@ reading_options = _all(
         multiple=True,
         metavar="KEY=COLUMN,...",
         callback=_parse_map,
-        help="Which columns hold what, where their names do not tell: question=COLUMN, options=COLUMN (a list) or "
-        "options=A+B+C, answer=COLUMN, passage=COLUMN, subject=COLUMN, labels=COLUMN (the options' labels); and what "
-        "answers are: answer-base=0 or 1 (counted from there), label or text. Repeatable. A column may be a path "
+        help="Which columns hold what, if their names do not show it: question=COLUMN, options=COLUMN (a list) or "
+        "options=A+B+C, answer=COLUMN, passage=COLUMN, subject=COLUMN, labels=COLUMN (the options' labels); and how to "
+        "read answers: answer-base=0 or 1 (counted from there), label or text. Repeatable. A column may be a path "
         "(doc.question); in a table without a header, columns are 1, 2, 3, ...",
     ),
     click.option(
@@ -157,11 +157,11 @@ question_options = _all(
         "--shots-from",
         type=ANY_PATH,
         metavar="FILE",
-        help="Take worked examples from these questions.  [default: a folder's dev split, else the other questions]",
+        help="Take worked examples from FILE.  [default: a folder's dev split, else the other questions]",
     ),
     chat_template_option(
-        "Ask the chat model in a turn of a conversation, by the chat template in its own file (no value, or own) or in "
-        "FILE; the base model gets plain text."
+        "Put each question to the chat model as a turn of a conversation, using the chat template in its own file (no "
+        "value, or own) or in FILE; the base model gets plain text."
     ),
 )
 
@@ -234,7 +234,9 @@ method_options = _all(
         help="Method of the fit. Only ts learns from answers; the others never see one.",
     ),
     click.option(
-        "--ise", type=click.Choice(["mixture", "mean"]), help="What the stability entropy averages."
+        "--ise",
+        type=click.Choice(["mixture", "mean"]),
+        help="Average the layers' distributions (mixture) or their entropies (mean) for the stability entropy.",
     ),
     click.option(
         "--tau-scope", type=click.Choice(["all", "final"]), help="Which layers the temperature divides."

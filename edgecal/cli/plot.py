@@ -1,4 +1,4 @@
-"""`edgecal plot`: the pictures of a saved result as files."""
+"""`edgecal plot`: draws the pictures of a saved result to files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def plot_command(
     wanted = tuple(dict.fromkeys(pictures)) or available_pictures(checked)
     formats = ("png", "svg") if file_format == "both" else (file_format,)
     folder = Path(output) if output is not None else Path() if result == "-" else Path(result).parent
-    # Everything that can be wrong is found before the first file is written.
+    # Finds every mistake before the first file is written.
     drawn = {
         folder / f"{picture}.{extension}": draw(checked, picture, extension, dark)
         for picture in wanted
@@ -101,4 +101,4 @@ def _read_json(path: str, name: str) -> Any:
 
 
 def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["show_bytes", "show_progress"]
 
 _LINE_EVERY_S = 5.0
-_LEAST_BYTES = 1 << 28  # less is done before a progress bar could be drawn
+_LEAST_BYTES = 1 << 28  # smaller stages end before a progress bar could be drawn
 _STAGES = {
     "hash": "hashing the base model",
     "fit": "fitting the temperature (the first time, this compiles for some seconds)",

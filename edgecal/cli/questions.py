@@ -28,10 +28,10 @@ _FIRST = 3
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print no warnings and no skipped rows on stderr.")
 def questions_command(files: tuple[str, ...], as_json: bool, quiet: bool, **values: Any) -> None:
-    """Show how FILEs are read: what was decided about them, and the first questions as a model is given them.
+    """Show how FILEs are read: what was decided about them, and the first questions as a model would see them.
 
-    A FILE is a file or folder of questions, as for --data of fit, eval and compare; - is standard input. With --limit
-    all drawn questions are shown. edgecal reads the output of --json as the same questions.
+    A FILE is a file or folder of questions, as for --data of fit, eval and compare; - is standard input. With --limit,
+    all drawn questions are shown. The output of --json reads back as the same questions.
     """
     from edgecal import api
     from edgecal.cli.options import gather_questions

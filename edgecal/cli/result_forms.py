@@ -31,7 +31,7 @@ def showing_options(command: Command) -> Command:
             "--report",
             type=ANY_PATH,
             metavar="FILE",
-            help="Also write a report as one HTML file that needs nothing else; an existing one is overwritten.",
+            help="Also write a report as one self-contained HTML file; an existing report is overwritten.",
         ),
         click.option("--markdown", "as_markdown", is_flag=True, help="Print a block for a model card."),
         click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values."),
@@ -42,7 +42,7 @@ def showing_options(command: Command) -> Command:
 
 
 def choose_form(values: Mapping[str, Any]) -> str:
-    """Which form is printed: "json", "csv", "markdown" or "table"; before anything has run.
+    """Which form to print: "json", "csv", "markdown" or "table". Checked before anything runs.
 
     Raises
     ------

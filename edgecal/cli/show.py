@@ -1,6 +1,6 @@
 """`edgecal show`: what a GGUF file says about calibration and sampling.
 
-Prints without rich, whose loading would take longer than reading a header of any size.
+Prints without rich, which takes longer to load than a header of any size takes to read.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def show_command(file: str, as_json: bool) -> None:
 
     result = show(file)
     with printing():
-        # Not click.echo, which takes a stream that wants ASCII to be a mistake and writes UTF-8 into it.
+        # Not click.echo, which writes UTF-8 even to a stream that wants ASCII.
         print(json.dumps(result.to_dict(), allow_nan=False) if as_json else "\n".join(_lines(result)))
     for warning in result.warnings:
         say(f"warning: {warning}")
 
 
 def _lines(result: ShowResult) -> list[str]:
-    """Two columns; on a terminal the second is folded to what is left of its width."""
+    """Two columns; on a terminal the second is folded to the width that is left."""
     from edgecal.cli.stdio import printable
 
     named = (("path", result.path), ("name", result.name), ("architecture", result.architecture))

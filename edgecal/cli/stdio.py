@@ -1,4 +1,4 @@
-"""Prints to standard streams that may be closed, full or read by nobody, and text that may contain anything."""
+"""Prints text that may contain anything to standard streams that may be closed, full or unread."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def open_missing_streams() -> None:
 
 
 def printable(text: str) -> str:
-    """The text in one line, with escape sequences for line breaks, terminal controls and all else that does not
-    print."""
+    """The text in one line, with escape sequences for line breaks, terminal controls and other unprintable
+    characters."""
     if text.isprintable():
         return text
     return "".join(

@@ -153,7 +153,7 @@ _FOUND = {"better": "better", "worse": "worse", "undecided": "not shown to be be
 
 
 def bracket_text(bracket: BracketEnds) -> str:
-    """Both ends with their intervals, and the one over the other."""
+    """Both ends of the bracket with their intervals, and their ratio."""
 
     def said(name: str, end: float | None, interval: list[float] | None) -> str:
         if end is None:
@@ -199,7 +199,7 @@ def sampling_sentence(temperature: float) -> str:
 
 
 def two_columns() -> Table:
-    """A grid of names and what they are."""
+    """A grid of names and their values."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -207,7 +207,7 @@ def two_columns() -> Table:
 
 
 def terminal_width() -> int | None:
-    """Characters across if stdout is a terminal, else None: there is no end to a line then."""
+    """Columns of the terminal if stdout is one, else None: lines are then not limited."""
     console = Console()
     return console.width if console.is_terminal else None
 
@@ -268,7 +268,7 @@ def print_result(result: Judgement) -> None:
 
 
 def _plain(text: str) -> str:
-    """Printable, and a space that does not break as a plain one."""
+    """Printable text, with non-breaking spaces as plain ones."""
     return printable(text.replace("\u00a0", " "))
 
 

@@ -144,7 +144,7 @@ def _list_folder(folder: str) -> Source:
     first = by_split[splits[0]] if splits else []
     files, notes = _drop_repeats(sorted(first + common, key=lambda path: path.parts))
     if strays:
-        notes.append(f"{folder}: not read, since they are no data files: {names}")
+        notes.append(f"{folder}: not read, since they are not data files: {names}")
     if left:
         notes.append(f"{folder}: of its splits ({', '.join(splits)}) the first with answers is read")
     following = by_split[left[0]] if left and left[0] != "train" else []

@@ -67,7 +67,7 @@ class Judged:
         _check_shares(table, "probability")
         behind = np.arange(table.shape[1]) >= counts[:, None]
         if np.any(table[behind] != 0.0):
-            raise InputError("a probability behind its row's number of choices is not 0")
+            raise InputError("a probability beyond its row's number of choices is not 0")
         off = np.abs(table.sum(axis=1) - 1.0)
         if np.any(off > _SUM_TOLERANCE):
             row = int(np.argmax(off))

@@ -146,7 +146,7 @@ def test_no_chat_template_to_own(tmp_path):
         ({"n_bootstrap": 5}, "at least 20 resamples"),
         ({"effect_sample": -1, "shots": 1}, "must be 0 or more"),
         ({"shots": -1}, "worked examples must be at least 0"),
-        ({"shots_from": "x.jsonl"}, "needs a number of them"),
+        ({"shots_from": "x.jsonl"}, "but not how many to show"),
         ({"limit": 0}, "limit"),
         ({"template": "{{"}, "not a valid template"),
         ({"data": []}, "there are no prompts"),

@@ -116,7 +116,7 @@ def test_no_place_at_all(folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    nowhere = "folder  none: there is no home folder; name one by the environment variable EDGECAL_CACHE_DIR"
+    nowhere = "folder  none: there is no home folder; set the environment variable EDGECAL_CACHE_DIR to one"
     lines = done.stdout.splitlines()[-4:]
     assert lines[:2] == [nowhere, nowhere]
     assert json.loads(lines[2]) == {"folder": None, "bytes": 0, "max_bytes": 1 << 30, "stores": []}

@@ -111,7 +111,7 @@ def test_mmlu_folder(tmp_path, prefix):
     ]
     assert data.formats == ("mmlu",) * 4
     stray, note = data.notes
-    assert stray == f"{root}: not read, since they are no data files: README.txt"
+    assert stray == f"{root}: not read, since they are not data files: README.txt"
     assert "of its splits (test, validation, dev, train) the first with answers is read" in note
     assert facts(read_data([root / prefix / "test"])) == facts(data)
     assert Counter(r.subject for r in read_data([root / prefix / "val"]).records) == {

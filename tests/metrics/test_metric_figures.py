@@ -330,7 +330,7 @@ PAIR = np.array([[0.6, 0.4], [0.3, 0.7]])
         (lambda: Judged.from_probs(PAIR, [0, 2]), "label"),
         (lambda: Judged.from_probs(PAIR, [0.0, 1.0]), "label"),
         (lambda: Judged.from_probs(PAIR, [0, 1], [2, 3]), "number of choices is not"),
-        (lambda: Judged.from_probs(PAIR, [0, 0], [2, 1]), "behind its row's number of choices"),
+        (lambda: Judged.from_probs(PAIR, [0, 0], [2, 1]), "beyond its row's number of choices"),
         (lambda: Judged.from_probs(PAIR, [0]), "do not fit"),
         (lambda: Judged.from_probs([0.5, 0.5], [0, 1]), "expected .n, k_max."),
         (lambda: Judged.from_confidence([0.5], [True, False]), "do not fit"),

@@ -1,4 +1,4 @@
-"""Bounded reading of a GGUF header: a window over a file in which no length is believed before it is checked.
+"""Reads a GGUF header through a window of bounded size, and checks every length before using it.
 
 Strings are skipped by their lengths, without decoding them; memory does not grow with the header, because the window
 moves.
@@ -14,9 +14,9 @@ the file no longer has, or that the disk cannot deliver, is killed by SIGBUS. So
 Otherwise (files of other users, open for writing, on other machines; old kernels and other systems) the bytes are
 read into memory: as fast, and what goes wrong is an error.
 
-What remains possible: this process is stopped for more than /proc/sys/fs/lease-break-time (45 s) between two steps of
-a scan that takes milliseconds while another truncates the file, or a page is dropped from memory right after it was
-read and the disk then fails.
+Two risks remain: this process is stopped for more than /proc/sys/fs/lease-break-time (45 s) between two steps of a scan
+that takes milliseconds while another truncates the file, or a page is dropped from memory right after it was read and
+the disk then fails.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ __all__ = [
 
 WINDOW_BYTES = 1 << 20
 
-# As the kernel names them. Those of other machines and of programs (NFS, SMB, 9p, FUSE) are not here: their files
-# can become shorter without anybody asking for the lease.
+# File systems by the kernel's names. Network and user-space ones (NFS, SMB, 9p, FUSE) are left out: their files can
+# become shorter without breaking the lease.
 _FILE_SYSTEMS = frozenset({"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs"})
 _MADV_POPULATE_READ = 22  # Linux 5.14; Python 3.11 does not name it
 
@@ -71,14 +71,14 @@ class Windows:
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
         self._size = size
-        self._vouched: bool | None = None  # None: not asked yet
+        self._vouched: bool | None = None  # None: not looked up yet
         self._mapped: mmap.mmap | None = None
 
     def at(self, position: int) -> tuple[int, Window]:
-        """A stretch and the offset at which it starts: it holds `WINDOW_BYTES` bytes from `position` on, or all
-        that are left. It ends with the next call.
+        """A stretch that holds `WINDOW_BYTES` bytes from `position` on, or all that are left, and the offset at which
+        it starts. It is valid until the next call.
 
-        OSError as the kernel gives it; EOFError if the file is no longer as long as it was.
+        Raises the kernel's OSError; EOFError if the file has become shorter.
         """
         self._unmap()
         if self._vouched is None:
@@ -91,14 +91,14 @@ class Windows:
         return position, self.read(position, min(WINDOW_BYTES, self._size - position))
 
     def read(self, position: int, n_bytes: int) -> bytes:
-        """A copy of any bytes of the file, past the map. Errors as `at`."""
+        """A copy of any bytes of the file, bypassing the map. Raises as `at`."""
         found = read_span(self._descriptor, position, position + n_bytes)
         if len(found) < n_bytes:
             raise EOFError
         return found
 
     def close(self) -> None:
-        """Give map and lease back."""
+        """Releases map and lease."""
         self._unmap()
         if self._vouched and sys.platform == "linux":
             with contextlib.suppress(OSError):  # the kernel took it away after lease-break-time
@@ -112,7 +112,7 @@ class Windows:
 
 
 def _mapped(descriptor: int, start: int, end: int) -> mmap.mmap | None:
-    """The bytes `start`..`end`, all in memory; None where they cannot be mapped or not be brought there."""
+    """The bytes `start`..`end`, mapped and all in memory; None where that cannot be had."""
     if start >= end:
         return None
     try:
@@ -128,11 +128,11 @@ def _mapped(descriptor: int, start: int, end: int) -> mmap.mmap | None:
 
 
 def _leased(descriptor: int) -> bool:
-    """Whether a read lease is held from now on, and means something."""
+    """Takes a read lease; whether it is held and protects this file."""
     if sys.platform != "linux" or _file_system(descriptor) not in _FILE_SYSTEMS:
         return False
     try:
-        # A process that waits is announced by a signal: SIGIO would end this one, SIGURG is ignored by default.
+        # The kernel signals that another process waits: SIGIO would end this one, SIGURG is ignored by default.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError:
@@ -141,7 +141,7 @@ def _leased(descriptor: int) -> bool:
 
 
 def _file_system(descriptor: int) -> str | None:
-    """The kernel's name of the file system that an open file lies on (proc(5), mountinfo); None if it is not told."""
+    """The kernel's name of the file system that an open file lies on (proc(5), mountinfo); None if unknown."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         told = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii")
         mount = dict(line.split(":", 1) for line in told.splitlines())["mnt_id"].strip()
@@ -162,7 +162,7 @@ _U64 = struct.Struct("<Q")
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """What tells that a path still holds the very bytes that were read: device, inode, size and mtime."""
+    """Shows whether a path still holds the bytes that were read: device, inode, size and mtime."""
 
     device: int
     inode: int
@@ -221,7 +221,7 @@ class BoundedReader:
         return self.size - self.position
 
     def head(self, n_bytes: int) -> bytes:
-        """The file's first bytes, fewer if it is shorter; moves nothing."""
+        """The file's first bytes, fewer if it is shorter; leaves `position` alone."""
         return self._read_at(0, min(n_bytes, self.size))
 
     def take(self, n_bytes: int, what: str) -> bytes:
@@ -277,7 +277,8 @@ class BoundedReader:
         least = 8 if element_type is ValueType.STRING else ARRAY_HEAD_BYTES
         if count > self.remaining // least:
             raise damaged(
-                self.path, f"{what} claims {count} elements, the file has {self.remaining} bytes left"
+                self.path,
+                f"{what} claims {count} elements, but the file has only {self.remaining} bytes left",
             )
         if count > self._strings_left:
             raise InputError(f"{self.path}: {what} brings the header beyond {MAX_STRINGS} strings: refused")
@@ -336,7 +337,7 @@ class BoundedReader:
 
 
 def _open_patiently(path: Path, flags: int) -> int:
-    """Opens a file that an edit in place may hold a lease on for a moment."""
+    """Opens a file, waiting while an edit in place briefly holds a lease on it."""
     last_s = time.monotonic() + _LEASE_WAIT_S
     while time.monotonic() < last_s:
         with contextlib.suppress(BlockingIOError):
@@ -346,7 +347,7 @@ def _open_patiently(path: Path, flags: int) -> int:
 
 
 def _open_regular(path: Path) -> int:
-    """A descriptor of a regular file, without ever waiting for a pipe; InputError otherwise."""
+    """A descriptor of a regular file; InputError for anything else, without waiting for a pipe."""
     flags = (
         os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     )

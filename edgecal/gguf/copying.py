@@ -1,14 +1,15 @@
-"""Copying a span of bytes from file to file, as cheaply as the system allows and in constant memory.
+"""Copies a span of bytes from file to file, as cheaply as the system allows and in constant memory.
 
-Blocks are shared where the file system can do that (a reflink). Else copy_file_range, sendfile, and plain reads and
-writes are tried, each continuing where the one before stopped. On a local disk plain reads and writes come first if
-source and target offsets differ within a page: there the kernel would write every page in two halves (measured on
+Blocks are shared where the file system can do that (a reflink). Otherwise copy_file_range, sendfile, and plain reads
+and writes are tried in turn, each continuing where the previous one stopped. On a local disk plain reads and writes
+come first if source and target offsets differ within a page: there the kernel would write every page in two halves
+(measured on
 ext4: 0.25 s of processor time for 0.5 GB, against 0.18 s by a small buffer that is written page by page).
 
 A second thread flushes each piece with `sync_file_range` while the next one is copied: that takes less time than `cp`
-and a flush, and neither the flush at the end nor an interrupt has to wait for gigabytes. (A full flush every 64 MiB
-would cost a commit of the file system's journal each, with everybody else's data in it: on a busy disk three times
-the copy.)
+and a flush, and neither the flush at the end nor an interrupt has to wait for gigabytes. (Full flushes every 64 MiB
+would each commit the file system's journal, with other programs' data in it: on a busy disk that takes three times as
+long as the copy.)
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ if sys.platform != "win32":
 __all__ = ["copy_span"]
 
 
-_Step = Callable[[int, int, int, int], int]  # source, start, bytes, target: bytes copied
+_Step = Callable[[int, int, int, int], int]  # (source, start, bytes, target) to bytes copied
 
-CALL_BYTES = 1 << 24  # per system call, so that an interrupt and a progress bar come through
+CALL_BYTES = 1 << 24  # per system call, so that interrupts and progress get a turn
 PLAIN_BYTES = 1 << 20
 BUFFER_BYTES = 1 << 18  # stays in a processor's cache between reading and writing
 WINDOW_BYTES = 1 << 25  # at most two of these are copied and not yet on the disk
@@ -57,7 +58,7 @@ def copy_span(source: int, start: int, n_bytes: int, target: int, progress: Prog
     """Append `n_bytes` bytes of descriptor `source` from offset `start` at the position of `target`.
 
     `progress(done, n_bytes)` is called after every piece; all but the last 64 MiB of what is done is on the
-    disk. OSError as the kernel gives it; EIO if the source ends before.
+    disk. Raises the kernel's OSError; EIO if the source ends too early.
     """
     position = os.lseek(target, 0, os.SEEK_CUR)
     left = _share(source, start, n_bytes, target, position)
@@ -103,13 +104,13 @@ def _steps(source: int, start: int, target: int, position: int) -> tuple[_Step, 
 
 
 def _on_a_disk(status: os.stat_result) -> bool:
-    """False for files on other machines, which may be able to copy without us, and in memory."""
+    """False for files in memory, and on other machines, which may be able to copy by themselves."""
     return hasattr(os, "major") and os.major(status.st_dev) != 0
 
 
 def _share(source: int, start: int, n_bytes: int, target: int, position: int) -> int:
-    """Let the target share the source's blocks from its first whole block on; the bytes in front of them, which
-    are left to copy (`n_bytes`, where the blocks cannot be shared).
+    """Lets the target share the source's blocks, from the first whole block on. Returns how many bytes before them are
+    left to copy (`n_bytes` where blocks cannot be shared).
 
     File systems share whole blocks only: the two positions must lie alike in theirs, and the span must reach the
     end of the source, or of a block.
@@ -125,7 +126,7 @@ def _share(source: int, start: int, n_bytes: int, target: int, position: int) ->
     try:
         fcntl.ioctl(target, _FICLONERANGE, wanted)
     except OSError:
-        return n_bytes  # what is wrong with the disk, a copy will find as well
+        return n_bytes  # if the disk is at fault, the copy will report it
     return left
 
 
@@ -176,7 +177,7 @@ class _Flusher:
             raise self._error
 
     def send(self, start: int, n_bytes: int) -> None:
-        """Start writing a span out, when the one before is on the disk. OSError if that one could not be."""
+        """Starts writing a span out once the previous one is on the disk. OSError if the previous one failed."""
         self._wait()
         if self._error is not None:
             raise self._error
@@ -196,9 +197,9 @@ class _Flusher:
 
 
 def _send_to_disk(target: int, start: int, n_bytes: int) -> None:
-    """This span is on the disk afterwards, where the system offers that without a full flush; else by one.
+    """Puts this span on the disk: without a full flush where the system allows that, else with one.
 
-    OSError if the disk refuses: the kernel tells that only once.
+    OSError if the disk refuses: the kernel reports that only once.
     """
     sync = _sync_file_range()
     if sync is None:

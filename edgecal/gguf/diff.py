@@ -1,9 +1,9 @@
-"""What differs between two models: keys and tensors.
+"""Finds the keys and tensors that differ between two models.
 
 A tensor is found by its name, whichever file, order, offset or alignment it has. Data are read only where types and
-shapes agree and the bytes are not the same place of one file, block by block up to the first difference: that reads no
-more than two hashes would, and mostly far less. Only what differs is hashed. `edgecal.filler` is not a value but spare
-room in a header, so it is a note.
+shapes agree and the bytes are not the same place in one file. They are compared block by block up to the first
+difference, which reads at most what two hashes would, and mostly far less. Only what differs is hashed.
+`edgecal.filler` is not a value but spare room in a header, so it is a note.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ __all__ = [
 
 Change = Literal["added", "removed", "changed"]
 
-STEP_BYTES = 1 << 26  # between two words on how far it is
+STEP_BYTES = 1 << 26  # between two progress reports
 BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One key or tensor that differs. `first` and `second` say in a few words what each side has, None where it has
-    nothing.
+    """One key or tensor that differs. `first` and `second` describe each side in a few words; None where it is missing.
 
-    `at_byte` is the first byte of a tensor's data that differs, None if it was not the data. `sha256` is of the
-    tensor's data on either side (None where there are none), in lower-case hex; None if nobody asked.
+    `at_byte` is the first byte of a tensor's data that differs, None if something else differs. `sha256` holds the
+    lower-case hex hash of the tensor's data on each side (None where there are none); None if hashes were not asked
+    for.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Difference:
     sha256: tuple[str | None, str | None] | None = None
 
     def to_dict(self) -> PrintedDifference:
-        """As `--json` prints it: what is None because nobody asked, or it was not the data, is left out."""
+        """The difference as `--json` prints it, without `at_byte` and hashes that are None."""
         values: PrintedDifference = {
             "name": self.name,
             "change": self.change,
@@ -75,7 +75,7 @@ _Place = tuple[Header, TensorInfo]
 
 
 class _Meter:
-    """Counts bytes; what is hashed is added to the total when it is found to differ."""
+    """Counts bytes; data to be hashed are added to the total once they are found to differ."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._done, self._total, self._progress = 0, total, progress
@@ -95,9 +95,9 @@ def diff_tensors(
     """The tensors that differ, in the order of the first model, then of the second, and how many bytes of each side
     were compared.
 
-    With `data` false only what the headers say is compared; with `hashes` each of them has its `sha256`.
-    `progress(done, total)` counts bytes of tensor data; the total grows by what is hashed. InputError if a file cannot
-    be read or has changed.
+    With `data` false only the headers are compared; with `hashes` each difference has its `sha256`. `progress(done,
+    total)` counts bytes of tensor data; the total grows by what is hashed. InputError if a file cannot be read or has
+    changed.
     """
     one, other = _places(first), _places(second)
     sizes = {name: _common_size(one[name], other[name]) for name in one if _comparable(one, other, name)}
@@ -162,7 +162,7 @@ def _shape(place: _Place) -> str:
 
 
 def _same_bytes(place: _Place, other: _Place) -> bool:
-    """Whether two tensors are the same place of the same file, under whatever names."""
+    """Whether two tensors are the same place in the same file, whatever their names."""
     (header, info), (twin_header, twin) = place, other
     one, two = header.identity, twin_header.identity
     return (one.device, one.inode, info.data_offset) == (two.device, two.inode, twin.data_offset)
@@ -173,7 +173,7 @@ def _common_size(place: _Place, other: _Place) -> int:
 
 
 def _size(place: _Place) -> int:
-    """A tensor's bytes; of an unknown type all up to the next tensor, or to the end of the file."""
+    """A tensor's size in bytes; for an unknown type, up to the next tensor or the end of the file."""
     header, info = place
     if info.n_bytes is not None:
         return info.n_bytes
@@ -200,7 +200,7 @@ def _first_difference(place: _Place, other: _Place, n_bytes: int, meter: _Meter)
 
 
 def _sha256(place: _Place | None, n_bytes: int | None, meter: _Meter) -> str | None:
-    """Of the first `n_bytes` bytes of a tensor, by default of all; None for no tensor."""
+    """The hash of the first `n_bytes` bytes of a tensor, by default of all; None for no tensor."""
     import hashlib
 
     if place is None:
@@ -222,7 +222,7 @@ _PREVIEW_BYTES = 1 << 12
 
 @dataclass(frozen=True)
 class ModelDiff:
-    """The differences of two models; `notes` are about the files' form, which changes no value.
+    """The differences between two models; `notes` are about the files' form, which changes no value.
 
     `n_same_keys` and `n_same_tensors` count what is equal; `compared_bytes` is how much tensor data was read
     of each.
@@ -249,8 +249,8 @@ def diff_models(
     hashes: bool = False,
     progress: Progress | None = None,
 ) -> ModelDiff:
-    """Compare two models (all shards of each); with `data` false only what the headers say, with `hashes` also the
-    SHA-256 of the data of every tensor that differs.
+    """Compares two models (all shards of each): with `data` false only the headers, with `hashes` adding the SHA-256 of
+    the data of every tensor that differs.
 
     `progress(done, total)` counts bytes of tensor data. InputError if a file cannot be read or has changed.
     """
@@ -265,7 +265,7 @@ def diff_models(
 
 
 def same_model(first: ShardSet, second: ShardSet) -> bool:
-    """Whether two models say the same: a file and itself, by whatever name, or a copy, also one with another name,
+    """Whether two files hold the same model: one file under any two names, or a copy, even one with another name,
     calibration or chat template in it. InputError if a file cannot be read or has changed."""
     computed = (f"{first.header.architecture}.", "general.architecture", "tokenizer.ggml.")
     if any(item.name.startswith(computed) for item in _diff_keys(first.header, second.header)):
@@ -297,7 +297,7 @@ def _diff_keys(first: Header, second: Header) -> Iterator[Difference]:
 def diff_edits(
     header: Header, changes: Mapping[str, Value], remove: Collection[str]
 ) -> tuple[Difference, ...]:
-    """What an edit changes, in the order in which it is shown: what it sets anew to the same value is left out."""
+    """What an edit changes, in display order; keys set to the value that they had are left out."""
     found = []
     for name, value in changes.items():
         before = header.value(name) if name in header else None

@@ -1,5 +1,5 @@
-"""A file that is written beside its target under a hidden name and put in the target's place at the end; and the locks
-(flock(2)) that keep edgecal's own edits of a file apart.
+"""Writes a file beside its target under a hidden name and renames it at the end; holds the locks (flock(2)) that keep
+edgecal's own edits of a file apart.
 
 A process that is killed leaves the target as it was, and its locks end with it. What it leaves behind is a hidden draft
 that nobody has locked, which the next draft of the same target removes.
@@ -56,12 +56,12 @@ def _lock(descriptor: int) -> bool | None:
         return None
 
 
-WAIT_S = 60.0  # for another edgecal that is editing the file
+WAIT_S = 60.0  # to wait for another edgecal that is editing the file
 
 
 @contextlib.contextmanager
 def claimed(descriptor: int, path: Path) -> Iterator[None]:
-    """No other edgecal process changes or replaces this open file while the body runs; it waits instead.
+    """While the body runs, any other edgecal process that would change or replace this open file waits.
 
     An edit holds this lock from its last look at the file until it is done, in place or by replacing the file, so that
     of two edits at the same time none is silently lost. Nothing happens where files
@@ -80,9 +80,9 @@ def claimed(descriptor: int, path: Path) -> Iterator[None]:
 
 
 def wait_for_lock(descriptor: int, path: Path) -> None:
-    """Lock an open file as soon as nobody else has; a killed process holds no lock.
+    """Locks an open file as soon as no other process holds its lock; a killed process holds none.
 
-    InputError: somebody has it for a minute; `path` is what is being edited. OSError: it cannot be locked.
+    InputError: another process holds it for a minute; `path` is what is being edited. OSError: it cannot be locked.
     """
     deadline = time.monotonic() + WAIT_S
     while not _try_lock(descriptor):
@@ -104,7 +104,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def remove_stale(target: Path) -> None:
-    """Remove hidden files that a killed run left beside this target; those in use are left alone."""
+    """Removes hidden files that a killed run left beside this target, but none that is in use."""
     stem = _hidden_stem(target)
     with os.scandir(target.parent) as folder:
         names = [
@@ -118,7 +118,7 @@ def remove_stale(target: Path) -> None:
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         except OSError:
-            continue  # gone meanwhile, or not ours to read
+            continue  # already gone, or not readable by this user
         try:
             if _lock(descriptor):
                 path.unlink(missing_ok=True)
@@ -165,7 +165,7 @@ class Draft:
         try:
             descriptor = os.open(self.target, flags)
         except OSError:
-            yield  # gone, or not to be read any more: its identity tells
+            yield  # gone or no longer readable: the identity check will notice
             return
         try:
             with claimed(descriptor, self.target):
@@ -191,7 +191,7 @@ def drafting(target: Path, *, like: os.stat_result, source: Path) -> Iterator[Dr
     system gives it.
     """
     remove_stale(target)
-    # By name too: another edit may have put a new file in the place of the one that is open here.
+    # By name too: another edit may have replaced the file that is open here.
     is_own_name = place(target) == place(source) and not target.is_symlink()
     in_place = is_own_name or path_identity(target) == FileIdentity.of(like)
     draft = _create(target, stat.S_IMODE(like.st_mode) & 0o777, FileIdentity.of(like) if in_place else None)
@@ -220,7 +220,7 @@ def _create(target: Path, mode: int, replaces: FileIdentity | None) -> Draft:
 
 
 def path_identity(path: Path) -> FileIdentity | None:
-    """Of the path itself, not of what a symbolic link points to; None where there is nothing."""
+    """The identity of the path itself, not of a symbolic link's target; None where there is nothing."""
     try:
         return FileIdentity.of(path.lstat())
     except FileNotFoundError:
@@ -228,12 +228,12 @@ def path_identity(path: Path) -> FileIdentity | None:
 
 
 def place(path: Path) -> Path:
-    """The path with its folder resolved but its last part as it is."""
+    """The path with its folder resolved but its last part unchanged."""
     return Path(os.path.realpath(path.parent)) / path.name
 
 
 def _rename_to_free_name(path: Path, target: Path) -> None:
-    """Rename that never replaces: by renameat2 where the system has it, else by looking first."""
+    """Renames without ever replacing a file: by renameat2 where the system has it, else by looking first."""
     import ctypes
 
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
@@ -251,7 +251,7 @@ def _rename_to_free_name(path: Path, target: Path) -> None:
 
 
 def flush_directory(folder: Path) -> None:
-    """Make a rename in this folder survive a power cut, where the system can do that."""
+    """Makes a rename in this folder survive a power cut, where the system can do that."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -266,7 +266,7 @@ def flush_directory(folder: Path) -> None:
 
 @contextlib.contextmanager
 def output_errors(target: Path, needed_bytes: int | None = None) -> Iterator[None]:
-    """Turn an OSError of the body into the one-line OutputError for `target`."""
+    """Turns an OSError of the body into a one-line OutputError for `target`."""
     try:
         yield
     except OSError as error:

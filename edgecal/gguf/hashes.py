@@ -1,8 +1,8 @@
-"""Hashes of a model: over its files' bytes, and over what llama.cpp computes with.
+"""Hashes a model: its files' bytes, or only what llama.cpp computes with.
 
-The first (`sha256_of`) is what `sha256sum` says and what a calibration record names. The second (`content_sha256`)
-stays the same when a file is stamped, stripped, split, merged, realigned or given other sampling defaults, and differs
-when a weight or any key that may be computed with does; a baked file differs from its original.
+`sha256_of` gives what `sha256sum` prints and what a calibration record names. `content_sha256` stays the same when a
+file is stamped, stripped, split, merged, realigned or given other sampling defaults, and changes with any weight or key
+that may affect the computation; so a baked file's differs from its original's.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTENT_REVISION", "content_sha256", "sha256_of"]
 
-# Of what `content_sha256` covers; digests of different revisions say nothing of each other.
+# Revision of what `content_sha256` covers; digests of different revisions cannot be compared.
 CONTENT_REVISION = 1
 
-# What llama.cpp does not compute with: our notes, sampling defaults, and how the data lie in files.
+# Keys that do not affect what llama.cpp computes: edgecal's own, sampling defaults, and the layout of files.
 _LEFT_OUT = (PREFIX, "general.sampling.", "split.")
 
 
@@ -51,11 +51,11 @@ def sha256_of(shards: ShardSet, progress: Progress | None = None) -> str:
 
 
 def content_sha256(shards: ShardSet, progress: Progress | None = None) -> str:
-    """Lower-case hex SHA-256 of what llama.cpp computes with: equal for all files that hold the same.
+    """Lower-case hex SHA-256 of what llama.cpp computes with.
 
     It covers the first file's keys (llama.cpp reads no others) with types and exact bytes, except `edgecal.*`,
     `general.sampling.*`, `split.*` and `general.alignment`, and name, type, shape and bytes of every tensor of all
-    files. Neither the order of keys and tensors counts nor what lies between them.
+    files. The order of keys and tensors does not count, nor do the bytes between them.
 
     Streams in constant memory; `progress(done, total)` counts bytes over all files. InputError if a file cannot be
     read or has changed since its header was, or if tensors overlap, which llama.cpp refuses.
@@ -83,7 +83,7 @@ def content_sha256(shards: ShardSet, progress: Progress | None = None) -> str:
 
 
 def _add_keys(content: _Hash, header: Header) -> None:
-    """Every key that counts, by name: name, type, length and bytes."""
+    """Adds every key that counts, sorted by name: name, type, length and bytes."""
     counted = sorted(
         (name.encode("utf-8", "surrogateescape"), entry.start, entry)
         for name, entry in header.entries.items()
@@ -99,7 +99,7 @@ def _add_keys(content: _Hash, header: Header) -> None:
 
 
 class _Spans:
-    """One digest for each tensor of a file, whose bytes come by in the file's order."""
+    """Computes one digest for each tensor while a file's bytes pass through in order."""
 
     def __init__(self, header: Header) -> None:
         import hashlib
@@ -109,7 +109,7 @@ class _Spans:
         ends = [*starts[1:], header.file_size]
         self._spans: list[tuple[int, int, TensorInfo, _Hash]] = []
         for info, most in zip(infos, ends, strict=True):
-            # Of a type that is not known only the next tensor tells the size.
+            # The size of an unknown type is known only from the next tensor.
             end = most if info.n_bytes is None else info.data_offset + info.n_bytes
             if end > most:
                 raise InputError(
@@ -120,7 +120,7 @@ class _Spans:
         self._next = 0
 
     def update(self, position: int, block: bytes) -> None:
-        """Take the file's bytes from `position` on."""
+        """Adds the file's bytes from `position` on."""
         view = memoryview(block)
         after = position + len(block)
         while self._next < len(self._spans):

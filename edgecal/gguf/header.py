@@ -1,4 +1,4 @@
-"""The header of a GGUF file: walked through fast, believing no count, length or offset; values decoded on request.
+"""Reads the header of a GGUF file: scans it fast, trusts no count, length or offset, and decodes values on request.
 
 Layout (versions 2 and 3, little-endian): "GGUF", version u32, number of tensors u64, number of keys u64, keys (name,
 type, value), tensor entries (name, dimensions, type, offset), padding to the alignment, tensor data.
@@ -52,10 +52,10 @@ __all__ = [
 MAGIC = b"GGUF"
 ALIGNMENT_KEY = "general.alignment"
 
-# Keys of edgecal's own that say how a file is laid out, not how it is calibrated.
+# edgecal's own keys about a file's layout, not its calibration.
 PREFIX = "edgecal."
-FILLER_KEY = "edgecal.filler"  # zeros behind the last key, which edits in place use up
-PADDING_KEY = "edgecal.previous.padding"  # what lay between header and tensor data, if not zeros
+FILLER_KEY = "edgecal.filler"  # zeros after the last key, which edits in place use up
+PADDING_KEY = "edgecal.previous.padding"  # the original bytes between header and tensor data, if not zeros
 
 DEFAULT_ALIGNMENT = 32
 
@@ -63,7 +63,7 @@ MAX_KEYS = 1 << 16
 MAX_TENSORS = 1 << 17
 MAX_KEY_BYTES = 1 << 16
 MAX_TENSOR_NAME_BYTES = 63  # llama.cpp's own limit
-MAX_NAMES_BYTES = 1 << 25  # all names of a header together
+MAX_NAMES_BYTES = 1 << 25  # all names in a header together
 MAX_ELEMENTS = 1 << 63
 KEEP_BYTES = 1 << 12  # values up to this size stay in memory ...
 MAX_KEPT_BYTES = 1 << 25  # ... until they add up to this
@@ -76,7 +76,7 @@ PREAMBLE_BYTES = _PREAMBLE.size
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """One key: its type and where it lies. `start` (of the name), `value_start` and `end` are byte offsets.
+    """A key's type and position. `start` (of the name), `value_start` and `end` are byte offsets.
 
     The value is the span `value_start`..`end`, as in `Value.raw`. `element_type` is None unless the value is
     an array; `count` is its number of elements, else 1. `raw` is the value itself where it is small.
@@ -94,7 +94,7 @@ class KeyEntry:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """What a header says and where it lies; offsets in bytes from the start of the file, as `Header` has them."""
+    """A header's contents and their positions; offsets are in bytes from the start of the file, as in `Header`."""
 
     version: int
     alignment: int
@@ -106,10 +106,9 @@ class Scanned:
 
 
 def scan_header(reader: BoundedReader) -> Scanned:
-    """Walk through the whole header, from a reader at the start of its file.
+    """Scans the whole header with a reader at the start of its file.
 
-    InputError, one line, for everything that `read_header` lists. Memory is bounded by fixed limits, whatever the
-    file claims.
+    InputError as `read_header`. Memory is bounded by fixed limits, whatever the file claims.
     """
     version, n_tensors, n_keys = _read_preamble(reader)
     scan = _Scan(reader)
@@ -161,7 +160,7 @@ _RawTensor = tuple[str, tuple[int, ...], int, int]  # name, ne, type id, offset
 
 
 class _Scan:
-    """Walks keys, then tensor entries, with budgets for what may stay in memory."""
+    """Scans keys, then tensor entries, with budgets for what may stay in memory."""
 
     def __init__(self, reader: BoundedReader) -> None:
         self._reader = reader
@@ -171,7 +170,7 @@ class _Scan:
     def _text(self, what: str, most: int) -> str:
         length = self._reader.u64(what)
         if length > self._reader.remaining:
-            self._reader.skip(length, what)  # raises: says how many bytes are missing
+            self._reader.skip(length, what)  # raises an error that says how many bytes are missing
         if length > most:
             raise damaged(self._reader.path, f"{what} is {length} bytes long, at most {most} are allowed")
         self._names_left -= length
@@ -267,17 +266,16 @@ def _place(reader: BoundedReader, raw: _RawTensor, data_start: int, alignment: i
 
 MAX_LISTED = 1 << 22  # elements of an array that become Python objects on request
 MAX_NESTED_BYTES = 1 << 23
-MAX_PADDING_BYTES = 1 << 20  # that are kept where they are not zeros; real ones have at most 31
+MAX_PADDING_BYTES = 1 << 20  # of padding kept where it is not zeros; real files have at most 31
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """A file's header as it was read; holds no open file.
+    """A file's header as it was read. It holds no open file.
 
-    Sizes and offsets are in bytes from the start of the file. `keys_end` ends the keys, `header_end` the
-    tensor entries; `data_start` is where the tensor data begin (`header_end` if there are no tensors).
-    Values that were not kept are read from the file again on request, and an InputError says so if the
-    file has changed since.
+    Sizes and offsets are in bytes from the start of the file. `keys_end` is where the keys end, `header_end` where the
+    tensor entries end, and `data_start` where the tensor data begin (`header_end` if there are no tensors). Values that
+    were not kept are read from the file again on request, with an InputError if the file has changed since.
     """
 
     path: Path
@@ -293,12 +291,12 @@ class Header:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Key names in the file's order."""
+        """Key names in file order."""
         return tuple(self.entries)
 
     @property
     def has_tensors(self) -> bool:
-        """False for a file of metadata only (a vocabulary, the first shard of some split models)."""
+        """False for a metadata-only file (a vocabulary, the first shard of some split models)."""
         return bool(self.tensors)
 
     @property
@@ -369,7 +367,7 @@ class Header:
         return decode_strings(self._raw(entry), ARRAY_HEAD_BYTES, entry.count)
 
     def array_bytes(self, key: str) -> bytes:
-        """The array exactly as stored (element type, count, elements): equal bytes are equal arrays."""
+        """The array exactly as stored (element type, count, elements), so that equal bytes mean equal arrays."""
         return self._raw(self._array_entry(key))
 
     def array_length(self, key: str) -> int:
@@ -377,9 +375,9 @@ class Header:
         return self._array_entry(key).count
 
     def padding(self) -> bytes:
-        """The bytes between header and tensor data; b"" for nothing but zeros, which is what writers put there.
+        """The bytes between header and tensor data; b"" if all are zeros, as usual.
 
-        InputError: other bytes than zeros, and absurdly many.
+        InputError if they are not zeros and there are absurdly many.
         """
         n_bytes = self.data_start - self.header_end
         if n_bytes == 0 or not any(any(block) for block in self.blocks(self.header_end, self.data_start)):
@@ -394,7 +392,7 @@ class Header:
     def blocks(self, start: int, end: int) -> Iterator[bytes]:
         """The file's bytes from `start` to `end`, in blocks of at most 1 MiB.
 
-        InputError as for `opened`, and if the file changes meanwhile or cannot be read.
+        InputError as `opened`, and if the file cannot be read or changes meanwhile.
         """
         with self.opened() as file:
             try:
@@ -447,7 +445,7 @@ class Header:
 
 
 def read_header(path: Path | str) -> Header:
-    """Read and check the header of one GGUF file (a shard counts as one file).
+    """Reads and checks the header of one GGUF file (a shard counts as one file).
 
     InputError, one line, if the path is missing, a directory or empty, is not GGUF (and what it looks like),
     has an unsupported version or byte order, absurd counts, duplicate or empty names, unknown value types,

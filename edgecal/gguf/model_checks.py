@@ -1,8 +1,7 @@
-"""What is told from headers before llama.cpp sees a file: whether it can be a language model, and whether two models
-have the same tokens.
+"""Checks headers before llama.cpp sees a file: can it be a language model, and do two models have the same tokens?
 
-llama.cpp aborts on some files that it cannot run, and fails on others with a message that helps nobody. Vocabularies
-agree if they differ in special tokens alone; merges, scores and pre-tokenizers are not compared.
+llama.cpp aborts on some files that it cannot run, and fails on others with an unhelpful message. Vocabularies match if
+they differ only in special tokens; merges, scores and pre-tokenizers are not compared.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BLOCKS", "VocabularyMatch", "check_model", "compare_vocabularies"]
 
 TOKENIZER_KEY = "tokenizer.ggml.model"
-WORDPIECE = "bert"  # as llama.cpp calls that tokenizer
+WORDPIECE = "bert"  # llama.cpp's name for that tokenizer
 MAX_BLOCKS = 512  # llama.cpp aborts the process on more
 _MATRICES = ("token_embd.weight", "output.weight")
 
 
 def check_model(header: Header) -> None:
-    """InputError, one line, unless the file (of a split model the first) can be loaded as a model.
+    """Raises InputError, one line, unless the file (the first shard of a split model) can be loaded as a model.
 
-    Refused: no tensors, no architecture or one that predicts no next token, an adapter or projector, a block
-    count that is missing, not a whole number, zero, or more than llama.cpp can take, no word on the tokenizer
-    (`no_vocab` is one), a model that reads a text from both sides (attention that is not causal, a WordPiece
-    tokenizer), a tensor of a type that llama.cpp has removed, and an embedding or head of one that it cannot multiply
-    by. A type that is not known passes: a later llama.cpp may know it.
+    Refused: no tensors; no architecture, or one that predicts no next token; an adapter or projector; a block count
+        that is missing, not a whole number, zero, or more than llama.cpp accepts; no tokenizer key (`no_vocab` counts
+        as one); a bidirectional model (attention that is not causal, a WordPiece tokenizer); a tensor of a type that
+        llama.cpp has removed; an embedding or head of a type that it cannot multiply by. An unknown type passes, since
+        a later llama.cpp may know it.
     """
     path = header.path
     kind = header.get("general.type")
@@ -51,7 +50,7 @@ def check_model(header: Header) -> None:
     if (reason := refusal_of(architecture)) is not None:
         raise InputError(
             f"{path}: a model of the architecture {architecture} cannot be used: {reason}; "
-            "edgecal needs a causal language model that llama.cpp runs right"
+            "edgecal needs a causal language model that llama.cpp runs correctly"
         )
     if not header.has_tensors and not _has_tensors_elsewhere(header):
         raise InputError(f"{path}: holds no tensors (a vocabulary or an empty model); give the model itself")
@@ -72,8 +71,8 @@ def check_model(header: Header) -> None:
         )
     if header.get(f"{architecture}.attention.causal") is False or header.get(TOKENIZER_KEY) == WORDPIECE:
         raise InputError(
-            f"{path}: is a model of the architecture {architecture} that reads a text from both sides, to embed or to "
-            "classify it or to fill in gaps; edgecal needs a causal language model, which predicts the next token"
+            f"{path}: is a model of the architecture {architecture} that reads text in both directions, to embed or "
+            "classify it or fill in gaps; edgecal needs a causal language model, which predicts the next token"
         )
     for info in header.tensors.values():
         reason = why_not_run(info, weights=info.name in _MATRICES)
@@ -82,7 +81,7 @@ def check_model(header: Header) -> None:
 
 
 def _has_tensors_elsewhere(header: Header) -> bool:
-    """A split model may keep all tensors out of its first shard."""
+    """A split model's first shard may hold no tensors."""
     n_shards, n_tensors = header.get(COUNT_KEY, 0), header.get(TENSORS_KEY, 0)
     return isinstance(n_shards, int) and isinstance(n_tensors, int) and n_shards > 1 and n_tensors > 0
 
@@ -99,10 +98,9 @@ SPECIAL = (3, 4, 5)  # control, user-defined, unused
 class VocabularyMatch:
     """The comparison of two vocabularies.
 
-    `equal`: they agree but for special tokens. `reason`: one clause that says how they differ, empty if they
-    agree. `index`, `base_text`, `chat_text`: the first difference that counts, None where there is none or it
-    is not one token's (a text is None where that side has no such token). `n_special`: how many special
-    tokens differ.
+    `equal`: they match except for special tokens. `reason`: one clause that says how they differ, empty if they match.
+    `index`, `base_text`, `chat_text`: the first difference that counts, None if there is none or it is not about one
+    token (a text is None if that side has no such token). `n_special`: how many special tokens differ.
     """
 
     equal: bool
@@ -116,7 +114,7 @@ class VocabularyMatch:
 
 
 def compare_vocabularies(base: Header, chat: Header) -> VocabularyMatch:
-    """Compare token by token.
+    """Compares two vocabularies token by token.
 
     Tokens must be equal at each index, except where either side's is special (control, user-defined or
     unused); tokens beyond the shorter vocabulary must be special. Without a tokenizer on both sides the sizes
@@ -160,7 +158,7 @@ def _difference(base: Sequence[bytes], chat: Sequence[bytes], index: int, n_spec
 
 
 def _tokenizer(header: Header) -> str | None:
-    """The tokenizer's kind, None for a file without one."""
+    """The tokenizer's kind; None for a file without a tokenizer."""
     model = header.get(MODEL_KEY)
     if model is None or model in NO_TOKENIZER:
         return None
@@ -186,7 +184,7 @@ def _size(header: Header, model: str | None) -> int:
 
 
 def _special(header: Header, n_tokens: int) -> npt.NDArray[np.bool_]:
-    """Which tokens are special; without `tokenizer.ggml.token_type` none is. Shape [n_tokens]."""
+    """Which tokens are special, shape [n_tokens]; none without `tokenizer.ggml.token_type`."""
     import numpy as np
 
     if TYPES_KEY not in header:

@@ -1,7 +1,7 @@
-"""Where a result may be written, decided before the long run: the rules for names, links, caches and space.
+"""Decides before the long run where a result may be written: the rules for names, links, caches and space.
 
-Files in content-addressed model caches (Ollama, Hugging Face, container images) are never changed or added to by hand,
-and a file is edited in place only under its one plain name. `placing` carries a plan out.
+edgecal never changes or adds files in content-addressed model caches (Ollama, Hugging Face, container images), and
+edits a file in place only if it has one plain name. `placing` carries a plan out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GROWTH_BYTES = 1 << 16  # more than edgecal's keys add, padding included
 
 @dataclass(frozen=True, eq=False)
 class OutputPlan:
-    """Where the result goes: `path` (the first file) and, for a split model, the later shards' new names."""
+    """Where the result goes: `path` (the first file) and, for a split model, new names for the later shards."""
 
     shards: ShardSet
     path: Path
@@ -42,12 +42,12 @@ def plan_output(
     inputs: Collection[Path] = (),
     room: bool = True,
 ) -> OutputPlan:
-    """Decide where the edited `chat` model goes and check that it can go there.
+    """Decides where the edited `chat` model goes, and checks that it can go there.
 
     Without `output`: `<name>.calibrated.gguf` beside the chat model, for a split model
-    `<prefix>.calibrated-00001-of-0000N.gguf` with siblings to match. `inputs` are all files that must
-    survive (base model, its shards, data files; the chat model's own are added). `room` false leaves the
-    question of space to the writing itself: for a short command in place, which seldom needs any.
+    `<prefix>.calibrated-00001-of-0000N.gguf` with siblings to match. `inputs` are all files that must survive (base
+    model, its shards, data files; the chat model's own are added). With `room` false free space is not checked here,
+    for short commands in place, which seldom need any.
 
     InputError: `output` is an input (by any link), a directory, a symbolic link, inside a model cache,
     existing without `force`, in a folder that does not exist, or named so that llama.cpp would not find a
@@ -80,7 +80,7 @@ def plan_named_output(
     inputs: Collection[Path] = (),
     room: bool = True,
 ) -> OutputPlan:
-    """As `plan_output`, where no name is made up: InputError also without an `output` that is not `in_place`."""
+    """As `plan_output`, but without a default name: InputError also if there is neither an `output` nor `in_place`."""
     if output is None and not in_place:
         raise InputError(f"{shards.path}: give --output for a new file, or --in-place to change this one")
     path = None if output is None else Path(output)
@@ -88,7 +88,7 @@ def plan_named_output(
 
 
 def default_output(chat: ShardSet) -> Path:
-    """The name of a result that was given none, beside the chat model; checks nothing."""
+    """The default name of a result, beside the chat model; checks nothing."""
     if chat.prefix is not None:
         return chat.path.with_name(shard_name(f"{chat.prefix}.calibrated", 0, chat.count))
     name = chat.path.name
@@ -136,7 +136,7 @@ def _check_target(path: Path, inputs: Collection[Path], force: bool) -> None:
 
 
 def _check_sibling(path: Path, inputs: Collection[Path], force: bool) -> None:
-    """A sibling may be a link to its input (an earlier run made it) but never the input's own name."""
+    """Refuses a sibling that is the input itself; it may be a link to the input, made by an earlier run."""
     if any(place(path) in (place(other), Path(os.path.realpath(other))) for other in inputs):
         raise InputError(f"{path}: is an input and would be overwritten; choose another output")
     if os.path.lexists(path):
@@ -192,13 +192,13 @@ _REPOSITORY = re.compile(r"(models|datasets|spaces)--.+")
 def content_store(path: Path) -> str | None:
     """The name of the cache that `path` lies in, as a noun for a message, or None.
 
-    The path is looked at as given and with symbolic links resolved; it need not exist.
+    The path is checked as given and with symbolic links resolved; it need not exist.
     """
     try:
         absolute = path.absolute()
     except OSError:
-        return None  # the working directory is gone: nothing can be written there, as whoever tries will say
-    # Not Path.resolve, which in some versions of Python does not bear links that lead to themselves.
+        return None  # the working directory is gone, and writing will report that
+    # Not Path.resolve, which in some versions of Python fails on links that lead to themselves.
     return _store_of(absolute) or _store_of(Path(os.path.realpath(absolute)))
 
 
@@ -226,7 +226,7 @@ def _store_of(path: Path) -> str | None:
 
 
 def _holds_blobs(folder: Path) -> bool:
-    """Whether some of a folder's names are digests; false if it cannot be listed."""
+    """Whether some of a folder's names are digests; false if the folder cannot be listed."""
     try:
         names = [entry.name for entry, _ in zip(folder.iterdir(), range(16), strict=False)]
     except OSError:
@@ -253,7 +253,8 @@ def check_editable(path: Path) -> None:
         raise InputError(f"{path}: cannot be opened: {error.strerror}") from error
     if status.st_nlink > 1:
         raise InputError(
-            f"{path}: has {status.st_nlink} names (hard links), editing it in place would part them; give --output"
+            f"{path}: has {status.st_nlink} names (hard links), and editing it in place would separate them; give "
+            "--output"
         )
     if not stat.S_IMODE(status.st_mode) & 0o222 or not os.access(path, os.W_OK):
         raise OutputError(f"{path}: is read-only; make it writable, or give --output")

@@ -1,6 +1,6 @@
-"""Carrying out what `output` planned: a model's files are written or linked, and get their names together.
+"""Carries out what `output` planned: writes or links a model's files, and names them together.
 
-If anything fails, the previous state is restored: the first file, which llama.cpp is given, gets its name last.
+If anything fails, the previous state is restored; the first file, the one that llama.cpp is given, gets its name last.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ How = Literal["hard link", "symbolic link", "copy", "already there", "written"]
 
 @dataclass(frozen=True)
 class PlacedSibling:
-    """A later shard under its new name, and how it came there."""
+    """A later shard under its new name, and whether it was linked or copied."""
 
     source: Path
     path: Path
@@ -55,11 +55,11 @@ class PlacedSibling:
 
 @contextlib.contextmanager
 def placed_siblings(pairs: Sequence[tuple[Path, Path]]) -> Iterator[tuple[PlacedSibling, ...]]:
-    """Give each (existing shard, new name) its file: a hard link, else a symbolic link, else a copy.
+    """Creates a file for each (existing shard, new name): a hard link, else a symbolic link, else a copy.
 
-    All are first made under hidden names, then renamed. If that fails, or the body raises, those that were
-    made are removed and files that they replaced are put back. A name that already is the very same file is
-    left as it is. OutputError as the file system has it.
+    All are first made under hidden names, then renamed. If that fails, or the body raises, they are removed and the
+    files that they replaced are put back. A name that already is the same file is left alone. OutputError if the file
+    system refuses.
     """
     undo = contextlib.ExitStack()
     cleanup = contextlib.ExitStack()
@@ -88,7 +88,7 @@ def _is_same_file(path: Path, source: Path) -> bool:
 
 
 def _make(source: Path, path: Path) -> How:
-    """Make `path` another name of `source`, or a copy where the file system knows no links."""
+    """Makes `path` another name of `source`, or a copy where the file system has no links."""
     real = source.resolve()
     try:
         os.link(real, path)
@@ -114,7 +114,7 @@ def _copy(source: Path, path: Path) -> None:
 
 
 def _make_way(path: Path, undo: contextlib.ExitStack, cleanup: contextlib.ExitStack) -> None:
-    """Free a name that a new file is to take; `undo` puts back what was there, or takes the new file away."""
+    """Frees a name for a new file; `undo` puts back what was there, or removes the new file."""
     if os.path.lexists(path):
         backup = hidden_path(path)
         cleanup.callback(backup.unlink, missing_ok=True)
@@ -126,8 +126,7 @@ def _make_way(path: Path, undo: contextlib.ExitStack, cleanup: contextlib.ExitSt
 
 @dataclass(frozen=True)
 class WrittenOutput:
-    """What was written: the first file, and how each later shard of a split model came to its new name; in place none
-    has a new one."""
+    """What was written: the first file, and how each later shard of a split model was placed; none in place."""
 
     path: Path
     siblings: tuple[PlacedSibling, ...]
@@ -145,21 +144,18 @@ def write_output(
     verify: bool = False,
     progress: Progress | None = None,
 ) -> WrittenOutput:
-    """Carry the plan out: the edited first file, and the later shards under their new names.
+    """Carries the plan out: the edited first file, and the later shards under their new names.
 
-    With `verify` the tensor data are compared with what they were. A file edited in place has its data under
-    their own name again by then: what differs is said, and cannot be undone.
-    The first file is complete and checked before a sibling is made, and siblings are there before it gets
-    its name; whatever fails, the previous state is back. Errors as for `write_edited`.
+    With `verify` the tensor data are compared with the original's. After an edit in place it is too late to undo that,
+    so a difference is only reported. The first file is complete and checked before siblings are made, and gets its name
+    after them; if anything fails, the previous state is restored. Errors as for `write_edited`.
     """
     header = plan.shards.header
     if plan.in_place:
         before = data_digest(plan.path, header.data_start) if verify else b""
         after = edit_in_place(header, changes, remove, progress=progress)
         if verify and data_digest(plan.path, after.data_start) != before:
-            raise OutputError(
-                f"{plan.path}: the tensor data are not what they were; restore it from a backup"
-            )
+            raise OutputError(f"{plan.path}: the tensor data have changed; restore the file from a backup")
         return WrittenOutput(plan.path, ())
     return write_shards(
         plan,
@@ -174,7 +170,7 @@ Inspect = Callable[[Sequence[Path], Draft], None]
 
 
 def read_tensors(shards: ShardSet, names: Sequence[str]) -> dict[str, bytes]:
-    """The bytes of tensors, wherever they are in the model; InputError if one is nowhere."""
+    """The bytes of the named tensors, from any shard; InputError if one is missing."""
     found = {}
     for name in names:
         path, _ = shards.tensor(name)
@@ -192,12 +188,12 @@ def write_shards(
     progress: Progress | None = None,
     inspect: Inspect | None = None,
 ) -> WrittenOutput:
-    """Carry a plan out: the first file with exactly `keys`, each changed shard with its `tensors`.
+    """Carries a plan out: the first file with exactly `keys`, each changed shard with its `tensors`.
 
     All new files are complete, flushed and read back before the first gets its name, and the model's first file
-    is the last to get its own; whatever fails, the previous state is back. Shards that do not change are linked
-    under their new names. `inspect(paths, first)`, called before anything gets its name, sees all files of the
-    new model in order and the draft of the first, and may raise.
+    is the last to get its own; if anything fails, the previous state is restored. Shards that do not change are linked
+    under their new names. `inspect(paths, first)`, called before anything gets its name, gets all files of the new
+    model in order and the draft of the first, and may raise.
 
     Raises
     ------
@@ -211,8 +207,8 @@ def write_shards(
     changed = [index for index, part in enumerate(parts) if part and index]
     if plan.in_place and changed:
         raise InputError(
-            f"{shards.path}: {len(changed) + 1} of its {shards.count} files would change, which cannot be done at "
-            "once in place: a power cut between them would leave a mixture; give --output"
+            f"{shards.path}: {len(changed) + 1} of its {shards.count} files would change, which in place cannot happen "
+            "at once: a power cut in between would leave a mixture; give --output"
         )
     targets = [plan.path, *(plan.siblings or shards.paths[1:])]
     with contextlib.ExitStack() as stack:
@@ -246,7 +242,7 @@ def write_shards(
         with placed_siblings(pairs) as siblings, _named([drafts[index] for index in changed]):
             _publish(drafts[0], plan)
     linked_as = {sibling.path: sibling for sibling in siblings}
-    renamed = zip(shards.paths[1:], plan.siblings, strict=False)  # no siblings of a single file, and in place
+    renamed = zip(shards.paths[1:], plan.siblings, strict=False)  # a single file, or in place: no siblings
     return WrittenOutput(
         plan.path,
         tuple(linked_as.get(path, PlacedSibling(source, path, "written")) for source, path in renamed),
@@ -254,8 +250,8 @@ def write_shards(
 
 
 def _publish(first: Draft, plan: OutputPlan) -> None:
-    """Give the first file its name. Once it has it the model is complete, and nothing is taken back, even where
-    the folder cannot be flushed: the name may then not survive a power cut."""
+    """Gives the first file its name. The model is then complete, and nothing is undone even if the folder cannot be
+    flushed, though the name may not survive a power cut."""
     with output_errors(plan.path):
         try:
             first.publish(overwrite=plan.force)
@@ -266,7 +262,7 @@ def _publish(first: Draft, plan: OutputPlan) -> None:
 
 @contextlib.contextmanager
 def _named(drafts: Sequence[Draft]) -> Iterator[None]:
-    """The drafts have their names; if the body raises, what was there before has them again."""
+    """Gives the drafts their names; if the body raises, restores what was there before."""
     with contextlib.ExitStack() as cleanup, contextlib.ExitStack() as undo:
         for draft in drafts:
             with output_errors(draft.target):

@@ -1,12 +1,11 @@
-"""Rewriting a GGUF file: a new file with other keys, or other bytes of some tensors, and every other byte as it was.
+"""Rewrites a GGUF file: a new file with other keys, or other bytes in some tensors, and every other byte unchanged.
 
 Tensor offsets are relative to the start of the tensor data, so no tensor changes its size, type or place; the data move
-as a whole, and the kernel copies them. What was written is read back and compared with what was meant before the new
+as a whole, and the kernel copies them. What was written is read back and compared with what was intended before the new
 file gets its name.
 
-Padding between header and data is zeros, but a file may have come with other bytes there. An edit that must be
-reversible keeps them in a key (`padding_edits`); the edit that removes this key puts them back, if the gap then has the
-same size.
+Padding between header and data is zeros, but a file may have come with other bytes there. A reversible edit keeps them
+in a key (`padding_edits`); the edit that removes this key restores them, if the gap then has the same size.
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ Piece = bytes | tuple[int, int]  # literal bytes, or a span (from, to) of the so
 
 @dataclass(frozen=True)
 class HeaderPlan:
-    """A header to be written: `pieces` in order are the bytes in front of the tensor data, `types` those of all keys of
-    the result in order; the tensor entries end at `header_end`, the data begin at `data_start`."""
+    """A header to be written. `pieces` make up the bytes before the tensor data, `types` are the types of the result's
+    keys, both in order; the tensor entries end at `header_end`, the data begin at `data_start`."""
 
     source: Header
     pieces: tuple[Piece, ...]
@@ -77,7 +76,7 @@ class HeaderPlan:
         return self.data_start + self.data_bytes
 
     def blocks(self, file: int) -> Iterator[bytes]:
-        """The bytes in front of the tensor data, in blocks of at most 1 MiB or one literal; `file` is the source."""
+        """The bytes before the tensor data, in blocks of at most 1 MiB or one literal; `file` is the source."""
         for piece in self.pieces:
             if isinstance(piece, bytes):
                 yield piece
@@ -101,17 +100,17 @@ def edited_keys(source: Header, changes: Mapping[str, Value], remove: Collection
 
 
 def plan_edit(source: Header, changes: Mapping[str, Value], remove: Collection[str]) -> HeaderPlan:
-    """The header that an edit gives, worked out and not written; InputError as for `write_edited`."""
+    """The header that an edit results in, not yet written; InputError as `write_edited`."""
     return _plan(source, edited_keys(source, changes, remove), restored_padding(source, remove))
 
 
 def edited_size(source: Header, changes: Mapping[str, Value], remove: Collection[str] = ()) -> int:
-    """Bytes that the edited file will have; InputError as for `write_edited`."""
+    """The size in bytes of the edited file; InputError as `write_edited`."""
     return plan_edit(source, changes, remove).size
 
 
 def padding_edits(source: Header) -> dict[str, Value]:
-    """The key to set in an edit that will be taken back: what the padding holds, nothing where that is zeros.
+    """The key that a reversible edit must set to keep the padding; none if the padding is zeros.
 
     InputError as for `Header.padding`.
     """
@@ -120,7 +119,7 @@ def padding_edits(source: Header) -> dict[str, Value]:
 
 
 def restored_padding(source: Header, remove: Collection[str]) -> bytes:
-    """What `padding_edits` kept, if an edit takes its key out; else b"" for nothing."""
+    """What `padding_edits` kept, if an edit removes its key; else b""."""
     entry = source.entries.get(PADDING_KEY)
     if PADDING_KEY not in remove or entry is None or entry.element_type is not ValueType.UINT8:
         return b""
@@ -128,12 +127,12 @@ def restored_padding(source: Header, remove: Collection[str]) -> bytes:
 
 
 def header_bytes(header: Header, start: int = 0) -> Iterator[bytes]:
-    """Everything in front of a file's tensor data, padding included, from `start` on, in blocks of at most 1 MiB."""
+    """Everything before a file's tensor data, padding included, from `start` on, in blocks of at most 1 MiB."""
     yield from header.blocks(start, header.data_start)
 
 
 def planned_header(source: Header, keys: KeyList, padding: bytes | None = None) -> Iterator[bytes]:
-    """What `rewritten_draft` would write in front of the tensor data, in blocks of at most 1 MiB or one value.
+    """What `rewritten_draft` would write before the tensor data, in blocks of at most 1 MiB or one value.
 
     InputError as for `rewritten_draft`.
     """
@@ -163,25 +162,24 @@ def rewritten_draft(
     verify: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Draft]:
-    """`source` with exactly these `keys` and with the bytes of `tensors`, complete, flushed and read back, still
-    under a hidden name beside `output`.
+    """Writes `source` with exactly these `keys` and the bytes of `tensors` to a draft: complete, flushed and read back,
+    but still under a hidden name beside `output`.
 
     Parameters
     ----------
     keys: every key of the result in order, each with its value, or None for the source's own.
     tensors: name to bytes, as many as the tensor has.
-    padding: what stands between header and tensor data, if it is as long as the gap; else the source's own
-        where the header's size stays, else zeros.
+    padding: the bytes between header and tensor data, if they fill the gap exactly; else the source's own if the header
+        keeps its size, else zeros.
     verify: also read all other tensor data back and compare them with the source's, byte by byte.
     progress: called with (bytes copied, bytes in total).
 
-    The body decides about `Draft.publish`; without it the draft is removed.
+    The body may call `Draft.publish`; otherwise the draft is removed.
 
     Raises
     ------
-    InputError: a key is there twice or is not in the source, has a name that cannot be, the alignment would change, a
-        tensor is missing, has another size or shares its bytes with another one, or the source has changed since it
-        was read.
+    InputError: a key is repeated, missing in the source or has an impossible name; the alignment would change; a tensor
+        is missing, has another size or shares its bytes with another one; or the source has changed since it was read.
     OutputError: anything that the file system refuses; what was read back differs from what was written.
     """
     tensors = {} if tensors is None else tensors
@@ -223,16 +221,16 @@ def write_edited(
     verify: bool = False,
     progress: Progress | None = None,
 ) -> Header:
-    """Write `source` with `changes` made and `remove` taken out to `output`; the new file's header.
+    """Writes `source` to `output` with `changes` made and the keys `remove` left out; returns the new file's header.
 
-    Keys come in the order of `edited_keys`. All else stays byte for byte: order, other values, alignment, version,
-    tensor data, and whatever follows it. `output` may be the source itself; a symbolic link there is replaced, not
-    followed.
+    Keys come in the order of `edited_keys`. Everything else stays byte for byte: order, other values, alignment,
+    version, tensor data, and whatever follows them. `output` may be the source itself; a symbolic link there is
+    replaced, not followed.
 
-    The file is written beside `output`, flushed, its header read back and compared, with `verify` the tensor
-    data too, and renamed over it: a kill at any moment leaves the old state or the new. With `overwrite` false
-    an existing `output` is left alone. InputError: names or values that cannot be, an edit of the alignment, a
-    source that has changed since it was read. OutputError: anything that the file system refuses, with the reason.
+    The file is written beside `output`, flushed, read back and compared (the header; with `verify` the tensor data
+    too), and renamed: a kill at any moment leaves the old state or the new. With `overwrite` false an existing `output`
+    is left alone. InputError: an impossible name or value, an edit of the alignment, a source that has changed since it
+    was read. OutputError: the file system refuses, with the reason.
     """
     with rewritten_draft(
         source,
@@ -258,9 +256,7 @@ def _plan(source: Header, keys: KeyList, padding: bytes | None) -> HeaderPlan:
             types[name] = entry.type
             continue
         if entry is not None:
-            pieces.append(
-                (entry.start, entry.value_start - 4)
-            )  # the name as it is stored; the type tag follows
+            pieces.append((entry.start, entry.value_start - 4))  # the name as stored; the type tag follows
         else:
             raw_name = encode_text(name)
             pieces.append(struct.pack("<Q", len(raw_name)) + raw_name)
@@ -275,7 +271,7 @@ def _plan(source: Header, keys: KeyList, padding: bytes | None) -> HeaderPlan:
     if len(padding or b"") == gap:
         pieces.append(padding or b"")
     elif header_end == source.header_end:
-        pieces.append((source.header_end, source.data_start))  # whatever the padding holds
+        pieces.append((source.header_end, source.data_start))  # keeps the padding, whatever it holds
     else:
         pieces += [bytes(min(BLOCK_BYTES, gap - start)) for start in range(0, gap, BLOCK_BYTES)]
     return HeaderPlan(source, tuple(pieces), types, header_end, data_start)
@@ -292,7 +288,7 @@ def _check_keys(source: Header, keys: KeyList) -> None:
             raise InputError(f"{source.path}: has no key {quoted(name)}")
         if not 0 < len(encode_text(name)) <= MAX_KEY_BYTES:
             raise InputError(
-                f"{quoted(name)} is not a name for a key: 1 to {MAX_KEY_BYTES} bytes are allowed"
+                f"{quoted(name)} is not a valid key name: 1 to {MAX_KEY_BYTES} bytes are allowed"
             )
     own = source.value(ALIGNMENT_KEY) if ALIGNMENT_KEY in source else None
     wanted = values.get(ALIGNMENT_KEY) or own
@@ -301,7 +297,7 @@ def _check_keys(source: Header, keys: KeyList) -> None:
 
 
 def _join(pieces: list[Piece]) -> list[Piece]:
-    """Merge neighbours, so that an untouched header is one span."""
+    """Merges neighbours, so that an untouched header is one span."""
     joined: list[Piece] = []
     for piece in pieces:
         last = joined[-1] if joined else None
@@ -315,13 +311,13 @@ def _join(pieces: list[Piece]) -> list[Piece]:
 def _tensor(source: Header, name: str) -> TensorInfo:
     info = source.tensors.get(name)
     if info is None or info.n_bytes is None:
-        what = "has no tensor" if info is None else f"does not know the type ({info.type_name}) of tensor"
+        what = "has no tensor" if info is None else f"has an unknown type ({info.type_name}) for tensor"
         raise InputError(f"{source.path}: {what} {quoted(name)}")
     return info
 
 
 def _place(plan: HeaderPlan, name: str, data: bytes) -> int:
-    """Where the tensor's bytes begin in the new file, after making sure that they are its own."""
+    """Where the tensor's bytes begin in the new file; InputError if they are shared with another tensor."""
     source, info = plan.source, _tensor(plan.source, name)
     if info.n_bytes != len(data):
         raise InputError(
@@ -338,7 +334,7 @@ def _place(plan: HeaderPlan, name: str, data: bytes) -> int:
 
 
 def _check_header(plan: HeaderPlan, keys: KeyList, file: int, draft: Draft) -> None:
-    """Read the draft's header back and compare it, as bytes and as read, with what was meant."""
+    """Reads the draft's header back and compares it, as bytes and as parsed, with what was intended."""
     position = 0
     for block in plan.blocks(file):
         if read_span(draft.descriptor, position, position + len(block)) != block:
@@ -363,4 +359,4 @@ def _check_header(plan: HeaderPlan, keys: KeyList, file: int, draft: Draft) -> N
         and header.file_size == plan.size
     )
     if not same:
-        raise OutputError(f"{draft.target}: the header read back differs from what was meant")
+        raise OutputError(f"{draft.target}: the header read back differs from what was intended")

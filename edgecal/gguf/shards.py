@@ -1,7 +1,7 @@
-"""Split models: which files belong together, by llama.cpp's naming rule.
+"""Finds the files of a split model by llama.cpp's naming rule.
 
 llama.cpp finds the later shards by the first one's name: `<prefix>-00001-of-0000N.gguf`, counted from 1 in names and
-from 0 in `split.no`. Placing later shards beside a new first one is another thing (`placing`).
+from 0 in `split.no`. `placing` puts later shards beside a new first one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.ggu
 class ShardSet:
     """One model: its files in order (one, unless it is split) and their headers.
 
-    `prefix` is the name in front of `-00001-of-...`, None for a single file.
+    `prefix` is the part of the name before `-00001-of-...`; None for a single file.
     """
 
     paths: tuple[Path, ...]
@@ -42,12 +42,12 @@ class ShardSet:
 
     @property
     def path(self) -> Path:
-        """The first file, the one that llama.cpp is given."""
+        """The first file, which llama.cpp is given."""
         return self.paths[0]
 
     @property
     def header(self) -> Header:
-        """The first file's header: all metadata of a split model are there."""
+        """The first file's header, which holds all metadata of a split model."""
         return self.headers[0]
 
     @property
@@ -94,11 +94,12 @@ def split_name(name: str) -> tuple[str, int, int] | None:
 
 
 def find_shards(path: Path | str) -> ShardSet:
-    """The model that `path` begins: that file alone, or all shards of a split model.
+    """The model whose first file is `path`: that file alone, or all shards of a split model.
 
     An edit in place that was interrupted is finished or undone first (see `journal`).
-    InputError if a file is unreadable as GGUF, if `path` is a later shard (names the first), is not named by
-    llama.cpp's rule, if siblings are missing (names them) or contradict the first, or if a tensor is in two.
+    InputError if a file cannot be read as GGUF, if `path` is a later shard (the message names the first) or is not
+    named by llama.cpp's rule, if siblings are missing (it names them) or contradict the first, or if two hold the same
+    tensor.
     """
     from edgecal.gguf.inplace.journal import recover
 

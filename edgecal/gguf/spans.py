@@ -1,4 +1,4 @@
-"""Spans of open files: read exactly or in blocks, written whole, and compared. Works on descriptors and offsets."""
+"""Reads, writes and compares spans of open files, by descriptor and offset."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCK_BYTES = 1 << 20
 
 
 def read_span(file: int, start: int, end: int) -> bytes:
-    """The bytes from `start` to `end`, fewer if the file ends before. OSError as the system gives it."""
+    """The bytes from `start` to `end`, fewer if the file ends earlier. Raises the system's OSError."""
     parts = []
     if start < end:
         os.lseek(file, start, os.SEEK_SET)
@@ -38,7 +38,7 @@ def read_span(file: int, start: int, end: int) -> bytes:
 
 
 def read_exactly(file: int, start: int, n_bytes: int) -> bytes:
-    """As `read_span`; OSError also if the file ends before."""
+    """As `read_span`, but raises OSError if the file ends earlier."""
     found = read_span(file, start, start + n_bytes)
     if len(found) < n_bytes:
         raise OSError("the file became shorter while it was read")
@@ -46,8 +46,8 @@ def read_exactly(file: int, start: int, n_bytes: int) -> bytes:
 
 
 def read_blocks(file: int, start: int, end: int) -> Iterator[bytes]:
-    """The bytes from `start` to `end` in blocks of at most 1 MiB, fewer if the file ends before. OSError as the system
-    gives it."""
+    """The bytes from `start` to `end` in blocks of at most 1 MiB, fewer if the file ends earlier. Raises the system's
+    OSError."""
     while start < end and (block := read_span(file, start, min(start + BLOCK_BYTES, end))):
         yield block
         start += len(block)
@@ -63,16 +63,16 @@ def file_blocks(path: Path, start: int = 0) -> Iterator[bytes]:
 
 
 def write_all(target: int, data: bytes | memoryview) -> None:
-    """Write every byte; a short write (an interrupt, a limit) is continued."""
+    """Writes every byte; a short write (an interrupt, a limit) is continued."""
     view = memoryview(data)
     while view:
         view = view[os.write(target, view) :]
 
 
 def first_difference(first: int, start: int, second: int, second_start: int, n_bytes: int) -> int | None:
-    """How many of `n_bytes` bytes are equal in two descriptors from the given offsets on; None for all.
+    """How many of `n_bytes` bytes are equal in two descriptors from the given offsets on; None if all are.
 
-    A file that ends before differs there. OSError as the kernel gives it.
+    A file that ends earlier differs there. Raises the kernel's OSError.
     """
     done = 0
     while done < n_bytes:
@@ -98,10 +98,10 @@ def check_same_data(
     output: Path,
     except_for: Sequence[tuple[int, int]] = (),
 ) -> None:
-    """OutputError unless what follows `start` in one descriptor follows `target_start` in the other.
+    """Raises OutputError unless the data after `start` in one descriptor equal those after `target_start` in the other.
 
-    Spans of the target in `except_for` (from, to; ascending) may differ. What is flushed is forgotten by the page cache
-    first, so that the disk is asked and not the memory.
+    Spans of the target in `except_for` (from, to; ascending) may differ. Flushed pages are first dropped from the page
+    cache, so that the disk is read and not memory.
     """
     end = os.fstat(target).st_size
     if end - target_start != os.fstat(source).st_size - start:

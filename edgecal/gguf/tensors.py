@@ -1,4 +1,5 @@
-"""Tensor entries of a GGUF header: shape, type, place; the sizes of ggml types, and which llama.cpp cannot run."""
+"""Tensor entries of a GGUF header (shape, type, place), the sizes of ggml types, and which types llama.cpp cannot
+run."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ GGML_TYPES: dict[int, GgmlType] = {
     42: GgmlType("Q2_0", 64, 18),
 }
 
-# Types that ggml once had, whose ids it gives to no other. It reads no file with them.
+# Types that ggml has removed. It reads no file with them, and does not reuse their ids.
 _REMOVED_TYPES: dict[int, str] = {
     4: "Q4_2",
     5: "Q4_3",
@@ -70,7 +71,7 @@ _REMOVED_TYPES: dict[int, str] = {
     38: "IQ4_NL_8_8",
 }
 
-# Types that llama.cpp multiplies nothing by: into Q8_1 and Q8_K it only quantizes what it multiplies weights with.
+# Types that llama.cpp never multiplies by: it only quantizes the other factor to Q8_1 and Q8_K.
 _NO_WEIGHTS = frozenset({"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"})
 
 
@@ -92,14 +93,14 @@ class TensorInfo:
 
     @property
     def type_name(self) -> str:
-        """`Q4_K`, ..., or `type 99` for an id that is not known."""
+        """`Q4_K`, ..., or `type 99` for an unknown id."""
         known = GGML_TYPES.get(self.type_id)
         return _REMOVED_TYPES.get(self.type_id, f"type {self.type_id}") if known is None else known.name
 
 
 def why_not_run(info: TensorInfo, *, weights: bool) -> str | None:
-    """Why llama.cpp cannot run a model with this tensor, and what to do; None if it can, and for a type that is not
-    known. `weights` says that the tensor is one to multiply by, a head for example."""
+    """Why llama.cpp cannot run a model with this tensor, and what to do; None if it can, or if the type is unknown.
+    `weights`: llama.cpp multiplies by this tensor, such as a head."""
     if info.type_id in _REMOVED_TYPES:
         reason = "llama.cpp no longer reads"
     elif weights and info.type_name in _NO_WEIGHTS:

@@ -1,4 +1,4 @@
-"""GGUF values: their types and bytes (little-endian, the same in versions 2 and 3), and how people write them.
+"""GGUF values: their types, their bytes (little-endian, the same in versions 2 and 3), and their form as text.
 
 A value is its type and its payload (`Value.raw`), the bytes that follow the type tag in a file, so two
 values are equal exactly when a file holds the same bytes for them, NaN included. For an array the payload
@@ -46,7 +46,7 @@ PythonValue = Any  # int, float, bool, str, or a (nested) list of one of them
 
 
 class ValueType(enum.IntEnum):
-    """The tag in front of every value in a GGUF header."""
+    """The tag before every value in a GGUF header."""
 
     UINT8 = 0
     INT8 = 1
@@ -98,7 +98,7 @@ _INTEGERS = frozenset(
         ValueType.INT64,
     }
 )
-_BOOL_TYPES = frozenset({"bool", "bool_"})  # Python's, and numpy's by both of its names
+_BOOL_TYPES = frozenset({"bool", "bool_"})  # Python's, and numpy's under both of its names
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _ARRAY_HEAD = struct.Struct("<IQ")
@@ -107,7 +107,7 @@ MAX_ARRAY_DEPTH = 4
 
 
 def scalar_size(type_: ValueType) -> int | None:
-    """Bytes of one value of this type, or None where the value itself says (STRING, ARRAY)."""
+    """The size in bytes of one value of this type; None if it varies (STRING, ARRAY)."""
     format_ = _FORMATS.get(type_)
     return None if format_ is None else format_.size
 
@@ -128,12 +128,12 @@ def quoted(name: str) -> str:
 
 
 def encode_text(text: str) -> bytes:
-    """UTF-8; lone surrogates from `decode_text` become the bytes that they came from."""
+    """Encodes UTF-8; lone surrogates from `decode_text` become the bytes that they came from."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def decode_text(raw: bytes) -> str:
-    """UTF-8; bytes that are not become lone surrogates, so that `encode_text` restores them."""
+    """Decodes UTF-8; other bytes become lone surrogates, so that `encode_text` restores them."""
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -154,7 +154,7 @@ class Value:
 
     @staticmethod
     def array(element_type: ValueType, items: Any) -> Value:
-        """An array of scalars or strings (for arrays of arrays give `Value` items of type ARRAY)."""
+        """An array of scalars or strings; for arrays of arrays, pass `Value` items of type ARRAY."""
         elements = list(items)
         if element_type is ValueType.ARRAY:
             if not all(isinstance(item, Value) and item.type is ValueType.ARRAY for item in elements):
@@ -258,17 +258,17 @@ TYPE_NAMES = tuple(type_.name.lower() for type_ in ValueType if type_ is not Val
 
 _INTEGER = re.compile(r"[+-]?[0-9]+|[+-]?0[xX][0-9a-fA-F]+", re.ASCII)
 _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf|infinity|nan)", re.I)
-_MAX_DIGITS = 400  # more than the largest float64 has
+_MAX_DIGITS = 400  # more digits than the largest float64 has
 
 Types = tuple[ValueType, ...]  # from the outside in: (ARRAY, FLOAT32) is an array of floats
 
 
 def parse_typed(type_text: str, text: str) -> Value:
-    """The value that `text` says as the type that `type_text` names.
+    """Parses `text` as a value of the type that `type_text` names.
 
     Whole numbers are decimal, or hexadecimal after 0x; floats may be `inf` and `nan`; booleans are `true` and
-    `false`; a string is the text as it is. InputError: no such type, text that says no such value, a number
-    out of the type's range, arrays nested more than 4 deep.
+    `false`; a string is taken verbatim. InputError: an unknown type, text that is no such value, a number out of the
+    type's range, arrays nested more than 4 deep.
     """
     types = _parse_type(type_text)
     if types[0] is not ValueType.ARRAY:
@@ -282,7 +282,7 @@ def parse_typed(type_text: str, text: str) -> Value:
 
 
 class _JsonFloat(float):
-    """A number written with a point or an exponent, which no whole number is made from."""
+    """A number written with a point or an exponent, which is never taken for a whole number."""
 
 
 def _parse_type(text: str) -> Types:
@@ -313,10 +313,10 @@ def _scalar(type_: ValueType, text: str) -> Value:
         raise InputError(f"{quoted(text)} is too long for {name}")
     if type_.is_integer:
         if _INTEGER.fullmatch(plain) is None:
-            raise InputError(f"{quoted(text)} is not a whole number, as {name} needs one")
+            raise InputError(f"{quoted(text)} is not a whole number, which {name} needs")
         return _number(type_, int(plain, 16 if "x" in plain.lower() else 10))
     if _FLOAT.fullmatch(plain) is None:
-        raise InputError(f"{quoted(text)} is not a number, as {name} needs one")
+        raise InputError(f"{quoted(text)} is not a number, which {name} needs")
     number = float(plain)
     if number in (float("inf"), float("-inf")) and "inf" not in plain.lower():
         raise InputError(f"{quoted(text)} is beyond the range of {name}")
@@ -385,6 +385,6 @@ def _describe(type_: ValueType, raw: bytes) -> str:
     if type_ is not ValueType.ARRAY:
         return type_.name.lower()
     inner = ValueType(int.from_bytes(raw[:4], "little"))
-    # Of arrays in an array the first speaks for all.
+    # For arrays in an array, the first shows the type of all.
     nested = inner is ValueType.ARRAY and len(raw) > 12
     return f"array[{_describe(inner, raw[12:]) if nested else inner.name.lower()}]"

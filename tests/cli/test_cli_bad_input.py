@@ -126,7 +126,11 @@ def test_model_that_says_nothing_of_a_tokenizer(here):
 def test_models_that_embed_or_classify(here, keys):
     write_tiny_llama(here / "both.gguf", seed=5, metadata=keys)
     refused(
-        fit(here, chat="both.gguf"), 2, "both.gguf", "reads a text from both sides", "a causal language model"
+        fit(here, chat="both.gguf"),
+        2,
+        "both.gguf",
+        "reads text in both directions",
+        "a causal language model",
     )
 
 

@@ -67,7 +67,7 @@ def test_a_value_from_a_file(here, run):
         (["k", "float32", "warm"], "not a number"),
         (["k", "array[uint8]", "[1.5]"], "expected a whole number"),
         (["k", "array", "[1]"], "array[float32]"),
-        (["", "uint8", "1"], "not a name for a key"),
+        (["", "uint8", "1"], "not a valid key name"),
         (["general.alignment", "uint32", "64"], "cannot be edited"),
         (["edgecal.filler", "uint8", "1"], "edgecal.filler"),
     ],
@@ -143,7 +143,7 @@ def test_the_keys_of_a_split_can_be_put_right(here, run):
 def test_what_cannot_be_is_said_alone(here, run):
     """An edit that is refused comes with no warnings about what it would have done."""
     done = run("set", "m.gguf", "", "uint8", "1", "--in-place")
-    refused(done, 2, "is not a name for a key")
+    refused(done, 2, "is not a valid key name")
     assert done.err.count("\n") == 1
 
 

@@ -155,8 +155,8 @@ def test_impossible_edits_are_refused(tmp_path):
     one = Value.uint32(1)
     for changes, remove, line in [
         ({"a": one}, ["a"], "both set and removed"),
-        ({"": one}, [], "not a name"),
-        ({"k" * 70_000: one}, [], "not a name"),
+        ({"": one}, [], "not a valid key name"),
+        ({"k" * 70_000: one}, [], "not a valid key name"),
         ({"general.alignment": Value.uint32(16)}, [], "every tensor would have to move"),
         ({}, ["general.alignment"], "every tensor would have to move"),
     ]:

@@ -150,7 +150,7 @@ MODEL = {
     "adapter": ([ARCH, key("general.type", Value.string("adapter"))], "'adapter'"),
     "WordPiece": (
         [ARCH, key("llama.block_count", Value.uint32(2)), key("tokenizer.ggml.model", Value.string("bert"))],
-        "architecture llama that reads a text from both sides",
+        "architecture llama that reads text in both directions",
     ),
     "not causal": (
         [

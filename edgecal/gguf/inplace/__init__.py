@@ -1,6 +1,6 @@
-"""Editing a file in its own place, safe against kills and power cuts.
+"""Edits files in place, safe against kills and power cuts.
 
-Two doors, for all the rest of edgecal: `engine.edit_in_place`, and `journal.recover`, which whoever reads a file calls
-first, so that an interrupted edit is finished or undone. Behind them `layout` (where the new bytes go), `patch` (a
-change as bytes and places), `journal` (what is written down before the first change) and `kernel` (what Linux offers).
+The rest of edgecal uses two functions: `engine.edit_in_place`, and `journal.recover`, which must run before a file is
+read, so that an interrupted edit is finished or undone. Behind them are `layout` (where the new bytes go), `patch` (a
+change as bytes and offsets), `journal` (written before the first change) and `kernel` (what Linux offers).
 """

@@ -1,6 +1,6 @@
-"""Editing a file in its own place: the same name afterwards, the old bytes or the new ones at every moment.
+"""Edits a file in place: it keeps its name, and at every moment holds the old bytes or the new ones.
 
-The first of these ways that is possible is taken:
+It takes the first way that is possible:
 
 1. All bytes that change lie in one 512-byte sector (a value of fixed size, or two beside each other): one
    write. Neither a kill nor a power cut can tear it: the kernel looks for signals between pages, and disks
@@ -9,7 +9,7 @@ The first of these ways that is possible is taken:
 3. The tensor data move by whole blocks, which the file system does by itself (`kernel`), with a journal.
 4. A new file is written and replaces the old one (`write_edited`).
 
-2 and 3 need that nobody else has the file open or mapped (`leased`), because a reader would see bytes of both;
+2 and 3 require that no other process has the file open or mapped (`leased`), because a reader would see a mixture;
 after 4 such a reader keeps the old file.
 """
 
@@ -37,7 +37,7 @@ from edgecal.gguf.values import Value
 __all__ = ["edit_in_place"]
 
 SECTOR_BYTES = 512
-_CLOCK_STEPS_NS = (1, 1_000_000_000, 2_000_000_000)  # of ext4, of ext3, of FAT
+_CLOCK_STEPS_NS = (1, 1_000_000_000, 2_000_000_000)  # of timestamps in ext4, ext3 and FAT
 
 
 def edit_in_place(
@@ -47,17 +47,17 @@ def edit_in_place(
     *,
     progress: Progress | None = None,
 ) -> Header:
-    """Set `changes` and take `remove` out of the file that `source` was read from; its new header.
+    """Sets `changes` and removes the keys `remove` in the file that `source` was read from; returns its new header.
 
-    Keys keep their places and new ones follow the last, as for `write_edited`; `edgecal.filler` may be added
-    behind them, and is not if it is in `remove`. The tensor data and what follows them stay byte for byte.
-    Without anything to change the file is not touched.
+    Keys keep their places and new ones follow the last, as for `write_edited`; `edgecal.filler` may be added after
+    them, unless it is in `remove`. The tensor data and what follows them stay byte for byte. If nothing changes, the
+    file is not touched.
 
     A kill at any moment leaves the old file, the new one, or one that `recover` makes whole; after an error
     it is the old one. `progress` is called only where the file must be copied.
 
-    InputError: what `check_editable` refuses, names and values as for `write_edited`, a file that has changed
-    since it was read. OutputError: a read-only file, or anything that the file system refuses.
+    InputError: as `check_editable`; for names and values, as `write_edited`; or the file has changed since it was read.
+        OutputError: the file is read-only, or the file system refuses.
     """
     if FILLER_KEY in changes:
         raise InputError(f"{FILLER_KEY} is edgecal's own and cannot be set; it can be removed")
@@ -75,7 +75,7 @@ def edit_in_place(
 def _edited_where_it_is(
     source: Header, changes: Mapping[str, Value], remove: Collection[str]
 ) -> Header | None:
-    """The new header, or None where the file must be copied; nothing was changed then."""
+    """The new header; None, with nothing changed, where the file must be copied."""
     path = source.path
     with output_errors(path), _opened(source) as file:
         layout = lay_out(source, file, changes, remove)
@@ -110,7 +110,7 @@ def _check_identity(source: Header, descriptor: int) -> None:
 
 
 def _one_sector(file: int, patch: Patch) -> Span | None:
-    """The whole change as one span, if it lies in one sector of a file that keeps its size."""
+    """The whole change as one span, if it fits in one sector and the file keeps its size."""
     if patch.shift:
         return None
     start = patch.after[0][0]
@@ -124,8 +124,8 @@ def _one_sector(file: int, patch: Patch) -> Span | None:
 
 
 def _rewritten(source: Header, file: int, patch: Patch) -> bool:
-    """Carry the patch out under a journal; False if the file is in use or cannot be shifted: unchanged then."""
-    os.fsync(file)  # what is still unwritten goes out before others have to wait for the lease
+    """Applies the patch under a journal; False, with nothing changed, if the file is in use or cannot be shifted."""
+    os.fsync(file)  # flushes earlier writes before the lease makes others wait
     with leased(file) as alone:
         if not alone:
             return False
@@ -135,12 +135,12 @@ def _rewritten(source: Header, file: int, patch: Patch) -> bool:
             try:
                 carry_out(file, patch)
                 if any(read_exactly(file, offset, len(data)) != data for offset, data in patch.after):
-                    raise OutputError(f"{source.path}: the header read back differs from what was meant")
+                    raise OutputError(f"{source.path}: the header read back differs from what was intended")
             except BaseException as error:
                 _put_back(source.path, file, patch, error)
                 journal.remove()
                 if isinstance(error, OSError) and error.errno in UNSUPPORTED:
-                    # Nothing has changed, but some kernels set the time of a file before they refuse to shift it.
+                    # Nothing has changed, but some kernels update a file's time before they refuse to shift it.
                     with contextlib.suppress(OSError):
                         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
                     return False
@@ -150,15 +150,15 @@ def _rewritten(source: Header, file: int, patch: Patch) -> bool:
 
 
 def _make_later(file: int, mtime_ns: int) -> None:
-    """Make sure that an edited file's modification time is later than before, so that other processes notice the edit.
+    """Makes sure that an edited file's modification time is later than before, so that other processes notice the edit.
 
-    In many kernels that clock ticks in milliseconds (Linux before 6.13), in some file systems in seconds.
+    That clock ticks in milliseconds in many kernels (Linux before 6.13), and in seconds on some file systems.
     """
     for step_ns in _CLOCK_STEPS_NS:
         status = os.fstat(file)
         if status.st_mtime_ns > mtime_ns:
             return
-        with contextlib.suppress(PermissionError):  # a file of another user that this one may write
+        with contextlib.suppress(PermissionError):  # another user's file, which this user may only write
             os.utime(file, ns=(status.st_atime_ns, mtime_ns + step_ns))
 
 
@@ -167,6 +167,6 @@ def _put_back(path: Path, file: int, patch: Patch, why: BaseException) -> None:
         take_back(file, patch)
     except OSError as error:
         raise OutputError(
-            f"{path}: could not be edited ({why}) nor put back ({error.strerror}); "
-            "the next edgecal command that reads it will finish the edit"
+            f"{path}: could be neither edited ({why}) nor restored ({error.strerror}); the next edgecal command that "
+            "reads it will finish the edit"
         ) from why

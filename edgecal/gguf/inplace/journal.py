@@ -1,12 +1,12 @@
 """The journal of an edit in place: written before the file is touched, read by the next command to finish or undo it.
 
 A journal lies beside the file under a hidden name and holds the patch, with the bytes that were there before.
-It is flushed before the first change and removed after the last was flushed; the process that edits holds a lock on it.
+It is flushed before the first change and removed once the last is flushed; the editing process holds a lock on it.
 
 The file's bytes decide whether a journal belongs to the file beside it: one that was copied or restored along with
-its file still works, and one beside another file, or beside one that was changed since, is never applied. If nothing
-was changed yet the journal is dropped, else the edit is finished, which does not move the tail again: recovery does
-no harm to programs that have the file open.
+its file still works, and one beside another file, or beside one that has changed since, is never applied. If nothing
+was changed yet, the journal is dropped. Otherwise the edit is finished without moving the tail again, so that recovery
+does no harm to programs that have the file open.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _PREFIX, _SUFFIX = ".edgecal-", ".journal"
 
 
 class Journal:
-    """A journal that this process has locked. `remove` it when the file is whole, then `close` it."""
+    """A journal that this process has locked. Call `remove` once the file is whole, then `close`."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self.descriptor = descriptor
 
     def remove(self) -> None:
-        """Needs no flush: a journal that a power cut brings back finds the file finished."""
+        """Deletes the journal. No flush is needed: if a power cut brings it back, the file is found finished."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class Journal:
 def journaled(path: Path, descriptor: int, patch: Patch) -> Iterator[Journal]:
     """A journal of `patch` for the open file `path`, on the disk before the body begins.
 
-    The body removes it. OSError as the system gives it, with nothing left behind.
+    The body removes it. Raises the system's OSError, with nothing left behind.
     """
     status = os.fstat(descriptor)
     journal = _create(path, status.st_ino)
@@ -83,14 +83,14 @@ def _create(path: Path, inode: int) -> Journal:
             beside.unlink(missing_ok=True)
             os.close(descriptor)
             raise
-        # Between creation and lock another process may have taken this one for a killed one's and removed it.
+        # Between its creation and its locking, another process may have taken it for a killed process's and removed it.
         if os.fstat(descriptor).st_nlink:
             return Journal(beside, descriptor)
         os.close(descriptor)
 
 
 def _journal_name(name: str, inode: int) -> str:
-    """By name, to be found beside a copy of the file, and by inode, to be found if it was renamed."""
+    """A name made of the file's name, by which a copy finds it, and of its inode, by which a renamed file does."""
     from zlib import crc32
 
     return f"{_PREFIX}{crc32(os.fsencode(name)):08x}-{inode:x}{_SUFFIX}"
@@ -118,9 +118,9 @@ def _encode(patch: Patch) -> bytes:
 
 
 def _decode(raw: bytes, path: Path) -> Patch | None:
-    """The patch, or None for a journal that was not written to its end: then the file was not touched.
+    """The patch; None for an incomplete journal, whose file was never touched.
 
-    InputError: a whole journal that is none of ours, or a newer edgecal's.
+    InputError: a complete journal that edgecal did not write, or that a newer edgecal wrote.
     """
     from hashlib import blake2b
 
@@ -130,7 +130,7 @@ def _decode(raw: bytes, path: Path) -> Patch | None:
     form = int.from_bytes(body[len(MAGIC) : len(MAGIC) + 4], "little")
     if form != FORMAT:
         raise InputError(
-            f"{path}: a journal of form {form}, this edgecal knows {FORMAT}; use the newer edgecal"
+            f"{path}: a journal of format {form}, but this edgecal knows only {FORMAT}; use the newer edgecal"
         )
     try:
         return _decode_patch(body)
@@ -152,21 +152,21 @@ def _decode_patch(body: bytes) -> Patch:
         for offset, n_bytes in fields[name]:
             data = body[start : start + n_bytes]
             if offset < 0 or n_bytes < 0 or len(data) != n_bytes:
-                raise ValueError("a span that cannot be")
+                raise ValueError("an impossible span")
             spans.append((offset, data))
             start += n_bytes
         fields[name] = tuple(spans)
     patch = Patch(**fields)
     if min(patch.size, patch.tail, patch.offset, patch.size + patch.shift) < 0 or patch.tail > patch.size:
-        raise ValueError("sizes that cannot be")
+        raise ValueError("impossible sizes")
     return patch
 
 
 def recover(path: Path) -> str | None:
-    """Finish or undo an edit in place of `path` that was interrupted; to be called before the file is read.
+    """Finishes or undoes an interrupted edit in place of `path`. Call it before reading the file.
 
-    One line that says what was done, or None where nothing was to do (then it costs one look at the folder).
-    If another process is editing the file just now, waits until it is done. A symbolic link is followed.
+    Returns one line that says what was done, or None if there was nothing to do (which costs one look at the folder).
+    If another process is editing the file, waits until it is done. A symbolic link is followed.
 
     InputError: the edit cannot be finished with this user's rights, another program has changed the file
     since, or the other edit takes longer than a minute.
@@ -185,7 +185,7 @@ def recover(path: Path) -> str | None:
             return None
         status = path.lstat()
     except (OSError, ValueError):
-        return None  # no such folder or file, or not to be listed: whoever reads the file will say so
+        return None  # no such folder or file, or it cannot be listed: reading the file will report it
     by_name, by_inode = _journal_name(path.name, status.st_ino)[len(_PREFIX) : -len(_SUFFIX)].split("-")
     for name in sorted(names):
         parts = name[len(_PREFIX) : -len(_SUFFIX)].split("-")
@@ -210,7 +210,7 @@ def _recover_by(path: Path, beside: Path, same_inode: bool) -> str | None:
         wait_for_lock(descriptor, path)
         status = os.fstat(descriptor)
         if status.st_nlink == 0 or not _is_trusted(status, path):
-            return None  # the other process finished meanwhile
+            return None  # the other process has finished meanwhile
         patch = _decode(read_span(descriptor, 0, status.st_size), beside)
         if patch is None:
             _drop(journal)
@@ -223,7 +223,7 @@ def _recover_by(path: Path, beside: Path, same_inode: bool) -> str | None:
 
 
 def _is_trusted(journal: os.stat_result, path: Path) -> bool:
-    """Whether it may decide about the file: written by its owner or by this user, and a plain file."""
+    """Whether a journal may be applied: it is a plain file, written by the file's owner or by this user."""
     owners = (os.geteuid(), path.lstat().st_uid)
     return stat.S_ISREG(journal.st_mode) and journal.st_uid in owners and journal.st_size <= MAX_JOURNAL_BYTES
 
@@ -231,7 +231,7 @@ def _is_trusted(journal: os.stat_result, path: Path) -> bool:
 def _stuck(path: Path, error: OSError) -> InputError:
     return InputError(
         f"{path}: an edit in place was interrupted and cannot be finished: {error.strerror}; "
-        "run edgecal again with the space and the rights to write the file"
+        "run edgecal again with enough space and permission to write the file"
     )
 
 
@@ -257,13 +257,13 @@ def _settle(path: Path, journal: Journal, patch: Patch, same_inode: bool) -> str
 
 
 def _drop(journal: Journal) -> None:
-    """Remove a journal that has nothing to say; in a folder that cannot be written it does no harm."""
+    """Removes a journal that is not needed; if the folder cannot be written, it stays and does no harm."""
     with contextlib.suppress(OSError):
         journal.remove()
 
 
 def _dismiss(path: Path, journal: Journal) -> str:
-    """The file is neither the old nor the new one, nor on the way: another program has written to it."""
+    """Raises or reports that another program has changed the file: it is neither old, new nor in between."""
     try:
         read_header(path)
     except EdgecalError as error:

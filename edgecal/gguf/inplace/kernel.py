@@ -1,13 +1,12 @@
-"""What an edit in place needs of the Linux kernel: shifting a file's tail without copying it, and telling whether
-anybody else has the file open.
+"""The Linux calls behind an edit in place: they shift a file's tail without copying it, and tell whether another
+process has the file open.
 
-fallocate(2) makes room inside a file or closes a gap, in whole blocks, on ext4 and xfs; other file systems say that
-they cannot.
+fallocate(2) makes room inside a file or closes a gap, in whole blocks, on ext4 and xfs; other file systems refuse.
 
 The kernel grants a write lease (fcntl(2), F_SETLEASE) only if this descriptor is the file's only open one on the
-whole machine; a mapping counts as open also after its descriptor was closed. A process that opens the file while the
-lease is held waits until it is given back (at most /proc/sys/fs/lease-break-time, 45 s, so the work must be short),
-or gets EWOULDBLOCK if it asked not to wait. A killed process loses its leases.
+whole machine; a mapping still counts after its descriptor is closed. A process that opens the file while the lease is
+held waits until it is released (at most /proc/sys/fs/lease-break-time, 45 s, so the work must be short), or gets
+EWOULDBLOCK if it asked not to wait. A killed process loses its leases.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ __all__ = ["UNSUPPORTED", "block_bytes", "first_hole", "leased", "shift_tail"]
 _COLLAPSE_RANGE = 0x08
 _INSERT_RANGE = 0x20
 
-# What the kernel answers where this file cannot be shifted, or not in these units; nothing has changed then.
+# Errors for a file that cannot be shifted at all, or not by this many bytes; nothing has changed then.
 UNSUPPORTED = frozenset(
     {errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY}
 )
 
 
 def block_bytes(descriptor: int) -> int:
-    """The unit in which the file's tail can be shifted, if it can be: a power of two; 0 where it cannot."""
+    """The unit by which the file's tail can be shifted, a power of two; 0 where it cannot be."""
     if sys.platform != "linux":
         return 0
     size = os.fstatvfs(descriptor).f_bsize
@@ -43,9 +42,10 @@ def block_bytes(descriptor: int) -> int:
 
 
 def shift_tail(descriptor: int, offset: int, n_bytes: int) -> None:
-    """Move all from `offset` on by `n_bytes`: right leaves a hole, left drops the bytes from `offset` on.
+    """Moves a file's tail by `n_bytes`: a positive number leaves a hole at `offset`, a negative one drops the bytes
+    there.
 
-    Both in whole blocks. OSError as the kernel gives it; nothing has changed then.
+    Both are in whole blocks. Raises the kernel's OSError; nothing has changed then.
     """
     if n_bytes > 0:
         _fallocate(descriptor, _INSERT_RANGE, offset, n_bytes)
@@ -54,7 +54,7 @@ def shift_tail(descriptor: int, offset: int, n_bytes: int) -> None:
 
 
 def first_hole(descriptor: int, start: int, n_bytes: int) -> int | None:
-    """Where the first hole of at least `n_bytes` bytes lies from `start` on; None if there is none."""
+    """The offset of the first hole of at least `n_bytes` bytes from `start` on; None if there is none."""
     end = os.fstat(descriptor).st_size
     while start < end:
         hole = os.lseek(descriptor, start, os.SEEK_HOLE)
@@ -65,7 +65,7 @@ def first_hole(descriptor: int, start: int, n_bytes: int) -> int | None:
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            start = end  # nothing but hole up to the end
+            start = end  # a hole up to the end
         if start - hole >= n_bytes:
             return hole
     return None
@@ -90,17 +90,17 @@ _PAUSES_S = (0.001, 0.002, 0.004, 0.008)
 
 @contextlib.contextmanager
 def leased(descriptor: int) -> Iterator[bool]:
-    """Whether the file is this descriptor's alone, for as long as the body runs.
+    """Whether only this descriptor has the file open; if so, that stays true while the body runs.
 
-    False also where the kernel does not say: another system, a network file system, a file of another user
-    (unless this is root). The descriptor must be open for writing. The body must not open the file by its
+    False also where the kernel cannot tell: another system, a network file system, another user's file (unless this is
+    root). The descriptor must be open for writing. The body must not open the file by its
     name: this process would wait for itself.
     """
     if sys.platform != "linux":
         yield False
         return
     try:
-        # A process that waits is announced by a signal: SIGIO would end this one, SIGURG is ignored by default.
+        # The kernel signals that another process waits: SIGIO would end this one, SIGURG is ignored by default.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         _take_lease(descriptor)
     except OSError:
@@ -113,7 +113,8 @@ def leased(descriptor: int) -> Iterator[bool]:
 
 
 def _take_lease(descriptor: int) -> None:
-    """OSError if somebody else has the file open for longer than a moment, for which the kernel itself may hold it."""
+    """Takes the lease; OSError if the file stays open elsewhere. Retries briefly, since the kernel itself may hold it
+    for a moment."""
     for pause_s in _PAUSES_S:
         with contextlib.suppress(BlockingIOError):
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)

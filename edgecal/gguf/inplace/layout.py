@@ -1,8 +1,8 @@
-"""The layout of a header that is edited inside its file: the filler, how far the data shift, and which bytes to write.
+"""Lays out a header edited in place: the filler, how far the data shift, and which bytes to write.
 
-The header grows by whole blocks through `edgecal.filler`, an array of zeros that is always the last key: later
-edits use it up before anything is moved again. It is dropped where the header fills whole blocks without it, so that
-removing everything that was added gives the original back.
+The header grows by whole blocks through `edgecal.filler`, an array of zeros that is always the last key: later edits
+use it up before anything is moved again. It is dropped where the header fills whole blocks without it, so that removing
+everything that was added restores the original.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgecal.gguf.values import Value, ValueType, encode_text
 
 __all__ = ["MAX_FILLER_BYTES", "Layout", "header_after", "lay_out", "patch_for"]
 
-MAX_FILLER_BYTES = 1 << 17  # beyond it the file is made smaller instead
+MAX_FILLER_BYTES = 1 << 17  # with more filler than this, the file is made smaller instead
 
 _ARRAY_HEAD = struct.Struct("<IQ")
 _FILLER_HEAD_BYTES = 8 + len(FILLER_KEY) + 4 + _ARRAY_HEAD.size
@@ -29,8 +29,8 @@ _FILLER_HEAD_BYTES = 8 + len(FILLER_KEY) + 4 + _ARRAY_HEAD.size
 
 @dataclass(frozen=True)
 class Layout:
-    """The new file's bytes in front of its tensor data, which move by `shift` bytes, its keys and their types,
-    and the values that are not the old file's."""
+    """The new file's bytes before its tensor data, which move by `shift` bytes; its keys and their types; and the
+    values that are new."""
 
     pieces: tuple[Piece, ...]
     shift: int
@@ -41,7 +41,8 @@ class Layout:
 def lay_out(
     source: Header, file: int, changes: Mapping[str, Value], remove: Collection[str]
 ) -> Layout | None:
-    """The new header, with a filler where that spares moving or copying the tensors; None: copy."""
+    """The new header, with a filler where that avoids moving or copying the tensors; None if the file must be
+    copied."""
     block = block_bytes(file)
     unit = max(block, source.alignment) if block and source.has_tensors else 0
     bare = replace(source, entries={k: entry for k, entry in source.entries.items() if k != FILLER_KEY})
@@ -53,7 +54,7 @@ def lay_out(
         return exact
     if FILLER_KEY in remove:
         return None
-    # What is left for the filler if the tensor entries keep their place.
+    # Room for the filler if the tensor entries stay in place.
     room = source.header_end - _length(exact.pieces, upto=source.header_end)
     shift = 0
     if not _FILLER_HEAD_BYTES <= room <= MAX_FILLER_BYTES:
@@ -66,7 +67,7 @@ def lay_out(
 
 
 def _laid_out(source: Header, changes: Mapping[str, Value], remove: Collection[str]) -> Layout:
-    """As `write_edited` would write it, but padding of the same length is kept, whatever it holds."""
+    """The layout that `write_edited` would write, except that padding of the same length is kept, whatever it holds."""
     edit = plan_edit(source, changes, remove)
     shift = edit.data_start - source.data_start
     pieces: list[Piece] = [piece for piece in edit.pieces if piece]
@@ -82,12 +83,12 @@ def _keeps_padding(source: Header, layout: Layout) -> bool:
 
 
 def _padding(source: Header, file: int) -> bytes:
-    """What lies between header and tensor data: zeros, unless another program has a habit of its own."""
+    """The bytes between header and tensor data: zeros, unless another program wrote something else."""
     return read_exactly(file, source.header_end, source.data_start - source.header_end)
 
 
 def _length(pieces: Collection[Piece], *, upto: int) -> int:
-    """Bytes of the pieces up to the one that ends with the old file's byte `upto`."""
+    """The length of the pieces up to the one that ends with the old file's byte `upto`."""
     total = 0
     for piece in pieces:
         total += len(piece) if isinstance(piece, bytes) else piece[1] - piece[0]
@@ -97,7 +98,7 @@ def _length(pieces: Collection[Piece], *, upto: int) -> int:
 
 
 def patch_for(source: Header, file: int, layout: Layout) -> Patch:
-    """Which bytes must be written once the tail was moved, and what lay there before."""
+    """The patch: which bytes to write once the tail has moved, and what was there before."""
     shift = layout.shift
     unit = block_bytes(file) or 1
     offset = _moves_from(layout) // unit * unit if shift else source.data_start
@@ -109,7 +110,7 @@ def patch_for(source: Header, file: int, layout: Layout) -> Patch:
         position += len(piece) if isinstance(piece, bytes) else piece[1] - piece[0]
         for low, high in _cut(start, position, offset, offset + max(shift, 0)):
             fresh = offset <= low < offset + shift
-            was_at = low if low < offset else low - shift  # where the old file has what lies here now
+            was_at = low if low < offset else low - shift  # the old file's offset of what lies here now
             if isinstance(piece, bytes):
                 new = piece[low - start : high - start]
             elif not fresh and piece[0] + low - start == was_at:
@@ -132,9 +133,9 @@ def patch_for(source: Header, file: int, layout: Layout) -> Patch:
 
 
 def _moves_from(layout: Layout) -> int:
-    """Where the first span that is not in its old place begins, with what is new in front of it.
+    """The offset of the first span that changes its place, including new bytes before it.
 
-    What lies before need not be moved; a value that keeps its size does not count, wherever it is.
+    Nothing before it has to move; a value that keeps its size does not count.
     """
     position = kept = 0
     for piece in layout.pieces:
@@ -158,7 +159,7 @@ def _cut(start: int, end: int, *at: int) -> Iterator[tuple[int, int]]:
 
 
 def _append(spans: list[Span], offset: int, data: bytes) -> None:
-    """Add a span, merged with the last one if it follows it directly."""
+    """Adds a span, merged with the last one if it follows it directly."""
     if spans and spans[-1][0] + len(spans[-1][1]) == offset:
         spans[-1] = (spans[-1][0], spans[-1][1] + data)
     else:
@@ -166,7 +167,7 @@ def _append(spans: list[Span], offset: int, data: bytes) -> None:
 
 
 def _difference(old: bytes, new: bytes) -> tuple[int, int]:
-    """From where to where two strings of equal length differ; an empty span if they do not."""
+    """The span in which two strings of equal length differ, empty if they do not."""
     start = _n_common(old, new)
     return start, len(new) - _n_common(old[start:][::-1], new[start:][::-1])
 
@@ -184,7 +185,7 @@ def _n_common(one: bytes, other: bytes) -> int:
 
 
 def header_after(source: Header, layout: Layout, identity: FileIdentity) -> Header:
-    """The header that reading the edited file would give: vocabularies need not be walked through again."""
+    """The header that reading the edited file would give, without scanning its vocabulary again."""
     entries: dict[str, KeyEntry] = {}
     position = PREAMBLE_BYTES
     for name in layout.types:
@@ -210,7 +211,7 @@ def header_after(source: Header, layout: Layout, identity: FileIdentity) -> Head
 
 
 def _entry_of(name: str, value: Value) -> KeyEntry:
-    """As it would be at the very start of a file."""
+    """A key's entry as it would be at the very start of a file."""
     head = 8 + len(encode_text(name)) + 4
     element_type, count = None, 1
     if value.type is ValueType.ARRAY:

@@ -1,4 +1,4 @@
-"""A change of a file as bytes and offsets; how far it has been carried out is told from the file's bytes alone.
+"""A change to a file as bytes and offsets; how far it has been applied is read off the file's bytes alone.
 
 The state of a file does not depend on its name, time or inode: a digest of parts of the tail, which
 a patch moves but never changes, identifies the file and tells whether its tail was moved; each byte of the written
@@ -37,7 +37,7 @@ Span = tuple[int, bytes]  # offset, bytes
 
 
 class State(enum.Enum):
-    """How far a patch is carried out in a file."""
+    """How far a patch has been applied to a file."""
 
     OLD = "not begun"
     UNMOVED = "the tail is where it was, some spans are written or dropped"
@@ -49,11 +49,10 @@ class State(enum.Enum):
 
 @dataclass(frozen=True)
 class Patch:
-    """A change of a file: its tail moved by `shift` bytes at `offset` (left if negative), then spans written.
+    """A change to a file: its tail is moved by `shift` bytes at `offset` (left if negative), then spans are written.
 
-    `size` is the old file's. From `tail` on (old offset) the file is only moved. `after` are the spans in the
-    new file, `before` what the old one had wherever the change destroys it. `anchor` is a digest of parts of
-    the old file's tail.
+    `size` is the old file's. From `tail` on (an old offset) the file is only moved. `after` holds the new file's spans,
+    `before` the old bytes wherever the change overwrites them, `anchor` a digest of parts of the old tail.
     """
 
     size: int
@@ -66,13 +65,14 @@ class Patch:
 
 
 def carry_out(descriptor: int, patch: Patch) -> None:
-    """Old file to new file, flushed. OSError as the system gives it; `take_back` then restores."""
+    """Turns the old file into the new one, flushed. Raises the system's OSError; `take_back` then restores the old
+    file."""
     shift_tail(descriptor, patch.offset, patch.shift)
     write_spans(descriptor, patch.after)
 
 
 def take_back(descriptor: int, patch: Patch) -> None:
-    """Wherever `carry_out` stopped: back to the old file, flushed. Not touched if the tail could not be moved."""
+    """Restores the old file from wherever `carry_out` stopped, flushed. Leaves it alone if the tail never moved."""
     if patch.shift:
         if os.fstat(descriptor).st_size == patch.size:
             return
@@ -81,9 +81,9 @@ def take_back(descriptor: int, patch: Patch) -> None:
 
 
 def settle(descriptor: int, patch: Patch) -> State:
-    """Bring a file that is between old and new to the nearer end; OLD, NEW, or FOREIGN (then untouched).
+    """Completes or undoes a half-applied patch, whichever is nearer. Returns OLD, NEW, or FOREIGN (file left alone).
 
-    `descriptor` must be open for writing. Only a gap makes the tail move. OSError as the system gives it.
+    `descriptor` must be open for writing. The tail moves only if there is a gap. Raises the system's OSError.
     """
     state = state_of(descriptor, patch)
     if state is State.GAP:
@@ -102,7 +102,7 @@ def settle(descriptor: int, patch: Patch) -> State:
 
 
 def write_spans(descriptor: int, spans: tuple[Span, ...]) -> None:
-    """Write and flush."""
+    """Writes spans and flushes."""
     for offset, data in spans:
         view = memoryview(data)
         while view:
@@ -116,8 +116,7 @@ def anchor_of(
 ) -> str:
     """A digest of three parts of an old file's tail (`size` and `tail` are the old ones).
 
-    What lay in front of the old offset `split` is looked for `moved_before` bytes further, the rest
-    `moved_after` bytes.
+    Bytes before the old offset `split` are looked for `moved_before` bytes further on, the rest `moved_after` bytes.
     """
     from hashlib import blake2b
 
@@ -135,7 +134,7 @@ def anchor_of(
 
 
 def state_of(descriptor: int, patch: Patch) -> State:
-    """Where between old and new the open file is."""
+    """How far the open file is between old and new."""
     size = os.fstat(descriptor).st_size
     if size == patch.size and anchor_of(descriptor, patch.size, patch.tail) == patch.anchor:
         if not patch.shift and _holds(descriptor, patch.after):
@@ -161,7 +160,7 @@ def _moved_anchor(descriptor: int, patch: Patch, split: int) -> str:
 
 
 def _is_mixture(descriptor: int, spans: tuple[Span, ...], others: list[Span]) -> bool:
-    """Whether each byte of `spans` is there, or what `others` say instead, or zero where they say nothing."""
+    """Whether each byte is that of `spans`, or else that of `others`, or zero where these have none."""
     for offset, data in spans:
         found = read_span(descriptor, offset, offset + len(data))
         if len(found) != len(data):
@@ -175,7 +174,7 @@ def _is_mixture(descriptor: int, spans: tuple[Span, ...], others: list[Span]) ->
 
 
 def _as_moved(patch: Patch) -> Iterator[Span]:
-    """The old bytes that are known, where they lie when only the tail was moved."""
+    """The known old bytes, where they lie once only the tail has moved."""
     for start, data in patch.before:  # no span crosses `offset`
         if start < patch.offset:
             yield start, data
@@ -184,7 +183,7 @@ def _as_moved(patch: Patch) -> Iterator[Span]:
 
 
 def _as_unmoved(patch: Patch) -> Iterator[Span]:
-    """The new bytes where they lie when all but the tail's move was done: a power cut can lose the move."""
+    """The new bytes, where they lie if everything but the tail's move was done: a power cut can lose the move."""
     for start, data in patch.after:
         for at, part in _split((start, data), patch.offset, patch.offset + max(patch.shift, 0)):
             if at < patch.offset:
@@ -205,17 +204,17 @@ def _split(span: Span, *points: int) -> Iterator[Span]:
 
 
 def _overlay(target: bytearray, target_offset: int, offset: int, data: bytes) -> None:
-    """Copy the part of `data` (at `offset`) that falls into `target` (at `target_offset`)."""
+    """Copies the part of `data` (at `offset`) that falls into `target` (at `target_offset`)."""
     start, end = max(offset, target_offset), min(offset + len(data), target_offset + len(target))
     if start < end:
         target[start - target_offset : end - target_offset] = data[start - offset : end - offset]
 
 
 def _gap(descriptor: int, patch: Patch) -> int | None:
-    """Where the gap lies that a power cut left on its way through the file; None if there is none.
+    """The offset of the gap that a power cut left on its way through the file; None if there is none.
 
-    The size says on which side of the gap all has its new place: growing a file sets its size first, and
-    shrinking it last.
+    The file's size tells which side of the gap has already moved: growing a file sets its size first, and shrinking it
+    last.
     """
     n_bytes = abs(patch.shift)
     if os.fstat(descriptor).st_size != patch.size + max(patch.shift, 0):

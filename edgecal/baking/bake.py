@@ -47,8 +47,8 @@ def bake(
 ) -> BakeResult:
     """Write a model file with its logits divided by its temperature, as `edgecal bake` does.
 
-    Nothing is re-quantized. The new file's `edgecal.temperature` is 1: nothing is left to divide by; the author's
-    sampling temperature is back; the originals of all that changed are kept in it for `unbake`.
+    Nothing is re-quantized. The new file's `edgecal.temperature` is 1, since nothing is left to divide by. It has the
+    author's sampling temperature again, and keeps the originals of everything that changed, for `unbake`.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def bake(
     check: run the original and the new file in llama.cpp and compare their logits before anything is written.
     verify: also compare all other tensor data with the original's, byte by byte.
     settings: how llama.cpp is run for the check.
-    timeout_s: how long it may say nothing before it is taken to hang.
+    timeout_s: how long llama.cpp may show no sign of life before it is given up.
     on_progress: called with (bytes copied, bytes in total) of each file.
 
     Raises
     ------
-    InputError: no temperature, one that cannot be divided by, a file that is baked already, a model that cannot be
-        baked (and why), or an output that cannot be. (On the command line exit code 2.)
+    InputError: there is no temperature or an unusable one, the file is baked already, the model cannot be baked (and
+        why), or the output is not allowed. (Exit code 2 on the command line.)
     ModelError: the check failed, or llama.cpp cannot run the model. (3)
     OutputError: the result could not be written. Whatever is raised, nothing was written. (5)
     """
@@ -83,7 +83,7 @@ def bake(
     originals = read_tensors(shards, recipe.tensors)
     new = {name: divided(data, tau, f"{header.path}: {name}") for name, data in originals.items()}
     changes, remove = calibration_edits(header, record, sampling_key=False)
-    remove |= {FILLER_KEY}  # a filler in a baked file is then one that an edit in place has added
+    remove |= {FILLER_KEY}  # so a filler in a baked file must come from a later edit in place
     keys = keys_of_baked(
         header,
         tau=tau,
@@ -122,17 +122,16 @@ def unbake(
     verify: bool = False,
     on_progress: Progress | None = None,
 ) -> UnbakeResult:
-    """Write the original of a baked model again, byte for byte.
+    """Restore the original of a baked model, byte for byte.
 
     A baked file whose header was edited since (stamped by force, other keys set, re-quantized) is refused, since
-    taking the baking back would not give the original; with `keep_edits` the originals of what baking changed are
-    put back all the same, everything else stays, and the result says that it is not exact. Parameters and errors
-    otherwise as for `bake`.
+    undoing the baking would not give the original. With `keep_edits` only what baking changed is restored, everything
+    else stays, and the result says that it is not exact. Parameters and errors otherwise as for `bake`.
 
     Raises
     ------
-    InputError: the file is not baked, was edited since, or its changed tensors are not those that baking left. (On the
-        command line exit code 2.)
+    InputError: the file is not baked, was edited since, or its baked tensors have changed. (Exit code 2 on the command
+        line.)
     OutputError: the result could not be written; the previous state is intact. (5)
     """
     shards = find_shards(file)
@@ -141,8 +140,8 @@ def unbake(
     keys, is_exact = _restored_keys(shards, originals)
     if not (is_exact or keep_edits):
         raise InputError(
-            f"{shards.path}: was edited after it was baked, so unbaking does not give the original file; undo "
-            "that edit first, or give --keep-edits to take only the baking back"
+            f"{shards.path}: was edited after it was baked, so unbaking cannot restore the original file; undo that "
+            "edit first, or give --keep-edits to undo only the baking"
         )
     plan = plan_named_output(shards, output, in_place=in_place, force=force)
 
@@ -164,8 +163,8 @@ def unbake(
 
 
 def _settle(shards: ShardSet, temperature: float | None) -> tuple[float, CalibrationRecord]:
-    """The temperature to bake, rounded to float32, and what the new file says of its calibration: that 1 is left
-    to divide by. The fit's facts stay if it is the fit's temperature that is baked."""
+    """The temperature to bake, rounded to float32, and the new file's calibration record, in which 1 is left to divide
+    by. It keeps the facts of the fit if the fit's temperature is baked."""
     header = shards.header
     record = read_calibration(header)
     if temperature is None and record is None:
@@ -220,8 +219,8 @@ def _checked(
 def _restored_keys(shards: ShardSet, originals: Originals) -> tuple[KeyList, bool]:
     """The keys of the restored file, and whether it then is the original byte for byte.
 
-    A filler that is not part of the record is one that an edit in place has left behind; files that were baked by
-    version 0.3 may have kept the original's.
+    A filler that the record does not mention was left by an edit in place; files baked by version 0.3 may have kept the
+    original's.
     """
     header = shards.header
     recorded = [(name, value) for name, value in originals.keys if value is not None or name != FILLER_KEY]
@@ -233,7 +232,7 @@ def _restored_keys(shards: ShardSet, originals: Originals) -> tuple[KeyList, boo
 
 
 def _check_tensors(shards: ShardSet, originals: Originals) -> None:
-    """Each changed tensor must be what baking made of the original."""
+    """Raises InputError unless each changed tensor is what baking made of the original."""
     for name, data in read_tensors(shards, tuple(originals.tensors)).items():
         original = originals.tensors[name]
         if len(original) != len(data) or shards.tensor(name)[1].type_name != "F32":
@@ -242,7 +241,4 @@ def _check_tensors(shards: ShardSet, originals: Originals) -> None:
                 "fit that tensor; use the original file"
             )
         if data != divided(original, originals.temperature, f"{shards.path}: {name}"):
-            raise InputError(
-                f"{shards.path}: {name} is not what baking made of it, so something else changed it since; use the "
-                "original file"
-            )
+            raise InputError(f"{shards.path}: {name} was changed after it was baked; use the original file")

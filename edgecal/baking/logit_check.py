@@ -1,10 +1,10 @@
-"""The check that decides: llama.cpp's logits of the baked model times tau are the original's, but for roundings.
+"""The decisive check: llama.cpp's logits of the baked model, times tau, are the original's except for rounding.
 
-llama.cpp rounds what it multiplies the head with, so the logits of a right bake differ by what that rounding makes of
-numbers that were divided: by a millionth of their spread or by a hundredth, as the head's type and the norm have it.
-Hence two comparisons that are free of it. What the head is multiplied with, which llama.cpp hands out, must be
-tau times smaller to what float32 holds. And what the logits differ by must be what the same roundings, made here, make
-of it (`edgecal.lens.reproduce`) with the original's head: a bias, scale or cap that was left as it was shows.
+llama.cpp rounds the head's input, and divided numbers round differently. So even after a correct bake the logits
+differ, by a millionth of their spread or by a hundredth, depending on the head's type and the norm. Hence two
+comparisons that are free of it. The head's input, which llama.cpp exposes, must be tau times smaller to float32
+precision. And the logits must differ exactly as the same roundings, repeated here with the original's head
+(`edgecal.lens.reproduce`), make them differ; that reveals a bias, scale or cap that was not divided.
 
 A worker process runs a few token ids through both files, one after the other.
 """
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 
 __all__ = ["ALLOWED", "BakeCheck", "Seen", "check_baked", "compare_models", "compare_seen", "furthest_tokens"]
 
-# Where the roundings are reproduced, what is left is float32's: 1e-6 and less on all models tried (docs/log.md).
+# Where the roundings are reproduced, only float32's remain: at most 1e-6 on all models tried (docs/log.md).
 ALLOWED = 1e-4
 
 N_PROMPTS = 4
 N_TOKENS = 8
 N_FURTHEST = 64
-MASKED = -1e30  # llama.cpp masks tokens with minus infinity or the least float32
+MASKED = -1e30  # llama.cpp masks tokens with minus infinity or the lowest float32
 
-# Where they are not (another kind of build, an architecture with an unknown scale), this many times what they would
-# make, or as much as they make on ordinary models.
+# Where they cannot be (another kind of build, an architecture with an unknown scale), the bound is this many times what
+# they would amount to, or what they amount to on ordinary models.
 _LOOSE = 3.0
 _ORDINARY, _ORDINARY_BF16 = 1e-3, 5e-3
 
 
 @dataclass(frozen=True)
 class BakeCheck:
-    """How far the baked logits times tau are from the original's.
+    """How far the baked logits, times tau, are from the original's.
 
     Attributes
     ----------
-    error: the larger of two: the difference of the head's inputs, of the component that differs most, in units of its
-        own size, and that of the logits beyond what roundings explain, in units of each row's spread; both root mean
-        squares over all tokens; NaN where anything was not finite.
+    error: the larger of two root mean squares over all tokens: the difference of the head's inputs in the component
+        that differs most, relative to its size; and the difference of the logits beyond what roundings explain,
+        relative to each row's spread. NaN if anything was not finite.
     plain: root mean square difference of the logits, roundings included, in units of their spread.
     allowed: the bound for `error`.
     n_prompts: how many were run.
@@ -66,7 +66,7 @@ class BakeCheck:
     n_prompts: int
 
     def raise_if_refused(self, model: object, architecture: str, tau: float, head_type: str) -> None:
-        """ModelError, with the measured and the allowed error, unless `error` is a number within the bound."""
+        """Raises ModelError, with the measured and the allowed error, unless `error` is a number within the bound."""
         if self.error <= self.allowed:
             return
         found = f"{self.error:.3g} rms" if math.isfinite(self.error) else "no finite numbers"
@@ -79,7 +79,7 @@ class BakeCheck:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model said at m tokens of some prompts: the head's inputs float32 [m, n_embd], and its logits float32
+    """A model's outputs at m tokens of some prompts: the head's inputs, float32 [m, n_embd], and the logits, float32
     [m, n_vocab]."""
 
     inputs: NDArray[np.float32]
@@ -89,8 +89,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """Two files to be run (of split models the first), what the first one's logits are divided by, and whether the
-    head's input is divided (else a key is, behind it)."""
+    """Two files to run (the first shards of split models), what the first one's logits are divided by, and whether the
+    division is in the head's input (else it is in a key, applied after the head)."""
 
     original: str
     baked: str
@@ -102,10 +102,10 @@ class CompareRequest:
 def compare_seen(
     original: Seen, baked: Seen, tau: float, *, divides_input: bool, head: Head | None, head_type: str
 ) -> BakeCheck:
-    """Compare what two models said to the same tokens.
+    """Compares two models' outputs for the same tokens.
 
-    Tokens that are masked in both are left out; one that is masked in one of them is no match (NaN), as are a
-    row without spread and anything that is not finite.
+    Tokens that are masked in both are left out. The result is NaN if a token is masked in only one of them, a row has
+    no spread, or anything is not finite.
 
     Parameters
     ----------
@@ -138,12 +138,13 @@ def compare_seen(
             rest = _rms(off - (predicted / spread[:, None])[kept])
             return BakeCheck(max(off_input, rest), plain, ALLOWED, n_prompts)
         loose = max(loose, _LOOSE * _rms((predicted / before.std(axis=1, keepdims=True))[kept]))
-    # The input is compared strictly all the same.
+    # The input is still compared strictly.
     return BakeCheck(max(off_input * loose / ALLOWED, plain), plain, loose, n_prompts)
 
 
 def furthest_tokens(original: Seen, baked: Seen, tau: float) -> NDArray[np.int64]:
-    """The 64 tokens whose logits differ most from what others do, ascending: where a bias was left, it is there."""
+    """The 64 tokens whose logits differ most compared with the others, ascending: a bias that was not divided shows
+    there."""
     with np.errstate(all="ignore"):
         off = np.nan_to_num(_difference(original.logits, baked.logits, tau), posinf=0, neginf=0)
         off = np.abs(off - np.median(off, axis=1, keepdims=True)).max(axis=0)
@@ -151,14 +152,14 @@ def furthest_tokens(original: Seen, baked: Seen, tau: float) -> NDArray[np.int64
 
 
 def _difference(original: NDArray[np.float32], baked: NDArray[np.float32], tau: float) -> NDArray[np.float64]:
-    with np.errstate(all="ignore"):  # of masked tokens, which nobody looks at
+    with np.errstate(all="ignore"):  # from masked tokens, which are ignored
         off: NDArray[np.float64] = baked.astype(np.float64) * tau - original
     return off
 
 
 def _input_error(original: NDArray[np.float64], baked: NDArray[np.float64]) -> float:
-    """Root mean square difference over the tokens of the component where it is largest, in units of that component, or
-    of a millionth of them all together: less is nothing."""
+    """The largest root mean square difference of a component over the tokens, relative to that component's size (at
+    least a millionth of all components' size, so that tiny ones do not count)."""
     size = np.sqrt(np.mean(original**2, axis=0))
     off = np.sqrt(np.mean((baked - original) ** 2, axis=0))
     return float(np.max(off / np.maximum(size, 1e-6 * np.sqrt(np.mean(size**2)))))
@@ -188,7 +189,7 @@ def check_baked(
     settings: CaptureSettings | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> BakeCheck:
-    """Run both models and compare; each is given as all its files in order, whatever these are called.
+    """Runs both models and compares them; each is given as all its files in order, whatever their names.
 
     Raises
     ------
@@ -203,7 +204,7 @@ def check_baked(
             check: BakeCheck = run_in_worker(
                 "edgecal.baking.logit_check:compare_models", request, what=what, timeout_s=timeout_s
             )
-        except ModelError as error:  # the names that llama.cpp was given are gone when this is read
+        except ModelError as error:  # the names that llama.cpp was given are gone when the user reads this
             text = str(error).replace(str(before), what).replace(str(after), f"{what}, baked")
             raise ModelError(text) from None
         return check
@@ -225,7 +226,7 @@ def _read_head(path: str, ids: NDArray[np.int64]) -> tuple[Head | None, str]:
 
     shards = find_shards(Path(path))
     place = shards.find_tensor("output.weight") or shards.find_tensor("token_embd.weight")
-    assert place is not None  # or there were nothing to bake
+    assert place is not None  # else there would be nothing to bake
     try:
         head = read_head(shards, check_token_ids(place[1].ne[1], ids), dequantize_rows)
     except ModelError:
@@ -244,7 +245,7 @@ def _see(path: str, settings: CaptureSettings, report: Callable[[Any], None]) ->
         rng = np.random.default_rng(0)
         n = max(1, min(N_TOKENS, model.n_ctx_train))
         prompts = [rng.integers(0, model.n_vocab, n, dtype=np.int32) for _ in range(N_PROMPTS)]
-        # Where an embedding is said to be longer than the head's input, llama.cpp reads beyond that, and aborts.
+        # If the header claims an embedding longer than the head's input, llama.cpp reads beyond it and aborts.
         if not family_of(model.architecture).embeds_input or model.n_embd_out != model.n_embd:
             return _see_by_lens(path, model, prompts, settings)
         if model.n_expert > 0:
@@ -273,7 +274,8 @@ def _see(path: str, settings: CaptureSettings, report: Callable[[Any], None]) ->
 def _see_by_lens(
     path: str, model: Model, prompts: list[NDArray[np.int32]], settings: CaptureSettings
 ) -> Seen:
-    """Of each prompt's last token, with the head's input made from the last block's output by the file's own norm."""
+    """The outputs at each prompt's last token, with the head's input computed from the last block's output by the
+    file's norm."""
     from edgecal.architectures import stream_of
     from edgecal.gguf.shards import find_shards
     from edgecal.lens import read_head
@@ -294,7 +296,7 @@ def _see_by_lens(
 
 
 def _linked(folder: Path, paths: Sequence[Path]) -> Path:
-    """Names that llama.cpp finds the files of a model by; the path of the first."""
+    """Links a model's files under names by which llama.cpp finds them; the path of the first."""
     folder.mkdir()
     names = [shard_name("model", index, len(paths)) for index in range(len(paths))]
     if len(paths) == 1:

@@ -2,7 +2,7 @@
 
 A baked file holds, besides its temperature and version:
 
-- `edgecal.baked.original.header_sha256`: of the original's bytes in front of its tensor data;
+- `edgecal.baked.original.header_sha256`: hash of the original's bytes before its tensor data;
 - `edgecal.baked.original.names`, `.positions`: the keys that were changed, removed or added, and each one's place
   among the original's keys (-1: it was not there);
 - `edgecal.baked.original.key.<name>`: the original value, in its own type;
@@ -47,11 +47,11 @@ class Originals:
     Attributes
     ----------
     temperature: what the logits were divided by.
-    keys: the original's keys in order, as far as nothing was edited since, each with its value or None for the
-        baked file's own.
+    keys: the original's keys in order, unless they were edited since; each with its value, or None for the baked file's
+        own.
     tensors: name to original bytes.
-    padding: what stood between header and tensor data; empty for zeros.
-    header_sha256: of the original's bytes in front of the tensor data, lower-case hex.
+    padding: the bytes between header and tensor data; empty for zeros.
+    header_sha256: hash of the original's bytes before the tensor data, lower-case hex.
     """
 
     temperature: float
@@ -84,7 +84,7 @@ def keys_of_baked(
     ----------
     header: of the original's first file.
     tau: what the logits are divided by, a float32.
-    changes, remove: keys to set and to take out; those that change nothing are left out of the record.
+    changes, remove: keys to set and to remove; those that change nothing are left out of the record.
     tensors: name to original bytes of every tensor that is changed.
     changed: names of the tensors and keys that carry the temperature, for people.
     """
@@ -115,13 +115,13 @@ def keys_of_baked(
 
 
 def read_originals(header: Header) -> Originals:
-    """What a baked file keeps of its original, and the key list that takes the baking back.
+    """What a baked file keeps of its original, and the list of keys that undoes the baking.
 
     InputError: the file is not baked, or its record is incomplete or makes no sense.
     """
     tau = baked_temperature(header)
     if tau is None:
-        raise InputError(f"{header.path}: is not baked, so there is nothing to take back")
+        raise InputError(f"{header.path}: is not baked, so there is nothing to unbake")
     names = _texts(header, _NAMES_KEY)
     positions = header.get(_POSITIONS_KEY)
     sha256 = header.get(_SHA256_KEY)

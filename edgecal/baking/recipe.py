@@ -1,11 +1,11 @@
-"""What has to be divided so that all logits of a model are divided: facts by architecture, tensors by name.
+"""Finds what to divide so that all logits of a model are divided: facts by architecture, tensors by name.
 
-The facts are those of `edgecal.architectures`, the table that the lens follows too. Two ways, the exacter one first:
+The facts come from `edgecal.architectures`, as for the lens. There are two ways; the more exact comes first:
 
-- the model's own logit scale, a key: Cohere multiplies by it, Granite and MiniCPM divide. Only where the file
-  has that key: a runtime that knows the model reads what its files have, not what they could have.
-- the final norm's weight and bias, in front of the head, and the head's bias where llama.cpp adds it. The head
-  itself never changes, so a tied embedding does not either.
+- the model's own logit scale, a key: Cohere multiplies by it, Granite and MiniCPM divide. Only if the file has that
+  key, since a runtime that knows the model reads the keys that its files have, not all that they could have.
+- the final norm's weight and bias, before the head, and the head's bias if llama.cpp adds one. The head itself never
+  changes, and so neither does a tied embedding.
 
 A soft cap c follows both: c becomes c / tau.
 """
@@ -35,7 +35,7 @@ _REFUSED = {
     "gemma3n": "its soft cap of 30 is fixed in llama.cpp, which ignores the key, so it cannot be divided",
 }
 
-# llama.cpp's "none", and its "not said" with and without a sign.
+# llama.cpp's "none", and its "unspecified" with and without a sign.
 _NOT_POOLED = (0, -1, 2**32 - 1)
 
 _KNOWN_TYPES = frozenset(known.name for known in GGML_TYPES.values())
@@ -58,12 +58,12 @@ class Recipe:
 
 
 def is_known(architecture: str) -> bool:
-    """Whether the architecture's graph was read; one that was not is baked only if the check proves it right."""
+    """Whether edgecal knows the architecture's graph; an unknown one is baked only if the check proves it right."""
     return family_of(architecture).is_known
 
 
 def why_check(architecture: str, recipe: Recipe) -> str | None:
-    """Why a baked model cannot do without being run before it is written; None where what is known suffices."""
+    """Why a bake must be checked by running it before it is written; None if the facts suffice."""
     if not is_known(architecture):
         return (
             f"edgecal does not know the architecture {architecture}, so whether dividing its final norm divides its "
@@ -82,7 +82,7 @@ def find_recipe(shards: ShardSet, tau: float) -> Recipe:
 
     Raises
     ------
-    InputError: the model's architecture or what its file holds cannot be baked, and why.
+    InputError: the architecture or the file cannot be baked, and why.
     """
     header = shards.header
     architecture = header.architecture

@@ -32,7 +32,8 @@ _LEAST_MASS = 0.5  # as in a fit's warnings; below, the model was about to say s
 @click.option("--subject", metavar="NAME", help="Subject of the question, for templates that name it.")
 @template_option
 @chat_template_option(
-    "Ask in a turn of a conversation, by the chat template in the model's own file (no value, or own) or in FILE."
+    "Put the question as a turn of a conversation, using the chat template in the model's own file (no value, or own) "
+    "or in FILE."
 )
 @click.option(
     "--min-confidence",
@@ -76,7 +77,7 @@ def ask_command(model: str, question: str, choices: tuple[str, ...], **values: A
         )
     if not values["quiet"]:
         for doubt in asked.calibration.doubts:
-            say(f"warning: this file's temperature is not to be relied on: {doubt}")
+            say(f"warning: this file's temperature is unreliable: {doubt}")
     with printing():
         if values["as_json"]:
             calibration = asked.calibration

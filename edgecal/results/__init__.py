@@ -1,7 +1,7 @@
-"""The shape of every result, said once: as Python values, as JSON and as a published schema.
+"""Defines the shape of every result once: as Python values, as JSON and as a published schema.
 
-A result's parts are TypedDicts, so that what `--json` prints is what the code holds and mypy checks; `schema` makes
-the JSON Schema of `edgecal schema` from the same types.
+A result's parts are TypedDicts, so that `--json` prints what the code holds and mypy checks; `schema` makes the JSON
+Schema of `edgecal schema` from the same types.
 """
 
 from edgecal.results.fitting import DoctorResult, FitResult, PlanResult

@@ -1,4 +1,5 @@
-"""Results of `fit`, `plan` and `doctor`: a temperature with what speaks for it, its cost, and what a model allows."""
+"""Results of `fit`, `plan` and `doctor`: a temperature with its evidence, the cost of a fit, and what edgecal can do
+with a model."""
 
 from __future__ import annotations
 
@@ -60,9 +61,9 @@ lambda: weight of the process loss where they are summed.
 
 
 class BracketEnds(TypedDict):
-    """The temperatures between which the right one lies, if neither model counts against the other.
+    """The bracket: the two temperatures between which the right one lies.
 
-    low, high: the ends; null where there is none.
+    low, high: the ends; null for a missing end.
     low_interval, high_interval: the 95 % interval of each, by bootstrap; null for what cannot be had.
     """
 
@@ -79,7 +80,7 @@ class LabelVerdict(TypedDict):
     nll_before, nll_after: mean negative log-likelihood of the answers in nats, without and with the temperature.
     difference: after less before.
     interval: the 95 % interval of the difference, by a paired bootstrap.
-    found: "better" where the whole interval is below 0, "worse" where it is above, else "undecided".
+    found: "better" if the whole interval is below 0, "worse" if it is above, else "undecided".
     """
 
     n: Count
@@ -95,7 +96,7 @@ class LookTaken(TypedDict):
 
     n_prompts: prompts that had been run.
     counts: whether the run could have ended there.
-    level: of the interval; above the result's where more than one look shares the error.
+    level: level of the interval; above the result's if several looks share the error.
     temperature, interval: what was found; null where the prompts did not determine one.
     """
 
@@ -109,10 +110,10 @@ class LookTaken(TypedDict):
 class Adaptive(TypedDict):
     """When the run stopped asking for more prompts.
 
-    tolerance: half of the interval's width over the temperature, as asked for.
-    reached: the same of the result.
-    n_available: questions that there were.
-    stopped: "tolerance" reached, "all" run, or "hopeless": no more of them would settle the result.
+    tolerance: the wanted ratio of half the interval's width to the temperature.
+    reached: the result's ratio.
+    n_available: questions available.
+    stopped: "tolerance" reached, "all" run, or "hopeless": more prompts would not settle the result.
     looks: the temperatures on the way, the result's last.
     """
 
@@ -144,7 +145,7 @@ class LossByState(TypedDict):
 
 
 class AccuracyByRole(TypedDict):
-    """Share of the labelled prompts answered right.
+    """Share of the labelled prompts answered correctly.
 
     base, chat: by each model.
     """
@@ -185,7 +186,7 @@ class FittedModel(TypedDict):
 
     path: the file; of a split model the first shard.
     name: the model's name in its metadata, else its file's.
-    n_tokens: tokens of the prompts.
+    n_tokens: tokens in the prompts.
     peak_memory_bytes: of the process that ran it; 0 where the system does not say.
     """
 
@@ -217,8 +218,8 @@ class FitModels(TypedDict):
 class SiblingFile(TypedDict):
     """Another shard of a split model that was written.
 
-    path: where it stands.
-    how: how it came there: "hard link", "symbolic link", "copy" or "already there".
+    path: where it is.
+    how: how it got there: "hard link", "symbolic link", "copy" or "already there".
     """
 
     path: str
@@ -268,15 +269,15 @@ class PlannedModel(TypedDict):
     n_prompts: prompts.
     n_kept: how many of them the cache answers.
     n_tokens: tokens of the others.
-    n_distinct: the least of these that any order could compute.
-    n_computed: what is computed, with what is filled up.
+    n_distinct: the fewest tokens that any order could compute.
+    n_computed: tokens that are computed, padding included.
     n_decodes: calls of llama.cpp.
     n_sequences: the most sequences that a context holds.
-    tokens_per_s: of a short probe.
-    seconds: load and computation, as predicted.
-    file_bytes: the file, which is mapped.
-    buffer_bytes: what llama.cpp allocates for repacked weights beside it.
-    cache_bytes: keys and values of the largest context.
+    tokens_per_s: speed of a short probe.
+    seconds: predicted time to load and compute.
+    file_bytes: size of the file, which is mapped.
+    buffer_bytes: what llama.cpp also allocates for repacked weights.
+    cache_bytes: key-value cache of the largest context.
     available_bytes: memory that is free.
     n_threads: threads of llama.cpp.
     """
@@ -309,7 +310,7 @@ class PlannedModels(TypedDict):
 
 
 class Head(TypedDict):
-    """What the logits are made with.
+    """The matrix that the logits are computed with.
 
     tensor: the tensor's name.
     type: how its weights are stored.
@@ -325,7 +326,7 @@ class FinalTransform(TypedDict):
     """How the last block's output becomes logits.
 
     norm: "rms" or "layer", the kind of the final norm; null: there is none.
-    eps: of the norm.
+    eps: epsilon of the norm.
     logit_scale: what the logits are multiplied by.
     soft_cap: the bound of a tanh on the logits; null: there is none.
     node: the graph's name of the residual stream.
@@ -342,7 +343,7 @@ class FinalTransform(TypedDict):
 
 @dataclass(frozen=True)
 class FitResult(Printed):
-    """A fitted temperature and everything that a reader needs to trust it.
+    """A fitted temperature and everything needed to judge it.
 
     Attributes
     ----------
@@ -351,34 +352,34 @@ class FitResult(Printed):
     method: what was minimised.
     variant: the method's options.
     n_prompts: how many prompts were run.
-    n_agreement, n_disagreement: on how many of them both models choose alike, or not.
+    n_agreement, n_disagreement: on how many of them the models choose alike, or differently.
     agreement_rate: n_agreement / n_prompts.
     choice_mass: mean probability on all choice tokens together.
-    pdl_histogram: item l - 1 counts the disagreement prompts whose paths part at layer l; None if the method
+    pdl_histogram: item l - 1 counts the disagreement prompts on which the models part at layer l; None if the method
         captures no layers.
     loss: the method's loss at temperature 1 and at the fitted one.
-    accuracy: share of the labelled prompts answered right; None without labels.
+    accuracy: share of the labelled prompts answered correctly; None without labels.
     ece: expected calibration error on the labelled prompts; None without labels.
     n_labelled: how many prompts had a label.
     bracket: the temperatures between which the right one lies, if neither model counts against the other. See
         `edgecal.calibration.bracket`.
-    settled: whether the bracket and the base model's choice mass let a temperature be believed that no label has
-        confirmed. True for ts, which has labels.
-    harmful: whether the labelled prompts do not show the temperature to be better than none; None where there are
-        fewer than 30, and for ts, which was fitted on them, and vanilla, which changes nothing.
+    settled: whether the bracket and the base model's choice mass support a temperature that no label has confirmed.
+        True for ts, which has labels.
+    harmful: whether the labelled prompts fail to show that the temperature is better than none; None if there are fewer
+        than 30, for ts, which was fitted on them, and for vanilla, which changes nothing.
     label_check: the negative log-likelihood of the labels before and after; None where there are fewer than 30.
-    reasons: why it is unsettled or harmful and was refused, one line each; empty for a result to be believed.
+    reasons: why it is unsettled or harmful and was refused, one line each; empty for a sound result.
     output: the file that was written, or None.
-    siblings: how the other shards of a split model came to stand beside the output.
+    siblings: how the other shards of a split model were placed beside the output.
     bootstrap: how the interval was made.
-    adaptive: when the run stopped asking for more prompts, and why; None where it was to run all of them.
+    adaptive: when the run stopped asking for more prompts, and why; None if it was to run all of them.
     prompts_sha256: hash of the prompts, whatever their order.
-    data: what was read; `n_questions` are those that there were, of which `n_prompts` were run.
+    data: what was read; `n_prompts` of its `n_questions` were run.
     models: both models, and what running them took.
     lens: rms error of the lens for each model, as a share of the logits' spread; None without layers.
     prompting: how questions were put to the models.
     runtime: versions and settings that can influence a number.
-    warnings: one line each; what the reasons say is not said here too.
+    warnings: one line each, without what `reasons` says already.
     """
 
     temperature: Temperature
@@ -426,7 +427,7 @@ class PlanResult(Printed):
     n_questions: questions for each model.
     data: what was read.
     models: what a run would cost each.
-    seconds: of both models together, as predicted. Other work on the machine adds to it.
+    seconds: predicted time for both models. Other work on the machine adds to it.
     settings: how llama.cpp would be run.
     warnings: one line each.
     """
@@ -447,20 +448,20 @@ class DoctorResult(Printed):
     ----------
     path, name, architecture, n_bytes: the file, all shards of a split model together.
     known: whether the table of architectures has this one.
-    n_layer: blocks that a token goes through; None where the file is no model that can be run.
+    n_layer: blocks that a token passes through; None if the file is not a model that can be run.
     methods: the methods of `edgecal.fit` that work on this file. Without a run: those that should.
-    reason: why not all of them, in one line; None if all do.
-    exit_code: what `edgecal fit` with its default method would end with on this file: 0, 2 (unusable, or without the
+    reason: why some do not, in one line; None if all do.
+    exit_code: what `edgecal fit` with its default method would return for this file: 0, 2 (unusable, or without the
         layers that this method needs) or 3 (llama.cpp cannot run it, or the lens is refused).
-    head: what the logits are made with; None where the file has no head.
+    head: the matrix that the logits are computed with; None if the file has none.
     ending: how the last block's output becomes logits; None where the header does not say.
     tokenizer, has_chat_template: `tokenizer.ggml.model`, and whether there is a chat template.
     bakeable, bake_reason: whether a temperature can be baked into the weights, and if not, why.
     notes: what else a user should know, one line each.
-    seed: what drew the token ids; None, as the rest, without a run.
+    seed: what drew the token ids; None without a run, as are all that follow.
     captured_layers: blocks whose output was captured.
-    lens_rms: error of the re-projected last block over the spread of llama.cpp's logits (0.003 is allowed); None also
-        where no layers were captured.
+    lens_rms: error of the re-projected last block, as a share of the spread of llama.cpp's logits (0.003 is allowed);
+        None also if no layers were captured.
     logit_spread: standard deviation of the logits over the vocabulary, mean over the prompts that were run.
     llama_cpp: the version that ran the model.
     """

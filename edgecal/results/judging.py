@@ -1,7 +1,6 @@
 """Results of `eval` and `compare`: figures with intervals, methods side by side, and the numbers behind pictures.
 
-The report, the tables and the pictures are made from these and nothing else, also where a result is read back from a
-file.
+The report, the tables and the pictures are made from these alone, also when a result is read back from a file.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ FigureSet = dict[str, Estimate]
 class FiguresByState(TypedDict):
     """Figures of one or two models on the same questions.
 
-    base: of the base model, by name; null where there is none, left out where there cannot be one.
+    base: of the base model, by name; null if there is none, left out where there cannot be one.
     before: of the model as it is.
     after: with its logits divided by the temperature; null without one.
     """
@@ -144,8 +143,8 @@ class SubjectFigures(FiguresByState):
 class TemperatureUsed(TypedDict):
     """What the logits were divided by.
 
-    value: the temperature; null: there is none.
-    source: what named it: the "file" or an "option"; "baked": it is in the weights, nothing is left to divide by.
+    value: the temperature; null if there is none.
+    source: where it comes from: the "file" or an "option"; "baked": it is in the weights, nothing is left to divide by.
     """
 
     value: Temperature | None
@@ -197,7 +196,7 @@ class ReliabilityPlots(TypedDict):
 
 
 class RiskCurve(TypedDict):
-    """What leaving the unsure questions unanswered would save.
+    """Errors avoided by leaving unsure questions unanswered.
 
     coverage: share of the questions that are answered, the surest first, ascending.
     risk: share of wrong answers among these.
@@ -273,10 +272,10 @@ class Plots(TypedDict):
 
 
 class AskedQuestion(TypedDict):
-    """A question as people read it.
+    """A question for people to read.
 
-    where: file and line, or what else names it.
-    subject: what it is about; null where nobody says.
+    where: file and line, or another name for its place.
+    subject: what it is about; null if unknown.
     question: its text, with the passage it is about.
     choices: the options.
     """
@@ -288,7 +287,7 @@ class AskedQuestion(TypedDict):
 
 
 class WrongAnswer(AskedQuestion):
-    """A question that was answered wrongly with much confidence.
+    """A question answered wrongly with high confidence.
 
     answer: index of the right choice.
     predicted: index of the model's.
@@ -304,9 +303,9 @@ class WrongAnswer(AskedQuestion):
 class SplitsUsed(TypedDict):
     """How the questions were divided.
 
-    n: how many times.
+    n: number of splits.
     fit_share: share to fit on.
-    seeds: what drew each division.
+    seeds: the seed of each split.
     n_fit, n_evaluate: questions to fit on and to judge.
     """
 
@@ -320,7 +319,7 @@ class SplitsUsed(TypedDict):
 class Spread(TypedDict):
     """A number over the splits.
 
-    mean, sd: mean and standard deviation (population) of those that have one; null where none has.
+    mean, sd: mean and standard deviation (population) over the splits that have a value; null if none has.
     values: one for each split; null where it is undefined.
     """
 
@@ -337,14 +336,14 @@ class MethodRow(TypedDict):
     variant: its options; null where it has none.
     uses_labels: whether it sees answers.
     default: whether it is the one that the verdict and the pictures are about.
-    temperature: what it found; null for what is not fitted.
+    temperature: the fitted temperature; null for a method that fits none.
     figures: figures by name.
-    n: questions judged in a split; the least where they differ.
+    n: questions judged in each split; the smallest number if they differ.
     not_identified: for each split without a temperature, why.
-    n_worse: splits on which the answers are less probable with it than without; null for what is not fitted.
+    n_worse: splits on which the answers are less probable with it than without; null for a method that fits none.
     withheld: why its figures are not shown; null where they are.
-    parsed_share: share of the stated confidences that could be read; null for what states none.
-    n_permutations: orders of the options that it averages over; null for what permutes none.
+    parsed_share: share of the stated confidences that could be read; null for other methods.
+    n_permutations: orders of the options that it averages over; null for other methods.
     """
 
     name: str
@@ -392,12 +391,12 @@ _Varied = TypedDict("_Varied", {"lambda": "NonNegative"}, total=False)
 
 
 class AblationRow(_Varied):
-    """One option of the method changed.
+    """The method with one option changed.
 
-    name: to what.
-    lambda: weight of the process loss, where that is what is changed.
-    method, n_prompts: the method and how many prompts it was fitted on, where these are changed.
-    temperature: what was found.
+    name: the option's value.
+    lambda: weight of the process loss, if that is what is changed.
+    method, n_prompts: the method and how many prompts it was fitted on, if these are changed.
+    temperature: the fitted temperature.
     ece: expected calibration error with 10 equal-width bins.
     nll: negative log-likelihood in nats.
     not_identified: number of splits without a temperature.
@@ -417,8 +416,8 @@ class Headline(TypedDict):
 
     method: the method.
     variant: its options.
-    temperature: what it found.
-    interval: of the temperature, by bootstrap.
+    temperature: the fitted temperature.
+    interval: interval of the temperature, by bootstrap.
     split_seed: what drew the split.
     n_fit, n_evaluate: questions to fit on and to judge.
     """
@@ -433,7 +432,7 @@ class Headline(TypedDict):
 
 
 class Comparison(TypedDict):
-    """What of a `CompareResult` follows from both models' choice logits alone."""
+    """The part of a `CompareResult` that follows from the models' choice logits alone."""
 
     verdict: str
     bracket: BracketEnds

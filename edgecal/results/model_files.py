@@ -1,4 +1,4 @@
-"""What the commands that read, change or ask a single model file print."""
+"""Results of the commands that read, change or ask a single model file."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Difference(TypedDict):
     """A key or a tensor that differs.
 
     name: its name.
-    change: what became of it.
+    change: "added", "removed" or "changed".
     before, after: type and value in a few words; null where there is none.
-    at_byte: the first byte of a tensor's data that differs; left out where its type or shape does.
-    sha256_before, sha256_after: of a tensor's data, where these were compared; null where there is none.
+    at_byte: the first byte of a tensor's data that differs; left out if its type or shape differs.
+    sha256_before, sha256_after: hashes of a tensor's data, if these were compared; null where there is no such tensor.
     """
 
     name: str
@@ -81,14 +81,14 @@ class ShowResult(Printed):
 
 @dataclass(frozen=True)
 class EditResult(Printed):
-    """What an edit of a file's keys did: `edgecal strip`, `set` and `unset`.
+    """The result of editing a file's keys: `edgecal strip`, `set` and `unset`.
 
     Attributes
     ----------
     file: what was edited; of a split model the first shard.
     output: what was written.
-    in_place: whether that is the same file.
-    verified: whether the tensors' data were compared afterwards.
+    in_place: whether that is the edited file itself.
+    verified: whether the tensor data were checked afterwards.
     keys: keys that differ now.
     siblings: the other shards of a split model.
     warnings: what may go wrong with the new file, one line each.
@@ -105,7 +105,7 @@ class EditResult(Printed):
 
 @dataclass(frozen=True)
 class StampResult(EditResult):
-    """What stamping a file did: `edgecal stamp`.
+    """The result of stamping a file: `edgecal stamp`.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class StampResult(EditResult):
 
 @dataclass(frozen=True)
 class BakeResult(Printed):
-    """What was baked: `edgecal bake`.
+    """The result of baking: `edgecal bake`.
 
     Attributes
     ----------
@@ -125,11 +125,11 @@ class BakeResult(Printed):
     temperature: what its logits are divided by, a float32.
     changed: tensors and keys that carry it.
     head_type: how the head is stored.
-    error: rms difference of the baked logits, times the temperature, from the original's, in units of their spread,
-        beyond what the head's roundings make of it; None where that was not checked.
-    allowed: the bound that it kept.
-    plain: the same difference with the roundings in it.
-    sampling_temperature: the author's, which the file has again; None where it has none.
+    error: rms difference between the baked logits, times the temperature, and the original's, as a share of their
+        spread, beyond what the head's roundings explain; None if not checked.
+    allowed: the bound for `error`.
+    plain: the same difference, roundings included.
+    sampling_temperature: the author's, which the file has again; None if there was none.
     siblings: the other shards of a split model.
     """
 
@@ -146,12 +146,12 @@ class BakeResult(Printed):
 
 @dataclass(frozen=True)
 class UnbakeResult(Printed):
-    """What was restored: `edgecal unbake`.
+    """The result of unbaking: `edgecal unbake`.
 
     Attributes
     ----------
-    output: the file.
-    temperature: what was taken back.
+    output: the restored file.
+    temperature: what the baked file's logits were divided by.
     exact: whether the file is the original byte for byte, as its recorded hash proves.
     siblings: the other shards of a split model.
     """
@@ -163,14 +163,14 @@ class UnbakeResult(Printed):
 
 
 class FilesCompared(TypedDict):
-    """What differs between two files: `edgecal diff`.
+    """The differences between two files: `edgecal diff`.
 
     a, b: the files.
-    equal: whether nothing does.
-    data_compared: whether the tensors' data were read.
+    equal: whether nothing differs.
+    data_compared: whether tensor data were compared.
     keys: keys that differ.
     tensors: tensors that differ.
-    n_same_keys, n_same_tensors: how many do not.
+    n_same_keys, n_same_tensors: how many are equal.
     notes: what else differs, one line each.
     """
 
@@ -188,10 +188,10 @@ class FilesCompared(TypedDict):
 class StoreShown(TypedDict):
     """What is kept of one model's runs.
 
-    model: the model's digest; null where the store does not say.
+    model: the model's digest; null if the store does not say.
     prompts: prompts in it; null where it cannot be read.
     bytes: its size.
-    last_used: time in ISO 8601, UTC.
+    last_used: when it was last used, ISO 8601, UTC.
     file: its name in the folder.
     context: everything that influences its numbers; null where it cannot be read.
     """
@@ -220,7 +220,7 @@ class CacheShown(TypedDict):
 
 
 class CacheCleared(TypedDict):
-    """What was forgotten: `edgecal cache clear`.
+    """What was removed: `edgecal cache clear`.
 
     folder: where; null where there is no home folder.
     files: files that were removed.
@@ -310,7 +310,7 @@ class SamplingShown(TypedDict):
     """The temperature that llama.cpp's programs sample with.
 
     temperature: what the file names; null: nothing.
-    is_the_calibration: whether edgecal wrote it.
+    is_the_calibration: whether it is the fitted one, written by edgecal.
     authors: the author's own; null where there is none.
     """
 

@@ -1,7 +1,7 @@
-"""What every printed result is made of: ranges of numbers, and the one way from a result to JSON-ready values.
+"""Building blocks of every printed result: ranges of numbers, and the conversion to JSON-ready values.
 
-A range is said in the type of a key, so that the published schema, the check of a result that is read back, and a
-reader of the code have it from one place. It is plain data: importing a result loads no JSON library.
+A range is part of a key's type, so that the published schema, the check of a result that is read back, and the reader
+of the code share one source. It is plain data: importing a result loads no JSON library.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ Share = Annotated[float, Range(ge=0, le=1)]
 NonNegative = Annotated[float, Range(ge=0)]
 Temperature = Annotated[float, Range(gt=0)]
 Interval = Annotated[list[float], Range(length=2)]
-Json = Any  # whatever a file's metadata may hold
+Json = Any  # anything that a file's metadata may hold
 
 
 def is_printed(field: Field[Any]) -> bool:
-    """Whether a field is a key in JSON; one that is not says so in its metadata."""
+    """Whether a field is a key in the JSON; a field's metadata can exclude it."""
     return bool(field.metadata.get("printed", True))
 
 

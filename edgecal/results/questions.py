@@ -1,4 +1,4 @@
-"""What was read and how it was put to a model: the part that every result about questions has."""
+"""The part that every result about questions has: what was read, and how it was put to a model."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class DataRead(TypedDict):
     decisions: what was decided for the data as a whole, such as what answers are counted from.
     n_read: rows, the skipped ones included.
     n_questions: questions that fit.
-    n_skipped: rows that do not.
+    n_skipped: rows that were skipped.
     skipped: the first of these.
-    sha256: hash of what the models were asked, whatever its order.
+    sha256: hash of what the models were asked, in any order.
     limit: how many were drawn; null: all.
-    seed: of that draw.
-    subjects: the only ones that were taken; null: all.
+    seed: seed of that draw.
+    subjects: the subjects that were kept; null: all.
     """
 
     files: list[str]
@@ -90,7 +90,7 @@ class MeasuredPrompting(PromptingUsed):
     """How questions were put to the models, and what that did to the choice mass.
 
     choice_mass: mean probability on all choice tokens together, by model: "base" and "chat", or "model".
-    effects: each part of the prompting alone, then all together; empty where nothing departs from the plainest.
+    effects: each part of the prompting alone, then all together; empty for the plainest prompting.
     """
 
     choice_mass: dict[str, float]
@@ -154,9 +154,9 @@ class QuestionsResult(Printed):
     Attributes
     ----------
     questions: each in edgecal's own form: question, choices and perhaps passage; or prompt and labels; or tokens and
-        choice_tokens; with answer (an index from 0) and subject where they are known.
-    sources: where each stands.
-    prompts: each as a base model is given it: a text, or token ids.
+        choice_tokens; with answer (an index from 0) and subject if known.
+    sources: where each comes from.
+    prompts: each as a base model gets it: a text, or token ids.
     data: what was read; its `decisions` say what was decided for the data as a whole.
     warnings: one line each.
     """

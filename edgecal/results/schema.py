@@ -1,8 +1,8 @@
-"""The published JSON Schema of what each command prints with `--json`, made from the result types.
+"""Makes the published JSON Schema of what each command prints with `--json` from the result types.
 
-Types and ranges come from the annotations and descriptions from the docstrings, so that nothing is said twice. The
-types are rebuilt as msgspec structs on the way: these refuse keys that they do not know, and know a key that may be
-left out from one that may be null.
+Types and ranges come from the annotations, descriptions from the docstrings, so that nothing is repeated. The types are
+rebuilt as msgspec structs on the way: these refuse unknown keys, and distinguish a key that may be left out from one
+that may be null.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ PRINTED: dict[str, tuple[type, ...]] = {
 def make_schema(command: str | None = None) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of what a command prints with --json; of all commands by default.
 
-    A shape is closed: keys that it does not name are refused. Where names are the data (figures, metadata keys) it is
-    open.
+    A shape is closed, so that unknown keys are refused, except where names are data (figures, metadata keys).
     """
     commands = list(PRINTED) if command is None else [command]
     built: dict[type, Any] = {}
@@ -77,14 +76,14 @@ def struct_of(
     closed: bool,
     absent: Mapping[tuple[type, str], Callable[[], Any]] | None = None,
 ) -> Any:
-    """A msgspec struct with the keys of a TypedDict or dataclass, and of all that these hold.
+    """A msgspec struct with the keys of a TypedDict or dataclass, nested ones included.
 
     Parameters
     ----------
-    built: structs that were made already, by shape; added to.
+    built: structs made so far, by shape; this adds to it.
     closed: refuse keys that the shape does not name.
-    absent: for shapes that are read back, what stands for a key that is missing, by shape and key; then a key that
-        may be null may be missing too.
+    absent: for shapes that are read back, defaults of missing keys, by shape and key; a key that may be null may then
+        be missing too.
     """
 
     def convert(hint: Any) -> Any:
@@ -140,10 +139,10 @@ def _bounds(bounds: Range) -> dict[str, Any]:
 
 
 def describe_keys(shape: type) -> tuple[str, dict[str, str]]:
-    """What a shape's docstring says of it as a whole, and of each of its keys, those of its bases included.
+    """The descriptions in a shape's docstring: of the whole, and of each key, those of its bases included.
 
-    A TypedDict does not remember its bases before Python 3.12; they are the shapes whose keys it has all, with the same
-    types.
+    Before Python 3.12 a TypedDict does not remember its bases; they are the shapes all of whose keys it has, with the
+    same types.
     """
     about, texts = _read_docstring(shape)
     keys = _keys(shape)

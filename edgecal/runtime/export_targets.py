@@ -70,11 +70,7 @@ class _Facts:
     def warned(self, sentence: str) -> str:
         """The sentence, with what speaks against the temperature, if anything does."""
         doubts = self.calibration.doubts
-        return (
-            f"{sentence} But the temperature is not to be relied on: {'; '.join(doubts)}."
-            if doubts
-            else sentence
-        )
+        return f"{sentence} But the temperature is unreliable: {'; '.join(doubts)}." if doubts else sentence
 
     def _sentence(self, program: str, told: str, reports: str) -> str:
         calibration = self.calibration

@@ -1,7 +1,7 @@
-"""What stamping and stripping change in a file, and what any edit of keys may break.
+"""Works out what stamping and stripping change in a file, and what any edit of keys may break.
 
-Edits are worked out here (keys to set, keys to remove) and carried out by `edgecal.gguf`. A stamp keeps what
-`strip_edits` needs to give the original bytes back.
+Edits (keys to set, keys to remove) are carried out by `edgecal.gguf`. A stamp keeps what `strip_edits` needs to restore
+the original bytes.
 """
 
 from __future__ import annotations
@@ -37,17 +37,16 @@ def calibration_edits(
 ) -> tuple[dict[str, Value], frozenset[str]]:
     """The edits that stamp `record` into a file: (keys to set, keys to remove), for `write_edited`.
 
-    With `sampling_key` the sampling temperature becomes ours and the author's is kept; without it only
-    `edgecal.*` is written, and where the sampling temperature was ours the author's is put back, or the key
-    removed if the author had none. A record replaces an earlier one as a whole. What `strip_edits` needs to
-    give the original bytes back is kept by the first. InputError: the record or what the file holds makes no
-    sense, the author's value is not a number, or the file is baked and `force_baked` false.
+    With `sampling_key` the sampling temperature becomes ours and the author's is kept. Without it only `edgecal.*` is
+    written; if the sampling temperature was ours, the author's is restored, or the key removed if there was none. A
+    record replaces an earlier one as a whole; what `strip_edits` needs was kept by the first. InputError: the record or
+    the file's keys make no sense, the author's value is not a number, or the file is baked and `force_baked` is false.
     """
     check_record(record, "")
     if is_baked(header) and not force_baked:
         raise InputError(
-            f"{header.path}: the temperature is in its weights already (edgecal bake), a second one would calibrate "
-            "twice; take it out with edgecal unbake first, or give --force-baked"
+            f"{header.path}: a temperature is already baked into its weights, and a second one would calibrate it "
+            "twice; remove it with edgecal unbake first, or give --force-baked"
         )
     read_calibration(header)
     changes = record_values(record)
@@ -61,7 +60,7 @@ def calibration_edits(
         kept = {}
         if authors is not None:
             changes[SAMPLING_KEY] = authors
-    # An author's value with the bits of our temperature would look like ours: say that it is not.
+    # An author's value with the bits of our temperature would look like ours, so record that it is not.
     left = changes.get(SAMPLING_KEY, authors)
     if not sampling_key and left == temperature:
         kept = _previous_values(header, left)
@@ -80,8 +79,8 @@ def _kept_values(header: Header) -> dict[str, Value]:
 
 
 def authors_value(header: Header) -> tuple[Value | None, bool]:
-    """The author's sampling temperature as it was written (None: there was none), and whether it is the
-    file's current one, which setting ours would replace."""
+    """The author's sampling temperature as written (None: there was none), and whether it is the file's current one,
+    which setting ours would replace."""
     if SAMPLING_KEY not in header or sampling_is_ours(header):
         kept = _kept_values(header)
         return kept.get(ORIGINAL_KEY, kept.get(PREVIOUS_KEY)), False
@@ -104,25 +103,25 @@ def _previous_values(header: Header, authors: Value | None) -> dict[str, Value]:
 
 
 def strip_edits(header: Header) -> tuple[dict[str, Value], frozenset[str]]:
-    """The edits that take a calibration out: (keys to set, keys to remove), for `write_edited`.
+    """The edits that remove a calibration: (keys to set, keys to remove), for `write_edited`.
 
-    Every `edgecal.*` key goes. A sampling temperature that is ours becomes the author's again, or goes where the
-    author had none; one that somebody set later stays. Both are empty for a file without anything of ours.
+    Every `edgecal.*` key goes. If the sampling temperature is ours, the author's is restored, or the key removed if
+    there was none; one that was set later stays. Both lists are empty for a file that edgecal never wrote to.
 
     The result has the bytes of the file before it was first stamped, padding included, however often it was
     stamped, with or without the sampling key, by copy or in place.
 
-    InputError: the file is baked (its original weights would be lost), or what it keeps as the author's
-    temperature is not a number.
+    InputError: the file is baked (its original weights would be lost), or the author's temperature that it keeps is not
+        a number.
     """
     if is_baked(header):
         raise InputError(
-            f"{header.path}: the temperature is in its weights (edgecal bake), and the original ones are kept in the "
-            "keys that would go; use edgecal unbake"
+            f"{header.path}: a temperature is baked into its weights, and the keys to be removed hold the original "
+            "ones; use edgecal unbake"
         )
     remove = {key for key in header.keys if key.startswith(PREFIX)}
     if remove:
-        remove.add(FILLER_KEY)  # an edit in place would otherwise add one to spare the file from being copied
+        remove.add(FILLER_KEY)  # otherwise an edit in place would add one to avoid copying the file
     changes: dict[str, Value] = {}
     if sampling_is_ours(header):
         authors, _ = authors_value(header)
@@ -144,9 +143,9 @@ _USUAL_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def edit_cautions(header: Header, changes: Mapping[str, Value], remove: Collection[str]) -> list[str]:
-    """One line for each key whose edit may break the model, in the order given; [] for none.
+    """One line for each key whose edit may break the model, in the order given.
 
-    An edit that leaves a value as it is is none.
+    Setting a key to its current value does not count.
     """
     edited = [name for name, value in changes.items() if name not in header or header.value(name) != value]
     edited += [name for name in remove if name in header]

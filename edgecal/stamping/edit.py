@@ -1,7 +1,7 @@
-"""Editing the keys of one model file: `edgecal.stamp` and `edgecal.strip`, and what `edgecal set` and `unset` do.
+"""Edits the keys of one model file: `edgecal.stamp`, `edgecal.strip`, and the edits of `edgecal set` and `unset`.
 
-Every edit is worked out first (`plan_stamp`, ...), so that what cannot be done is refused before anything is written,
-and warnings can be shown before gigabytes are copied; `Edit.write` then carries it out.
+Every edit is planned first (`plan_stamp`, ...), so that an impossible one is refused before anything is written, and
+warnings appear before gigabytes are copied; `Edit.write` then carries it out.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Place:
-    """Where an edit goes: to `output`, which may exist already only with `force`, or into the file itself.
+    """Where an edit is written: to `output`, which may exist only with `force`, or into the file itself.
 
-    With `verify` the tensor data are read back and compared with what they were.
+    With `verify` the tensor data are read back and compared with the original's.
     """
 
     output: str | Path | None = None
@@ -58,7 +58,7 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """An edit that was worked out and can be written; nothing has changed yet."""
+    """A planned edit that can be written; nothing has changed yet."""
 
     plan: OutputPlan
     changes: Mapping[str, Value]
@@ -68,7 +68,7 @@ class Edit:
     temperature: float | None = None
 
     def write(self, on_progress: Progress | None = None) -> EditResult:
-        """Write the new file, or edit the old one where it is; `on_progress` as for `stamp`.
+        """Writes the new file, or edits the old one in place; `on_progress` as for `stamp`.
 
         Raises
         ------
@@ -112,20 +112,21 @@ def stamp(
     file: a GGUF file; of a split model the first shard.
     output: the new file; give either this or `in_place`.
     temperature: what the logits are divided by, above 0; by default the fit's.
-    fit: where it comes from: a `FitResult`, its `to_dict()`, or a file with what `edgecal fit --json` printed.
+    fit: where the temperature comes from: a `FitResult`, its `to_dict()`, or a file with the output of `edgecal fit
+        --json`.
     in_place: change `file` itself.
     force: overwrite an existing `output`.
     sampling_key: also set `general.sampling.temp`, which llama.cpp's programs sample with. The author's is kept, and
-        comes back with `strip`.
-    force_baked: also if the weights hold a temperature already.
-    unsettled: also if the fit was refused; the file is marked so.
-    verify: compare the tensor data with what they were, byte by byte.
-    on_progress: called with (bytes copied, bytes in total); not at all where nothing has to be copied.
+        `strip` restores it.
+    force_baked: stamp even if a temperature is baked into the weights already.
+    unsettled: stamp even if the fit was refused; the file is marked accordingly.
+    verify: check, byte by byte, that the tensor data are unchanged.
+    on_progress: called with (bytes copied, bytes in total), if anything has to be copied.
 
     Raises
     ------
-    InputError: no temperature or none that makes sense, no fit's result, a file that cannot be read or is baked, or a
-        place where no result may be written. (On the command line exit code 2.)
+    InputError: the temperature is missing or makes no sense, `fit` is not a fit's result, the file cannot be read or is
+        baked, or the output is not allowed. (Exit code 2 on the command line.)
     UnsettledError: the fit was refused; its `warnings` say why, one line each. (4)
     OutputError: the result could not be written; the previous state is intact. (5)
     """
@@ -152,14 +153,14 @@ def strip(
     verify: bool = False,
     on_progress: Progress | None = None,
 ) -> EditResult:
-    """Take every `edgecal.*` key out of a model file and put its author's sampling temperature back.
+    """Remove every `edgecal.*` key from a model file and restore its author's sampling temperature.
 
-    The result has the very bytes that the file had before it was first stamped. Parameters as for `stamp`.
+    The result is byte for byte the file from before it was first stamped. Parameters as for `stamp`.
 
     Raises
     ------
-    InputError: the file cannot be read or is baked (`unbake` restores that one), or the place is one where no result
-        may be written. (On the command line exit code 2.)
+    InputError: the file cannot be read or is baked (use `unbake`), or the output is not allowed. (Exit code 2 on the
+        command line.)
     OutputError: the result could not be written; the previous state is intact. (5)
     """
     return plan_strip(file, Place(output, in_place, force, verify)).write(on_progress)
@@ -175,7 +176,7 @@ def plan_stamp(
     force_baked: bool,
     unsettled: bool,
 ) -> Edit:
-    """What `stamp` will write. Parameters and errors as for `stamp`."""
+    """Plans what `stamp` writes. Parameters and errors as for `stamp`."""
     inputs, where, result, warnings = [], "the fit", None, []
     if isinstance(fit, (str, Path)):
         inputs, where = [Path(fit)], str(fit)
@@ -200,7 +201,7 @@ def plan_stamp(
             "than it is, and nothing was written; --unsettled writes it all the same, marked so",
             record.doubts,
         )
-    warnings += [f"FILE is marked as not to be relied on: {doubt}" for doubt in record.doubts]
+    warnings += [f"FILE is marked as unreliable: {doubt}" for doubt in record.doubts]
     shards = find_shards(file)
     if result is not None:
         warnings += _warn_of_another(shards, name_of_chat(result, where), where)
@@ -209,7 +210,7 @@ def plan_stamp(
 
 
 def plan_strip(file: str | Path, place: Place) -> Edit:
-    """What `strip` will write; errors as for `strip`."""
+    """Plans what `strip` writes; errors as for `strip`."""
     shards = find_shards(file)
     return _planned(shards, place, *strip_edits(shards.header))
 
@@ -217,9 +218,9 @@ def plan_strip(file: str | Path, place: Place) -> Edit:
 def plan_set(
     file: str | Path, place: Place, key: str, type_name: str, text: str, inputs: Collection[Path] = ()
 ) -> Edit:
-    """One key set to the value that `text` says as a GGUF type (see `parse_typed`); `inputs` must not be overwritten.
+    """Plans to set one key to `text`, parsed as a GGUF type (see `parse_typed`); `inputs` must not be overwritten.
 
-    InputError: no such type or value, a key that edgecal keeps for itself, and as for `strip`.
+    InputError: an unknown type, a bad value, a key reserved for edgecal, and as for `strip`.
     """
     if key == FILLER_KEY:
         raise InputError(
@@ -231,8 +232,7 @@ def plan_set(
 
 
 def plan_unset(file: str | Path, place: Place, keys: Collection[str]) -> Edit:
-    """Keys taken out; InputError for one that is not there (with those that it may have been meant for), and as for
-    `strip`."""
+    """Plans to remove keys; InputError for a missing one (with similar names), and as for `strip`."""
     shards = _open_for(keys, file)
     header = shards.header
     for key in keys:
@@ -250,9 +250,9 @@ def write_calibrated(
     force_baked: bool = False,
     on_progress: Progress | None = None,
 ) -> list[SiblingFile]:
-    """Write `chat` with `record` in it where `plan` says; how each later shard came to its new name (path and how).
+    """Writes `chat` with `record` in it where `plan` says; returns how each later shard was placed (path and how).
 
-    InputError and OutputError as `calibration_edits` and `write_output` have them.
+    InputError and OutputError as `calibration_edits` and `write_output`.
     """
     changes, remove = calibration_edits(chat.header, record, sampling_key, force_baked=force_baked)
     return write_output(plan, changes=changes, remove=remove, progress=on_progress).describe_siblings()
@@ -268,7 +268,7 @@ def _planned(
     *,
     temperature: float | None = None,
 ) -> Edit:
-    # An edit in place seldom needs room: whether there is enough, the writing itself finds out.
+    # An edit in place seldom needs room; if there is too little, writing fails.
     plan = plan_named_output(
         shards,
         place.output,
@@ -277,17 +277,15 @@ def _planned(
         inputs=inputs,
         room=not place.in_place,
     )
-    edited_size(
-        shards.header, changes, remove
-    )  # refuses what cannot be, before anybody is warned of anything
+    edited_size(shards.header, changes, remove)  # refuses the impossible before any warning is shown
     return Edit(plan, changes, remove, list(warnings), place.verify, temperature)
 
 
 def _open_for(keys: Collection[str], file: str | Path) -> ShardSet:
-    """The model of a file whose `keys` are to be edited.
+    """Opens the model of a file whose `keys` are to be edited.
 
-    Who edits the keys that say how a model is split means this one file, whatever its keys and its name say now:
-    else they could never be put right.
+    An edit of the keys that say how a model is split is about this one file, whatever its keys and name say now;
+    otherwise wrong ones could never be corrected.
     """
     if not any(key.startswith("split.") for key in keys):
         return find_shards(file)
@@ -296,7 +294,7 @@ def _open_for(keys: Collection[str], file: str | Path) -> ShardSet:
 
 
 def _warn_of_another(shards: ShardSet, fitted: str | None, where: str) -> list[str]:
-    """A warning if the result is a fit of a model of another name."""
+    """A warning if the result is a fit of a model with another name."""
     here = shards.header.get("general.name")
     if not fitted or not isinstance(here, str) or not here or fitted == here:
         return []
@@ -304,7 +302,7 @@ def _warn_of_another(shards: ShardSet, fitted: str | None, where: str) -> list[s
 
 
 def _suggest(key: str, known: Collection[str]) -> str:
-    """A key that is not there, and those that it may have been meant for."""
+    """The name of a missing key, with similar names that exist."""
     from difflib import get_close_matches
 
     close = get_close_matches(key, known, n=3)

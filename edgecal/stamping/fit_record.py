@@ -1,6 +1,6 @@
-"""The calibration record of a fit: from a `FitResult`, or from the JSON that `edgecal fit --json` printed.
+"""Makes a calibration record from a `FitResult`, or from the JSON that `edgecal fit --json` printed.
 
-A result that comes from a file may have been edited, so that none of its fields is trusted.
+A result in a file may have been edited, so every field is checked.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _VARIANT = ("ise", "tau_scope", "combine", "lambda")
 
 
 def record_of_result(result: Mapping[str, Any] | str | bytes, where: str) -> CalibrationRecord:
-    """What a fit writes into its output: the record of a `FitResult.to_dict()`, or of the same as JSON text.
+    """The record that a fit writes into its output, from `FitResult.to_dict()` or the same as JSON text.
 
-    `where` names it in messages. InputError: not JSON, not a fit's result, or a value that is missing, of another kind,
-    or out of its range.
+    `where` names it in messages. InputError: it is not JSON or not a fit's result, or a value is missing, of the wrong
+    type or out of range.
     """
     fields = _Fields(_checked(result, where), where)
     models = _Fields(fields.of_kind("models", dict, "an object"), f"{where}: models")
@@ -61,7 +61,7 @@ def record_of_result(result: Mapping[str, Any] | str | bytes, where: str) -> Cal
 
 
 def _bracket(fields: _Fields, where: str) -> tuple[float | None, float | None] | None:
-    """Both ends; None for a result that has no bracket, as those before 0.6."""
+    """Both ends; None for a result without a bracket, from before 0.6."""
     if not fields.has("bracket"):
         return None
     bracket = _Fields(fields.of_kind("bracket", dict, "an object"), f"{where}: bracket")
@@ -73,9 +73,9 @@ def _bracket(fields: _Fields, where: str) -> tuple[float | None, float | None] |
 
 
 def name_of_chat(result: Mapping[str, Any] | str | bytes, where: str) -> str | None:
-    """What the chat model was called that was fitted; None where the result does not say.
+    """The name of the chat model that was fitted; None if the result does not say.
 
-    InputError: no fit's result.
+    InputError: not a fit's result.
     """
     models = _checked(result, where)["models"]
     chat = models.get("chat") if isinstance(models, dict) else None
@@ -84,12 +84,12 @@ def name_of_chat(result: Mapping[str, Any] | str | bytes, where: str) -> str | N
 
 
 def read_result(path: str | Path, stream: BinaryIO | None = None) -> Mapping[str, Any]:
-    """The fit's result in a file, or in `stream` where that is given; InputError as for `record_of_result`."""
+    """The fit's result in a file, or in `stream` if given; InputError as for `record_of_result`."""
     return _checked(read_text(path, stream), str(path))
 
 
 def read_text(path: str | Path, stream: BinaryIO | None = None, *, keep: bool = False) -> str:
-    """What a small text file holds, or `stream` where that is given; with `keep` bytes that are not UTF-8 survive.
+    """The text of a small file, or of `stream` if given; with `keep`, bytes that are not UTF-8 survive.
 
     InputError: it cannot be read, or is absurdly long.
     """
@@ -105,7 +105,7 @@ def read_text(path: str | Path, stream: BinaryIO | None = None, *, keep: bool = 
 
 
 def _checked(result: Mapping[str, Any] | str | bytes, where: str) -> Mapping[str, Any]:
-    """The fields of what is, at first sight, a fit's result."""
+    """The fields of a fit's result; InputError if it is obviously something else."""
     if isinstance(result, Mapping):
         found: Any = result
     else:
@@ -143,10 +143,10 @@ class _Fields:
     def text(self, name: str) -> str:
         found = str(self.of_kind(name, str, "text"))
         try:
-            encode_text(found)  # a file's name that is not UTF-8 can be stored
+            encode_text(found)  # a file name that is not UTF-8 can still be stored
         except UnicodeEncodeError:
             raise InputError(
-                f"{self._where}: {name} holds half a character, which cannot be stored"
+                f"{self._where}: {name} holds half of a surrogate pair, which cannot be stored"
             ) from None
         return found
 
@@ -154,17 +154,17 @@ class _Fields:
         return self._values.get(name) is not None
 
     def flag(self, name: str) -> bool | None:
-        """True or false, None for a field that is null or missing."""
+        """True or False; None for a field that is null or missing."""
         return bool(self.of_kind(name, bool, "true or false")) if self.has(name) else None
 
     def texts(self, name: str) -> list[str]:
-        """A list of texts, empty for a field that is null or missing."""
+        """A list of texts; empty for a field that is null or missing."""
         found = self.of_kind(name, list, "a list of texts") if self.has(name) else []
         items = _Fields({str(i): item for i, item in enumerate(found)}, f"{self._where}: {name}")
         return [items.text(str(i)) for i in range(len(found))]
 
     def plain(self, name: str) -> str | float | None:
-        """Text or a number, None for a field that is null or missing."""
+        """A text or a number; None for a field that is null or missing."""
         found = self._values.get(name)
         if found is None or _is_number(found):
             return found

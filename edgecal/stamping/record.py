@@ -1,19 +1,19 @@
-"""What a file says about its calibration: the record's keys and types, a baked temperature, and whose the sampling
-temperature is.
+"""Reads what a file says about its calibration: the record's keys and types, a baked temperature, and whose the
+sampling temperature is.
 
-`edgecal.temperature` is the only calibration value. `general.sampling.temp` is what llama.cpp's tools sample
-with; alone it is the author's, never a calibration. It counts as ours exactly when `edgecal.temperature` is
-there and both hold the same float32 bits; so that this rule is never ambiguous, an author's value that happens to
-have those bits is also kept as the previous one where the sampling key is not touched. So for every
-history of stamping with and without the sampling key the author's value is either still in place or under
-`edgecal.previous.sampling.temp`. That key is FLOAT32; an author's value of another numeric type is also kept
-exactly, in its own type, under `edgecal.previous.sampling.original`, so that it can be put back bit for bit.
+`edgecal.temperature` is the only calibration value. `general.sampling.temp` is what llama.cpp's tools sample with; by
+itself it is the author's, never a calibration. It counts as ours exactly when `edgecal.temperature` exists and both
+hold the same float32 bits. To keep this rule unambiguous, an author's value that happens to have those bits is also
+kept as the previous one, even if the sampling key is not touched. So whatever was stamped, with and without the
+sampling key, the author's value is either still in place or under `edgecal.previous.sampling.temp`. That key is
+FLOAT32; an author's value of another numeric type is also kept exactly, in its own type, under
+`edgecal.previous.sampling.original`, so that it can be put back bit for bit.
 
 A value that another program set after our stamp counts as the author's.
 
 `edgecal.settled` and `edgecal.harmful` say whether anything speaks against the temperature, `edgecal.reasons` what;
-a file with any reason was written because somebody insisted (`--unsettled`). An end of `edgecal.bracket` that does not
-exist is NaN.
+a file with any reason was written only because of `--unsettled`. An end of `edgecal.bracket` that does not exist is
+NaN.
 
 A file whose logits are divided already (`edgecal.baked.*`) is calibrated; a second calibration has to be forced.
 """
@@ -64,7 +64,7 @@ BRACKET_KEY = "edgecal.bracket"
 REASONS_KEY = "edgecal.reasons"
 BAKED_PREFIX = "edgecal.baked."
 
-# Each key's name in the file, its type, and the field of the record. The file's order is this one.
+# Each key's name in the file, its type, and the record's field, in the file's order.
 RECORD_KEYS: tuple[tuple[str, ValueType, str], ...] = (
     ("edgecal.version", ValueType.STRING, "version"),
     (TEMPERATURE_KEY, ValueType.FLOAT32, "temperature"),
@@ -87,13 +87,13 @@ RECORD_KEYS: tuple[tuple[str, ValueType, str], ...] = (
 
 @dataclass(frozen=True)
 class CalibrationRecord:
-    """What a file says about its calibration; all but the temperature may be unknown (None).
+    """What a file says about its calibration; everything but the temperature may be unknown (None).
 
     `temperature` divides the logits (> 0, stored as float32); `interval` are its 95 % bounds;
     `agreement_rate` is between 0 and 1; `target` says what is calibrated; `version` is edgecal's own. `bracket` are the
     temperatures between which the right one lies (None for an end that does not exist), `settled` whether it is narrow
     enough, `harmful` whether labels failed to show that the temperature helps; `reasons` why it was refused, one line
-    each (empty: it was not, or nobody looked).
+    each (empty: it was not refused, or not checked).
     """
 
     temperature: float
@@ -115,8 +115,8 @@ class CalibrationRecord:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What speaks against the temperature, one line each; none where nothing does or nothing is known."""
-        if self.reasons:  # of a file, which may hold anything: made fit for a comment in a script
+        """What speaks against the temperature, one line each; empty if nothing does or nothing is known."""
+        if self.reasons:  # a file may hold anything, and this may go into a comment in a script
             return tuple(
                 " ".join("".join(char if char.isprintable() else " " for char in reason).split())
                 for reason in self.reasons
@@ -135,15 +135,15 @@ class SamplingTemperature:
 
 
 def is_baked(header: Header) -> bool:
-    """Whether a file says that its weights hold a temperature."""
+    """Whether a file says that a temperature is baked into its weights."""
     return any(key.startswith(BAKED_PREFIX) for key in header.keys)
 
 
 def read_calibration(header: Header) -> CalibrationRecord | None:
-    """The calibration in a file, None where there is no `edgecal.temperature`.
+    """The calibration in a file; None if there is no `edgecal.temperature`.
 
-    Missing other keys are None. InputError for a key of the wrong type, a temperature that is not a
-    positive finite number, bounds that are not two finite numbers in order, or a rate outside 0..1.
+    Other keys that are missing are None. InputError for a key of the wrong type, a temperature that is not a positive
+    finite number, bounds that are not two finite numbers in order, or a rate outside 0..1.
     """
     if TEMPERATURE_KEY not in header:
         return None
@@ -154,13 +154,13 @@ def read_calibration(header: Header) -> CalibrationRecord | None:
 
 
 def read_doubts(header: Header) -> list[str]:
-    """What a file says against its own temperature, one line each, fit to be shown; empty where it says nothing.
+    """What a file says against its own temperature, one printable line each; empty if nothing.
 
     Raises InputError as `read_calibration`.
     """
     record = read_calibration(header)
     return [
-        f"{header.path}: its temperature is not to be relied on, and was written all the same (--unsettled): {doubt}"
+        f"{header.path}: its temperature is unreliable and was written only because of --unsettled: {doubt}"
         for doubt in (() if record is None else record.doubts)
     ]
 
@@ -228,7 +228,7 @@ def nearest_float32(number: float) -> float:
 
 
 def read_sampling(header: Header) -> SamplingTemperature:
-    """Whose the sampling temperature in a file is. A value that is no number counts as None."""
+    """The sampling temperature in a file, and whose it is. A value that is not a number counts as None."""
     current = _number(header, SAMPLING_KEY)
     ours = sampling_is_ours(header)
     return SamplingTemperature(current, ours, _number(header, PREVIOUS_KEY) if ours else current)
@@ -241,7 +241,7 @@ def _number(header: Header, key: str) -> float | None:
 
 
 def sampling_is_ours(header: Header) -> bool:
-    """Whether the sampling temperature in a file is the one that edgecal put there."""
+    """Whether edgecal wrote the sampling temperature in a file."""
     if TEMPERATURE_KEY not in header or SAMPLING_KEY not in header:
         return False
     if header.type_of(SAMPLING_KEY) is not ValueType.FLOAT32:
@@ -257,7 +257,7 @@ CHANGED_KEY = "edgecal.baked.changed"
 def baked_temperature(header: Header) -> float | None:
     """The temperature that a file's logits are already divided by; None if the file is not baked.
 
-    InputError: the file has keys of a baked one without a sound temperature.
+    InputError: the file has the keys of a baked file but no valid temperature.
     """
     if not is_baked(header):
         return None
@@ -272,7 +272,7 @@ def baked_temperature(header: Header) -> float | None:
 
 
 def check_not_baked(header: Header, what: str) -> None:
-    """InputError if the file is baked; `what` says what cannot be done with it ("fitting it again")."""
+    """Raises InputError if the file is baked; `what` names what cannot be done ("fitting it again")."""
     tau = baked_temperature(header)
     if tau is not None:
         raise InputError(
@@ -290,10 +290,10 @@ class FileCalibration:
 
     Attributes
     ----------
-    kind: "stamped": a temperature is in the metadata, and whoever wants confidence divides the logits by it.
-        "baked": the weights give divided logits already. "none": nobody has calibrated this file.
-    temperature: what was fitted (stamped), or what the weights' logits are divided by (baked); above 0, None where
-        kind is "none".
+    kind: "stamped": a temperature is in the metadata, and apps divide the logits by it to get confidence. "baked": the
+        weights give divided logits already. "none": the file is not calibrated.
+    temperature: what was fitted (stamped), or what the weights' logits are divided by (baked); above 0, None if kind is
+        "none".
     divisor: what is left to divide the file's logits by: the temperature if stamped, else 1, unless a baked file
         was calibrated again by force.
     record: how the temperature was fitted; None where the file does not say.
@@ -308,14 +308,14 @@ class FileCalibration:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What speaks against the temperature, one line each: edgecal refused it, and somebody insisted (`edgecal fit
-        --unsettled`). Empty where nothing does, or where the file does not say."""
+        """What speaks against the temperature, one line each: edgecal refused it, and the user insisted (`edgecal fit
+        --unsettled`). Empty if nothing does, or the file does not say."""
         return () if self.record is None else self.record.doubts
 
     @property
     def sentence(self) -> str:
-        """One sentence for people."""
-        return self._told + ("; it is not to be relied on: " + "; ".join(self.doubts) if self.doubts else "")
+        """The calibration in one sentence for people."""
+        return self._told + ("; it is unreliable: " + "; ".join(self.doubts) if self.doubts else "")
 
     @property
     def _told(self) -> str:
@@ -337,7 +337,7 @@ class FileCalibration:
 def read_file_calibration(header: Header) -> FileCalibration:
     """How the file with this header (of a split model the first shard's) is calibrated.
 
-    A baked file that names the baked temperature as what is left to divide by, which edgecal does not write, is not
+    If a baked file names the baked temperature as what is left to divide by, which edgecal never writes, it is not
     divided twice.
 
     Raises
@@ -362,7 +362,7 @@ def show(file: str | Path) -> ShowResult:
 
     Raises
     ------
-    InputError: the file cannot be read, or holds a calibration that makes no sense. (On the command line exit code 2.)
+    InputError: the file cannot be read, or its calibration makes no sense. (Exit code 2 on the command line.)
     """
     from edgecal.results import ShowResult
 
@@ -384,7 +384,7 @@ def _section(header: Header, prefix: str) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """The value; None for what is no number (an end of the bracket that there is not), which JSON cannot say."""
+    """The value; None if it is not finite (a missing end of the bracket), since JSON has no such number."""
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -14,7 +14,7 @@ from edgecal.stamping.record import read_calibration
 
 DEV = MODELS / "questions/dev.jsonl"
 REASON = "the bracket is too wide"
-MARKED = "not to be relied on"
+MARKED = "unreliable"
 
 
 def run(*arguments):

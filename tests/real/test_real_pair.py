@@ -144,7 +144,7 @@ def test_the_file_says_that_it_is_unsettled(marked, harmful):
 
 
 def test_every_command_says_that_it_is_unsettled(marked, real_pair, real_tasks):
-    told = "not to be relied on"
+    told = "unreliable"
     for command in (
         ("ask", marked, "Which planet is largest?", "-c", "Mars", "-c", "Jupiter"),
         ("eval", marked, "--data", real_tasks, "--effect-sample", 0),

@@ -1,4 +1,4 @@
-"""What the methods without a fitted temperature say: CAPE, internal consistency, stated confidence.
+"""What the methods without a fitted temperature say: CAPE, internal consistency, BaseCal, stated confidence.
 
 Arrays in, judged examples out; the prompts that these methods need are run by `edgecal.api.extra_runs`.
 """
@@ -13,7 +13,13 @@ import numpy.typing as npt
 from edgecal.calibration import ChoiceLogits
 from edgecal.metrics import Judged, softmax_probs
 
-__all__ = ["average_permutations", "judge_consistency", "judge_logits", "judge_statements"]
+__all__ = [
+    "average_permutations",
+    "judge_consistency",
+    "judge_logits",
+    "judge_reevaluation",
+    "judge_statements",
+]
 
 
 def judge_logits(
@@ -66,6 +72,20 @@ def judge_consistency(logits: ChoiceLogits) -> Judged | None:
     answers = np.argmax(logits.chat_final, axis=1)
     share = (votes == answers[:, None]).mean(axis=1)
     return Judged.from_confidence(share, answers == logits.labels)
+
+
+def judge_reevaluation(logits: ChoiceLogits) -> Judged:
+    """BaseCal-ReEval: the answer is the chat model's choice, its confidence the base model's probability of it.
+
+    The probability is the softmax over a question's choices, without a temperature. Where the base model prefers
+    another choice it can be anything down to 0, so it is the confidence of an answer and no distribution over the
+    choices: figures that need one are NaN. (Tan et al., arXiv 2601.03042, 2026, whose mean over an answer's tokens is
+    the one token of a label here.)
+    """
+    chat = judge_logits(logits.chat_final, logits.n_choices, logits.labels)
+    assert chat.predicted is not None
+    base = softmax_probs(logits.base_final, logits.n_choices)
+    return Judged.from_confidence(base[np.arange(len(base)), chat.predicted], chat.correct)
 
 
 def judge_statements(

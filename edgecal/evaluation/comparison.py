@@ -14,7 +14,12 @@ import numpy.typing as npt
 from edgecal.calibration import ChoiceLogits, LabelCheck, Method, find_doubts, fit_bracket
 from edgecal.calibration.harm import MIN_LABELLED
 from edgecal.errors import NotIdentifiedError
-from edgecal.evaluation.baselines import judge_consistency, judge_logits, judge_statements
+from edgecal.evaluation.baselines import (
+    judge_consistency,
+    judge_logits,
+    judge_reevaluation,
+    judge_statements,
+)
 from edgecal.evaluation.judged_sets import (
     judge_parts,
     list_wrong,
@@ -248,6 +253,8 @@ def _fixed_rows(
         rows.append(withheld_row("internal-consistency", title, reason))
     else:
         rows.append(fixed_row("internal-consistency", title, consistency, splits))
+    title = "base model's probability of the chat model's choice"
+    rows.append(fixed_row("basecal-reeval", title, judge_reevaluation(logits), splits))
     return rows
 
 

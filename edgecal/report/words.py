@@ -21,6 +21,10 @@ METHODS = {
     "verbalized": ("Verbalized", "the chat model is asked to state how sure it is"),
     "cape": ("CAPE", "averages over permuted options"),
     "internal-consistency": ("Internal consistency", "how many of its own layers agree with the answer"),
+    "basecal-reeval": (
+        "BaseCal-ReEval",
+        "the base model's probability of the chat model's answer; needs both models",
+    ),
     "naive": ("Naive", "matches the base model's distribution on every question"),
     "daca": ("DACA", "matches the base model only where both choose alike"),
     "process": ("Process only", "matches how settled the layers are where the two models differ"),

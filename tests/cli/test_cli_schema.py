@@ -13,9 +13,11 @@ from support.prompts import write_json_lines
 from support.questions import make_questions
 from support.tiny_models import tiny_folder, write_tiny_pair
 
+import edgecal
 from edgecal.cache import CaptureCache
 from edgecal.cli.commands import cli
-from edgecal.metrics import FIGURES
+from edgecal.evaluation.splits import make_splits
+from edgecal.metrics import FIGURES, compute_ece, softmax_probs
 from edgecal.results.schema import PRINTED, make_schema
 
 DEV = MODELS / "questions/dev.jsonl"
@@ -159,6 +161,32 @@ def test_compare(printed, pair, data):
     )
     assert value["headline"] and value["extra_runs"]["cape"] and value["extra_runs"]["effects"]
     assert all(value["ablations"].values())
+
+
+def test_compare_re_evaluates_the_bundled_pairs_answers(printed):
+    """The row is in what is printed, and is the base model's probability of the chat model's choice."""
+    options = (
+        "--limit",
+        "80",
+        "--splits",
+        "2",
+        "--bootstrap",
+        "20",
+        "--permutations",
+        "0",
+        "--no-verbalized",
+    )
+    value = printed("compare", BASE, CHAT, "--data", DEV, *options, "--method", "daca", *QUICK)
+    (row,) = (row for row in value["rows"] if row["name"] == "basecal-reeval")
+    assert row["withheld"] is None and row["figures"]["nll"]["values"] == [None, None]
+    asked = edgecal.load_prompts(DEV, limit=80)
+    run_options = edgecal.RunOptions(settings=edgecal.CaptureSettings(n_threads=1))
+    logits = edgecal.capture(BASE, CHAT, asked, layers=False, run=run_options).logits
+    for split, ece in zip(make_splits(80, [0, 1]), row["figures"]["ece"]["values"], strict=True):
+        part = logits.take(split.judge)
+        answers = part.chat_final.argmax(axis=1)
+        sure = softmax_probs(part.base_final, part.n_choices)[np.arange(len(answers)), answers]
+        assert ece == pytest.approx(compute_ece(sure, answers == part.labels), abs=1e-12)
 
 
 def test_doctor(printed, here):

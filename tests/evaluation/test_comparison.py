@@ -50,13 +50,13 @@ def compared(logits):
 
 def test_all_methods_are_there(compared):
     names = [row["name"] for row in compared[1]["rows"]]
-    assert names[:8] == [
-        "plm", "polm", "verbalized", "cape", "internal-consistency", "naive", "daca", "process",
+    assert names[:9] == [
+        "plm", "polm", "verbalized", "cape", "internal-consistency", "basecal-reeval", "naive", "daca", "process",
     ]  # fmt: skip
-    assert names[8:] == ["dual-align"] * 12 + ["ts"]
+    assert names[9:] == ["dual-align"] * 12 + ["ts"]
     variants = [tuple(row["variant"].values()) for row in compared[1]["rows"] if row["name"] == "dual-align"]
     assert len(set(variants)) == len(DUAL_ALIGN_VARIANTS) == 12
-    assert [row["uses_labels"] for row in compared[1]["rows"]] == [False] * 20 + [True]
+    assert [row["uses_labels"] for row in compared[1]["rows"]] == [False] * 21 + [True]
     assert [row["variant"] for row in compared[1]["rows"] if row["default"]] == [Method().variant]
 
 
@@ -165,6 +165,23 @@ def test_unreadable_statements_withhold_the_row(logits):
     assert row["withheld"] is None
     assert row["figures"]["accuracy"]["mean"] is not None
     assert row["figures"]["nll"]["mean"] is None
+
+
+def test_reevaluation_answers_as_the_chat_model_and_has_no_nll(logits, compared):
+    splits, result = compared
+    rows = {row["name"]: row for row in result["rows"]}
+    mine, chat = rows["basecal-reeval"], rows["polm"]
+    assert mine["figures"]["accuracy"] == chat["figures"]["accuracy"]
+    assert mine["n"] == chat["n"] and mine["withheld"] is None and mine["temperature"] is None
+    assert mine["figures"]["nll"] == {"mean": None, "sd": None, "values": [None] * len(splits)}
+    for split, ece in zip(splits, mine["figures"]["ece"]["values"], strict=True):
+        part = logits.take(split.judge)
+        answers = part.chat_final.argmax(axis=1)
+        sure = softmax_probs(part.base_final, part.n_choices)[np.arange(len(answers)), answers]
+        assert ece == pytest.approx(compute_ece(sure, answers == part.labels), abs=1e-12)
+    same = rebuild(logits, base_final=logits.chat_final, base_layers=logits.chat_layers)
+    rows = {row["name"]: row for row in compare(same)[1]["rows"]}
+    assert rows["basecal-reeval"]["figures"]["ece"] == rows["polm"]["figures"]["ece"]
 
 
 def test_without_layers_what_needs_them_is_withheld_with_the_reason():

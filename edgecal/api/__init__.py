@@ -1,7 +1,7 @@
-"""fit, plan, capture, evaluate, compare, doctor and their options: where the stages meet.
+"""Runs the stages together: fit, plan, capture, evaluate, compare and doctor, with their options.
 
-The mathematics and llama.cpp are called, never done here, and nothing is shown to people: the command line is a thin
-face on these functions. Importing them loads no llama.cpp, numba or matplotlib.
+These functions call the mathematics and llama.cpp but contain neither, and print nothing; the command line is a thin
+layer on top. Importing them loads no llama.cpp, numba or matplotlib.
 """
 
 from edgecal.api.capture import capture

@@ -1,7 +1,7 @@
 """Runs a pair on as many questions as the temperature needs, and fits it and the bracket around it.
 
-The order of the questions and the looks are decided here; `AdaptivePlan` decides when to stop. Labels have no part in
-either, so that they cannot choose the result.
+The order of the questions and the looks (fits on the way) are decided here; `AdaptivePlan` decides when to stop.
+Neither uses labels, so that they cannot influence the result.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = ["AdaptiveFit", "fit_adaptively", "fit_all"]
 
 @dataclass(frozen=True)
 class AdaptiveFit:
-    """A fit, and the questions that it took.
+    """A fit, and the questions that it used.
 
     Attributes
     ----------
     loaded: the questions that were run, in canonical order.
-    captured, fitted, bracket: what both models said about them, the temperature, and the bracket.
-    looks: every fit on the way, the last one's included; one for a run over all questions.
+    captured, fitted, bracket: both models' capture of them, the temperature, and the bracket.
+    looks: every fit on the way, the last one included; just one for a run over all questions.
     """
 
     loaded: LoadedQuestions
@@ -50,7 +50,7 @@ class AdaptiveFit:
     looks: tuple[Look, ...]
 
     def describe(self, plan: AdaptivePlan | None, n_total: int) -> Adaptive | None:
-        """The way to the result; None for a run over all questions."""
+        """How the result was reached, for the result's `adaptive`; None for a run over all questions."""
         if plan is None:
             return None
         last = self.looks[-1]
@@ -109,15 +109,15 @@ def fit_adaptively(
 ) -> AdaptiveFit:
     """Runs questions in a random order, by `seed`, until the interval is as narrow as the plan asks.
 
-    `gives_up`: or until no more of them can settle the result. In any case a run ends, with an error, where they cannot
-    be expected to hold as many examples as the method needs. `on_fit` is called before each fit, `on_look` after it,
-    with the look and whether it is the result.
+    With `gives_up` it also ends when more questions cannot settle the result. It always ends, with an error, if the
+    rest is not expected to hold as many examples as the method needs. `on_fit` is called before each fit, `on_look`
+    after it, with the look and whether it is the result.
 
     Raises
     ------
     InputError, ModelError: as `PairRunner.run`.
-    NotIdentifiedError: all questions together do not determine a temperature, or those so far do not, and no more
-        would settle it or bring the examples that are lacking.
+    NotIdentifiedError: all questions together do not determine a temperature; or those so far do not, and more would
+        neither settle it nor bring the missing examples.
     """
     n_total = len(loaded.pairs)
     order = draw_order(n_total, seed).tolist()
@@ -129,7 +129,7 @@ def fit_adaptively(
         if new:
             runner.run([pair.base for pair in new], [pair.chat for pair in new])
         n_run = max(n_run, step.n_prompts)
-        # Canonical order, so that how many looks there were reaches no sum.
+        # Canonical order, so that the number of looks cannot affect any sum.
         places = sorted(range(n_run), key=lambda place: order[place])
         used = loaded.take([order[place] for place in places])
         captured = runner.captured(used.base, used.chat, places)

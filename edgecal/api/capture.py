@@ -1,4 +1,4 @@
-"""`edgecal.capture`: both models' choice logits for the same questions, for every method to be fitted on."""
+"""`edgecal.capture`: captures both models' choice logits for the same questions; every method can be fitted on them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def capture(
     ----------
     base, chat, run, on_progress: as in `fit`.
     prompts: as `load_prompts` gives them.
-    chat_prompts: what the chat model is given instead, question by question; None: the same.
-    layers: also capture the layers, which methods with a process loss need.
+    chat_prompts: the chat model's prompts for the same questions; None: the same prompts.
+    layers: also capture the layers, which a process loss needs.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def capture(
 
     Raises
     ------
-    InputError: the files are no pair for this, or a prompt does not fit a model.
+    InputError: the files do not form a pair, or a prompt does not fit a model.
     ModelError: a model could not be run, or the lens does not fit it.
     """
     from edgecal.gguf.shards import find_shards

@@ -1,6 +1,6 @@
-"""`edgecal.compare`: every method on the same pair and questions, as the papers' tables have it.
+"""`edgecal.compare`: compares every method on the same pair and questions, as the papers' tables do.
 
-Each model runs once over the questions, and every method that can be computed from that is.
+Each model runs over the questions once, and most methods are computed from that run.
 """
 
 from __future__ import annotations
@@ -59,25 +59,25 @@ def compare(
     run: RunOptions | None = None,
     on_progress: OnProgress | None = None,
 ) -> CompareResult:
-    """Compares all methods: fitted on a part of the questions, judged on the rest, over several splits.
+    """Compares all methods: fitted on some of the questions, judged on the rest, over several splits.
 
     Parameters
     ----------
     base, chat: GGUF files; of a split model the first shard.
     data: files or folders (see `edgecal.data`), or records (see `fit`), with answers.
-    method: the method of the headline, and what the ablations vary: a `Method`, or its name.
+    method: the method for the headline, which the ablations vary: a `Method`, or its name.
     n_splits: splits, drawn by the seed, seed + 1, ...
     fit_share: share of the questions to fit on.
     n_permutations: orders of the options that `cape` averages over, the given one included; 0 leaves it out.
     verbalized: also ask the chat model to state its confidence.
-    questions: how questions are read and put; its seed also draws all that is drawn here.
+    questions: how questions are read and put; its seed is used for every random draw.
     n_bootstrap, effect_sample, run, on_progress: as in `evaluate`.
 
     Returns
     -------
-    The table, the ablations, and the headline with its figures and pictures. Methods that need layers are
-    withheld with the reason where the pair's layers cannot be compared. A method that the questions do not
-    identify is a row that says so, not an error.
+    The table, the ablations, and the headline with its figures and pictures. Methods that need layers are withheld,
+    with the reason, if the pair's layers cannot be compared. If the questions do not determine a method's temperature,
+    its row says so; that is not an error.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def compare(
     loaded = load_questions(data, asked, chat_header=chat_shards.header, labelled=True)
     make_splits(
         len(loaded.pairs), range(seed, seed + n_splits), fit_share
-    )  # too few are refused before the run
+    )  # refuses too few questions before the run
     base_path, chat_path = base_shards.path, chat_shards.path
     loaded, (captured, no_layers) = run_those_that_fit(
         loaded,
@@ -228,7 +228,7 @@ def _capture(
     options: RunOptions,
     on_progress: OnProgress | None,
 ) -> tuple[PairCapture, str | None]:
-    """Both models' logits, with layers if they can be compared; and why not, if they cannot."""
+    """Both models' logits, with layers if these can be compared, else with the reason why not."""
 
     def capture_with(layers: bool) -> PairCapture:
         return capture(
@@ -244,5 +244,5 @@ def _capture(
     try:
         return capture_with(True), None
     except (InputError, ModelError) as error:
-        # What is wrong with more than the layers is wrong without them too, and is raised by the second run.
+        # An error that is not about the layers comes up again without them, and the second run raises it.
         return capture_with(False), str(error)

@@ -1,4 +1,4 @@
-"""`edgecal.doctor`: what edgecal can do with a model file, and why not more."""
+"""`edgecal.doctor`: finds out what edgecal can and cannot do with a model file, and why."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-_ANY_TEMPERATURE = 2.0  # whether a model can be baked does not depend on it
+_ANY_TEMPERATURE = 2.0  # any value: whether a model can be baked does not depend on it
 
 
 def doctor(
@@ -34,19 +34,19 @@ def doctor(
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> DoctorResult:
-    """Tell what edgecal can do with a model file: from its header alone, or by running it.
+    """Find out what edgecal can do with a model file: from its header alone, or by running it.
 
     Parameters
     ----------
     model: a GGUF file, the first shard where the model is split.
-    run: send a few random token ids through it, in a process of its own, and perform the self-check of the lens; how
-        (nothing is kept), or True for the defaults. A tokenizer is not needed.
+    run: options with which to send a few random token ids through the model, in a process of its own, and to check the
+        lens; True: the defaults. Nothing is cached, and no tokenizer is needed.
     seed: draws the token ids.
     on_progress: as in `fit`.
 
     Raises
     ------
-    InputError: there is no such file, or it is no GGUF file. Whatever is wrong with a model is in the result.
+    InputError: the file does not exist or is not a GGUF file. Anything wrong with a model is in the result.
     """
     from edgecal.gguf.model_checks import check_model
     from edgecal.gguf.shards import find_shards
@@ -98,11 +98,11 @@ def _examine(
     seed: int,
     on_progress: OnProgress | None,
 ) -> tuple[Examination, EdgecalError | None]:
-    """What running found, and why the layers cannot be used, or None.
+    """What the run found, and why the layers cannot be used, or None.
 
     Raises
     ------
-    EdgecalError: not even the outputs can be had.
+    EdgecalError: not even the outputs can be computed.
     """
     from edgecal.pair.run import examine
     from edgecal.pair.worker_examine import ExamineRequest
@@ -120,7 +120,7 @@ def _examine(
 
 
 def _why_no_layers(shards: ShardSet) -> EdgecalError | None:
-    """What the header alone says against reading the layers: the error that `edgecal fit` ends with."""
+    """Why the header rules out reading the layers: the error that `edgecal fit` would raise; None if it does not."""
     import numpy as np
 
     from edgecal.architectures import stream_of, why_no_layers
@@ -157,7 +157,7 @@ def _what_only_a_run_tells(shards: ShardSet) -> str | None:
 
 
 def _no_numbers(type_name: str, raw: NDArray[np.uint8], n_per_row: int) -> NDArray[np.float32]:
-    """Zeros in place of dequantized rows: only whether the head can be read is asked, without llama.cpp."""
+    """Zeros in place of dequantized rows: this only tests whether the head can be read, without llama.cpp."""
     import numpy as np
 
     return np.zeros((len(raw), n_per_row), np.float32)
@@ -170,7 +170,7 @@ def _methods(layers: bool) -> list[str]:
 
 
 def _facts(shards: ShardSet, seed: int | None) -> DoctorResult:
-    """What the header says, whatever can be done with it: no method works yet."""
+    """The result with what the header says; no method is listed yet."""
     from edgecal.architectures import family_of
 
     header = shards.header
@@ -201,7 +201,7 @@ def _facts(shards: ShardSet, seed: int | None) -> DoctorResult:
 
 
 def _ending(header: Header, n_embd: int) -> FinalTransform | None:
-    """How the last block's output becomes logits; None where the header does not say."""
+    """How the last block's output becomes logits; None if the header does not say."""
     from edgecal.architectures import family_of, norm_of, refusal_of, stream_of, transform_of
 
     architecture = header.architecture or ""

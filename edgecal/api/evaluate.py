@@ -1,4 +1,5 @@
-"""`edgecal.evaluate`: one model's accuracy and calibration on labelled questions, as it is and with a temperature."""
+"""`edgecal.evaluate`: judges one model's accuracy and calibration on labelled questions, as it is and with a
+temperature."""
 
 from __future__ import annotations
 
@@ -79,7 +80,7 @@ def evaluate(
     source: Literal["option", "file", "baked"] | None
     source = "option" if temperature is not None else "file" if record is not None else None
     if baked is not None and temperature is None:
-        source = "baked"  # nothing is left to divide by
+        source = "baked"  # the weights are divided already
     elif temperature is None and record is not None:
         temperature = record.temperature
     loaded = load_questions(data, asked, chat_header=shards.header, labelled=True)
@@ -150,7 +151,7 @@ def evaluate(
 
 
 def check_bootstrap(n_bootstrap: int) -> None:
-    """InputError unless there are no resamples or enough for an interval."""
+    """Raises InputError unless the number of resamples is 0 or enough for an interval."""
     from edgecal.api.fit import MIN_BOOTSTRAP
 
     if n_bootstrap != 0 and n_bootstrap < MIN_BOOTSTRAP:

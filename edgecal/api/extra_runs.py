@@ -1,4 +1,5 @@
-"""Runs beyond the one over the questions: permuted options, stated confidence, and other prompts on a sample."""
+"""Extra runs besides the main one over the questions: permuted options, stated confidence, and other prompts on a
+sample."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_EFFECT_SAMPLE", "Masses", "measure_effects", "run_permutations", "run_statements"]
 
-# If fewer than this share of the first answers hold a letter and a digit, the rest is not asked.
+# If fewer than this share of the first answers hold a letter and a digit, the other questions are not asked.
 _HOPE_AFTER = 64
 _HOPE_SHARE = 0.25
 
@@ -105,7 +106,7 @@ def run_statements(
 ) -> Stated:
     """Asks the chat model for a letter and a probability, and reads both from what it says.
 
-    If hardly any of the first answers can be understood, the rest is not asked.
+    If hardly any of the first answers can be understood, the other questions are not asked.
 
     Raises
     ------
@@ -163,19 +164,19 @@ def measure_effects(
     n_sample: int,
     run: Callable[[Sequence[PromptPair]], Masses],
 ) -> tuple[list[Effect], list[str]]:
-    """Mean choice mass with the plainest prompt, with each deviation from it alone, and with all that was asked for.
+    """Mean choice mass with the plainest prompt, with each option alone, and with all options that were asked for.
 
     Parameters
     ----------
-    loaded: the questions and how they were put.
+    loaded: the questions and how they were prompted.
     masses: each model's choice mass on all of them, float64 [n], by role.
     n_sample: questions to try the other prompts on, the first in canonical order; 0 switches this off.
     run: gives each model's choice mass for further prompts; called once at most.
 
     Returns
     -------
-    Entries with `name`, `n` and `choice_mass` (by role), none where nothing deviates from the plainest prompt; and a
-    warning if one of the other prompts does not fit a model, so that only what was asked for is told.
+    Entries with `name`, `n` and `choice_mass` (by role), none if the prompting is the plainest; and a warning if one of
+    the other prompts does not fit a model, so that only the full prompting is reported.
     """
     from edgecal.prompts import ChatTemplate, Prompting, PromptTemplate, resolve_template
 

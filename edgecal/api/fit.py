@@ -1,4 +1,4 @@
-"""`edgecal.fit`: from two model files and some prompts to a temperature, and into the file if asked.
+"""`edgecal.fit`: fits a temperature from two model files and some prompts, and writes it into a file if asked.
 
 All stages meet here: prompts, pair check, capture, fit, file.
 """
@@ -41,17 +41,18 @@ __all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "OutputOptions", "fit"]
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where `edgecal.fit` writes the temperature, and what it may write. With the defaults it writes nothing.
+    """Where `edgecal.fit` writes the temperature, and what it may write; by default nothing.
 
     Attributes
     ----------
     path: the file to write: a copy of the chat model that holds the temperature; None writes none.
     in_place: write the temperature into the chat model's own file instead.
-    force: overwrite a file that is at `path` already.
+    force: overwrite an existing file at `path`.
     sampling_key: also set `general.sampling.temp`, the key that llama.cpp's programs sample with.
     force_baked: fit even if the chat model already has a temperature baked in (see `edgecal bake`).
-    unsettled: return, and write, also a temperature that is unsettled or harmful; the file is marked so. Without it
-        such a run ends with an `UnsettledError`, as soon as it is clear that no more prompts would settle it.
+    unsettled: return and write the temperature even if it is unsettled or harmful; the file is marked accordingly.
+        Otherwise such a run ends with an `UnsettledError`, as soon as it is clear that more prompts would not settle
+        it.
     """
 
     path: str | Path | None = None
@@ -90,12 +91,12 @@ def fit(
     Parameters
     ----------
     base, chat: GGUF files; of a split model the first shard.
-    prompts: files or folders (see `edgecal.data`), or records as dicts, which are read as the same in JSON Lines
-        are, or `Question` and `Prompt` objects; None takes the built-in bank. Their order does not matter.
+    prompts: files or folders (see `edgecal.data`), records as dicts, which are read like lines of JSON Lines, or
+        `Question` and `Prompt` objects; None takes the built-in bank. Their order does not matter.
     method: "dual-align", "daca", "naive", "process", "ts" (uses the prompts' answers) or "vanilla"; a `Method` also
         says which variant.
     questions: how prompts are read and put. Its seed also draws the order of the run and the resamples.
-    run: how models are run, and whether what they say is kept.
+    run: how models are run, and whether their outputs are cached.
     output: where the temperature is written; None writes nothing.
     n_bootstrap: resamples of the interval.
     tolerance: prompts are run in a random order until half of the interval's width is at most this share
@@ -112,7 +113,7 @@ def fit(
     ModelError: a model could not be run, or the lens does not fit it.
     NotIdentifiedError: the prompts do not determine a temperature; nothing was written. Its `warnings` are
         those that a result would have had.
-    UnsettledError: they do, but it may make the model less honest than it is (see `FitResult.reasons`); nothing was
+    UnsettledError: they do, but the temperature may make the model less honest (see `FitResult.reasons`); nothing was
         written. Its `result` is what would have been returned. A NotIdentifiedError.
     OutputError: the file could not be written; what was there is intact.
 
@@ -131,7 +132,7 @@ def fit(
     from edgecal.stamping.record import CalibrationRecord, check_not_baked
 
     if prompts is not None and not isinstance(prompts, (str, Path, Mapping)):
-        prompts = list(prompts)  # an iterator is good for one pass only
+        prompts = list(prompts)  # an iterator can be read only once
     chosen = Method.of(method)
     asked, options, output = questions or QuestionOptions(), run or RunOptions(), output or OutputOptions()
     adaptive = None if tolerance is None or chosen.name == "vanilla" else AdaptivePlan(tolerance, level=LEVEL)
@@ -154,7 +155,7 @@ def fit(
             force=output.force,
             inputs=inputs,
         )
-        # A file whose keys cannot be replaced is refused now, not after the run.
+        # Refuses a file whose keys cannot be replaced now rather than after the run.
         calibration_edits(
             chat_shards.header,
             CalibrationRecord(temperature=1.0),
@@ -299,7 +300,7 @@ def _conclude(
     base_sha256 = files_sha256(base, cache_folder, _on_bytes(on_progress, "hash"))
     prompts_sha256 = loaded.compute_sha256(with_answers=method.needs_labels)
     accuracy, ece, n_labelled = _labelled_figures(captured.logits, fitted.temperature)
-    # Labels cannot check what was fitted to them, nor what changes nothing; and where they were, no bracket counts.
+    # Labels cannot check a fit on them, nor a temperature that changes nothing; and a fit on labels needs no bracket.
     mass = captured.choice_mass["base"]
     doubts = () if method.needs_labels else find_doubts(found.bracket, mass, **captured.mass_words)
     check = check_labels(

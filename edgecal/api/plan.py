@@ -1,4 +1,4 @@
-"""`edgecal.plan`: what a fit would cost, before it is run."""
+"""`edgecal.plan`: estimates what a fit would cost, before it is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a long piece of work is, for whoever shows it."""
+"""How far a long run has got, for a progress display."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["OnProgress", "Progress", "on_observe"]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the work is.
+    """How far a run has got.
 
     Attributes
     ----------
@@ -25,8 +25,8 @@ class Progress:
     model: "base", "chat", "model" or None.
     done, total: prompts for the stages that run a model and for "look", percent for "load", bytes for "digest",
         "hash", "write" and "compare", steps for "judge", else 0.
-    n_tokens_done, n_tokens_total: tokens that are computed in the stages that run a model (what prompts share counts
-        once), else 0.
+    n_tokens_done, n_tokens_total: tokens to compute in the stages that run a model (shared beginnings count once), else
+        0.
     look: the temperature on the way, for "look".
     """
 
@@ -45,7 +45,7 @@ OnProgress = Callable[[Progress], None]
 def on_observe(
     on_progress: OnProgress | None, stage: str = "run"
 ) -> Callable[[str, CaptureProgress], None] | None:
-    """Passes a worker's progress on, its running under the name of a stage."""
+    """Passes a worker's progress on, with its "run" stage renamed to `stage`."""
     if on_progress is None:
         return None
 

@@ -1,4 +1,4 @@
-"""What a result says about a model file."""
+"""What a result records about model files and the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model_name(shards: ShardSet) -> str:
 def files_sha256(
     shards: ShardSet, cache_folder: Path | None, on_bytes: Callable[[int, int], None] | None = None
 ) -> str:
-    """SHA-256 (hex) over a model's files, from the cache where that knows the files as they are."""
+    """SHA-256 (hex) over a model's files, from the cache if the files have not changed since."""
     from edgecal.cache import DigestMemo
     from edgecal.gguf.hashes import sha256_of
 

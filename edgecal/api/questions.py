@@ -1,7 +1,7 @@
-"""From whatever holds questions to what each model is given: read, rendered, drawn, in canonical order.
+"""Loads questions from any source and makes each model's prompts: read, drawn, rendered, in canonical order.
 
-Questions that do not fit a model (too long for its context, a label that is no single token) are skipped: a run refuses
-the first of them before it computes anything, and only then are all of them looked for.
+Questions that do not fit a model (too long for its context, a label that is not a single token) are skipped: a run
+refuses the first of them before it computes anything, and only then are the others looked for.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _SHOWN_SKIPPED = 20
 
 @dataclass(frozen=True)
 class LoadedQuestions:
-    """Questions as the models are given them.
+    """Questions with the models' prompts.
 
     Attributes
     ----------
     pairs: in canonical order.
     prompting: how they were rendered.
-    files, formats: what was read, and as what.
+    files, formats: the files that were read, and the format of each.
     n_read: rows, the skipped ones included.
     skipped: rows that do not fit in the files' order, then those without an answer, then those that do not fit
         a model.
@@ -69,17 +69,17 @@ class LoadedQuestions:
 
     @property
     def base(self) -> list[Prompt]:
-        """What a base model is given."""
+        """The base model's prompts."""
         return [pair.base for pair in self.pairs]
 
     @property
     def chat(self) -> list[Prompt]:
-        """What a chat model is given."""
+        """The chat model's prompts."""
         return [pair.chat for pair in self.pairs]
 
     @property
     def records(self) -> list[Question | Prompt]:
-        """The questions before they were rendered; what came as a ready-made prompt is one still."""
+        """The questions before rendering; ready-made prompts as they came."""
         return [pair.base if pair.question is None else pair.question for pair in self.pairs]
 
     @property
@@ -103,11 +103,11 @@ class LoadedQuestions:
         return replace(self, pairs=tuple(self.pairs[index] for index in indices))
 
     def without(self, misfits: Mapping[int, str]) -> LoadedQuestions:
-        """Those that are left when some (index to reason) do not fit a model; these count as skipped.
+        """The questions without some (index to reason) that do not fit a model; these count as skipped.
 
         Raises
         ------
-        InputError: they are more than a fifth.
+        InputError: they are more than a fifth of all.
         """
         from edgecal.data import SkippedRow
 
@@ -131,9 +131,9 @@ class LoadedQuestions:
         return [_describe(pair) for pair in self.pairs]
 
     def compute_sha256(self, *, with_answers: bool) -> str:
-        """SHA-256 (hex) of what the models are given, whatever the files' order.
+        """SHA-256 (hex) of the models' prompts, independent of the files' order.
 
-        That of the base model's prompts; where the chat model is given others, that of both hashes in a row.
+        It is that of the base model's prompts or, if the chat model's differ, that of both hashes joined.
         """
         from edgecal.prompts import compute_prompts_sha256
 
@@ -144,7 +144,7 @@ class LoadedQuestions:
         return hashlib.sha256((plain + turns).encode()).hexdigest()
 
     def describe(self, options: QuestionOptions, *, with_answers: bool = True) -> DataRead:
-        """What was read, as plain values (the `data` of a result); without answers where none was looked at."""
+        """What was read, as plain values (the `data` of a result). `with_answers`: the hash covers the answers too."""
         return {
             "files": list(self.files),
             "formats": list(self.formats),
@@ -201,7 +201,7 @@ def _describe(pair: PromptPair) -> AskedQuestion:
 
 
 def exceeds_a_fifth(n_misfits: int, n: int) -> bool:
-    """Whether so many of n do not fit that the data are not what they were taken for."""
+    """Whether more than a fifth of n do not fit, so that the data were probably misread."""
     return n_misfits * 5 > n
 
 
@@ -217,9 +217,9 @@ class QuestionOptions:
     ----------
     template: a built-in template's name, Jinja text, the path of a Jinja file, or a `PromptTemplate`; None:
         "default". See `edgecal.prompts.resolve_template`.
-    limit: draw so many questions, by `seed`; None takes all.
-    seed: of the draw, of the worked examples and of options that are shuffled.
-    format: what the files are (see `edgecal.data.FORMATS`); None finds out.
+    limit: draw this many questions, by `seed`; None takes all.
+    seed: seed of the draw, of the worked examples and of shuffled options.
+    format: format of the files (see `edgecal.data.FORMATS`); None recognises it.
     mapping: which columns hold what, for files that no reader recognises; see `edgecal.data.read_data`.
     strict: a row that does not fit is an error instead of being skipped.
     subjects: only these; empty takes all.
@@ -250,7 +250,7 @@ class QuestionOptions:
 
     @property
     def files(self) -> list[Path]:
-        """The files that these options name, over which no output may be written."""
+        """The files that these options name, which no output may overwrite."""
         from edgecal.prompts import OWN_CHAT_TEMPLATE
 
         chat_template = None if self.chat_template == OWN_CHAT_TEMPLATE else self.chat_template
@@ -283,8 +283,8 @@ def load_questions(
     ----------
     source: files, folders or records; None takes the built-in bank.
     options: how.
-    chat_header: of the model whose own chat template is used, needed for `chat_template="own"`.
-    labelled: only questions with an answer count; the others are skipped (an error if `strict`).
+    chat_header: the chat model's header, needed for `chat_template="own"`.
+    labelled: keep only questions with an answer; the others are skipped (an error if `strict`).
 
     Raises
     ------
@@ -345,11 +345,11 @@ def read_questions(source: PromptSource, *, questions: QuestionOptions | None = 
     Parameters
     ----------
     source: files or folders (see `edgecal.data`), or records (see `fit`).
-    questions: how; what it says of worked examples and of turns of a conversation is not used.
+    questions: how they are read; worked examples and chat templates are ignored.
 
     Returns
     -------
-    The questions in the order of the files, also where more rows do not fit than `fit` would take.
+    The questions in the order of the files, even if more rows do not fit than `fit` would accept.
 
     Raises
     ------
@@ -422,9 +422,10 @@ def load_prompts(
     limit: int | None = None,
     seed: int = 0,
 ) -> list[Prompt]:
-    """Reads and renders prompts as both models of a pair are given them, in their canonical order.
+    """Reads questions and renders the same prompts for both models of a pair, in canonical order.
 
-    A row that does not fit is an error, in files and records alike: a list of prompts could not tell what was skipped.
+    A row that does not fit is an error, in files and records alike, since a list of prompts could not report what was
+    skipped.
 
     Parameters
     ----------
@@ -439,7 +440,7 @@ def load_prompts(
 
 
 def data_files(source: PromptSource | None) -> list[Path]:
-    """The files among what holds questions; standard input is none."""
+    """The files among sources of questions; standard input does not count."""
     if source is None or isinstance(source, Mapping):
         return []
     items = [source] if isinstance(source, (str, Path)) else source
@@ -457,13 +458,13 @@ def run_those_that_fit(
     strict: bool,
     options: RunOptions,
 ) -> tuple[LoadedQuestions, Result]:
-    """Runs models over questions, without those that do not fit one of them.
+    """Runs models over the questions that fit all of them.
 
     Parameters
     ----------
     loaded: the questions.
-    run: runs the models over all that it is given.
-    models: each one's path, role, and which of the prompts it is given.
+    run: runs the models over all questions that it gets.
+    models: each one's path, role and prompts.
     strict: a question that does not fit is an error.
     options: how models are run.
 
@@ -473,7 +474,7 @@ def run_those_that_fit(
 
     Raises
     ------
-    InputError: as `run`, where it is not for some of the questions alone; or more than a fifth do not fit.
+    InputError: as `run`, unless it is only about some of the questions; or more than a fifth do not fit.
     ModelError: a model could not be run.
     """
     from edgecal.pair.run import find_misfits

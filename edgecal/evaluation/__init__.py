@@ -1,4 +1,5 @@
-"""Methods judged on labelled data: splits, the comparison's rows and ablations, what pictures show, the verdict.
+"""Judges methods on labelled data: splits, the comparison's rows and ablations, the numbers behind pictures, the
+verdict.
 
-Arrays in, JSON-ready values out, so that every figure can be computed again from kept logits without a model.
+It takes arrays and returns JSON-ready values, so that every figure can be recomputed from saved logits without a model.
 """

@@ -1,6 +1,6 @@
-"""What the methods without a fitted temperature say: CAPE, internal consistency, BaseCal, stated confidence.
+"""Judges the methods without a fitted temperature: CAPE, internal consistency, BaseCal, stated confidence.
 
-Arrays in, judged examples out; the prompts that these methods need are run by `edgecal.api.extra_runs`.
+It takes arrays and returns judged examples; `edgecal.api.extra_runs` runs the prompts that these methods need.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def judge_logits(
     labels: npt.NDArray[np.integer],
     temperature: float = 1.0,
 ) -> Judged:
-    """The softmax of logits over a temperature, float [n, k_max] with n_choices[i] that count, against labels."""
+    """Judges the softmax of logits / temperature against labels; logits are float [n, k_max], of which n_choices[i]
+    count."""
     return Judged.from_probs(softmax_probs(logits, n_choices, temperature), labels, n_choices)
 
 
@@ -42,8 +43,8 @@ def average_permutations(
 
     Parameters
     ----------
-    probs: float [m, k_max], what the model said about m permuted prompts.
-    owners: int [m], whose question each is, 0 to n_questions - 1; every question at least once.
+    probs: float [m, k_max], the model's probabilities for m permuted prompts.
+    owners: int [m], each prompt's question, 0 to n_questions - 1; every question occurs at least once.
     orders: m orders; `orders[i][j]` is the original option that stood at place j of prompt i.
     n_questions: number of questions.
 
@@ -91,16 +92,16 @@ def judge_reevaluation(logits: ChoiceLogits) -> Judged:
 def judge_statements(
     statements: Sequence[tuple[int, float] | None], labels: npt.NDArray[np.integer]
 ) -> tuple[Judged | None, npt.NDArray[np.int64]]:
-    """Stated answers and confidences against labels.
+    """Judges stated answers and confidences against labels.
 
     Parameters
     ----------
-    statements: for each question the stated choice and confidence (0 to 1), or None where none was understood.
+    statements: for each question the stated choice and confidence (0 to 1), or None if they were not understood.
     labels: int [n].
 
     Returns
     -------
-    The judged examples (None if nothing was understood), and int64 [m], which questions they are.
+    The judged examples (None if nothing was understood), and their questions, int64 [m].
     """
     which = np.array([i for i, item in enumerate(statements) if item is not None], dtype=np.int64)
     understood = [item for item in statements if item is not None]

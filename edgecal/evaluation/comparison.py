@@ -1,4 +1,4 @@
-"""All methods on the same captured numbers: the table, the ablations, and the headline with its pictures.
+"""Compares all methods on the same captured numbers: the table, the ablations, and the headline with its pictures.
 
 Every method is judged on the same captured logits, so that differences between rows are the methods' own.
 """
@@ -49,12 +49,12 @@ _MIN_PARSED_SHARE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Permuted:
-    """What averaging over permuted options gave.
+    """The result of averaging over permuted options.
 
     Attributes
     ----------
-    probs: float64 [n, k_max], or None where it could not be had.
-    n_permutations: most orders of one question, the given one included.
+    probs: float64 [n, k_max], or None if unavailable.
+    n_permutations: the most orders used for a question, the given one included.
     reason: why there are no probabilities, else None.
     cost: what was run for it, or None for nothing.
     """
@@ -67,12 +67,12 @@ class Permuted:
 
 @dataclass(frozen=True, eq=False)
 class Stated:
-    """What the chat model said about its own confidence.
+    """The confidence that the chat model stated.
 
     Attributes
     ----------
-    statements: one for each question that was asked, the first ones: (choice, confidence), or None where it was
-        not understood.
+    statements: one for each question that was asked (perhaps only the first ones): (choice, confidence), or None if not
+        understood.
     reason: why nothing was asked, else None.
     cost: what was run for it, or None for nothing.
     """
@@ -100,18 +100,18 @@ def compare_methods(
     seed: int,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Everything about a comparison that follows from numbers.
+    """The part of a comparison that follows from captured numbers alone.
 
     Parameters
     ----------
     logits: both models' logits of n questions, all labelled.
     splits: the divisions; the first is the headline's.
     method: the headline's.
-    base_mass, mass_words: the base model's mean probability on the choices, what it would rather say, and what would
-        mend that (`rather` and `remedy` of `find_doubts`).
+    base_mass, mass_words: the base model's choice mass, what it would rather say, and the remedy (`rather` and `remedy`
+        of `find_doubts`).
     subjects, questions: of each question (see `list_wrong`).
     permuted, stated: the extra runs' results.
-    no_layers: why there are no layer logits, None if there are.
+    no_layers: why there are no layer logits; None if there are.
     chat_name: what the verdict calls the chat model.
     n_bootstrap, level, seed: of the headline's intervals.
     on_step: called with (steps done, steps in all).
@@ -201,7 +201,8 @@ def compare_methods(
 
 
 def _speak_against(figures: Figures, n: int) -> str | None:
-    """Why the questions that judged the headline speak against it, "" if they do not; None if they cannot tell."""
+    """Why the headline's judging questions speak against its temperature: "" if they do not; None if they cannot
+    tell."""
     if n < MIN_LABELLED or figures["after"] is None or figures["difference"] is None:
         return None
     change = figures["difference"]["nll"]
@@ -222,7 +223,7 @@ def _speak_against(figures: Figures, n: int) -> str | None:
 
 
 def _count_worse(rows: Sequence[MethodRow]) -> None:
-    """Marks each fitted row with the number of splits on which its labels are less probable than without it."""
+    """Adds to each fitted row the number of splits on which its temperature makes the labels less probable."""
     as_it_is = next(row for row in rows if row["name"] == "polm")["figures"]["nll"]["values"]
     for row in rows:
         if row["temperature"] is not None:
@@ -277,7 +278,7 @@ def _stated_row(stated: Stated, labels: npt.NDArray[np.integer], splits: Sequenc
 def _headline(
     logits: ChoiceLogits, split: Split, method: Method, no_layers: str | None, n_bootstrap: int
 ) -> Headline | None:
-    """The chosen method on one split; None where it finds no temperature there."""
+    """The chosen method on one split; None if it finds no temperature there."""
     if method.needs_layers and no_layers is not None:
         return None
     try:

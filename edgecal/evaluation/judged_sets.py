@@ -1,7 +1,7 @@
-"""What a result says of judged examples: figures with intervals, the numbers behind pictures, the worst answers.
+"""Turns judged examples into a result's parts: figures with intervals, the numbers behind pictures, the worst answers.
 
-Arrays become JSON-ready values here, so that what is printed, drawn and read back is one thing. NaN, where a figure is
-undefined, becomes null.
+Arrays become JSON-ready values here, so that printing, drawing and reading back use the same values. NaN, for an
+undefined figure, becomes null.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def number(value: float | None) -> float | None:
 
 
 def numbers(values: Iterable[float] | npt.NDArray[np.floating]) -> list[float | None]:
-    """Each as `number` gives it."""
+    """Each value as `number` returns it."""
     return [number(value) for value in values]
 
 
@@ -71,7 +71,7 @@ def shape_figures(estimates: Mapping[str, Estimate]) -> FigureSet:
 
 
 def shape_spread(values: Iterable[float | None]) -> Spread:
-    """Mean and standard deviation (population) over splits, of those that have a number, and each one's value."""
+    """Mean and standard deviation (population) over the splits that have a value, and each split's value."""
     each = [number(value) for value in values]
     known = [value for value in each if value is not None]
     return {
@@ -108,8 +108,7 @@ def judge_parts(
 
     Returns
     -------
-    Figures of each set (the base model's only if it is given); and the same of each subject, in alphabetical order.
-    No subjects, no entries.
+    Figures of each set (the base model's only if it is given); and the same for each subject, in alphabetical order.
     """
     overall = _figures(base, before, after, n_bootstrap, level, seed)
     rows: list[SubjectFigures] = []
@@ -144,7 +143,7 @@ def _figures(
 
 
 def list_wrong(questions: Sequence[AskedQuestion], before: Judged, after: Judged | None) -> list[WrongAnswer]:
-    """The questions that were answered wrongly with the most confidence, the worst first; at most 20.
+    """The at most 20 questions answered wrongly with the most confidence, the worst first.
 
     `questions` are those that the examples answer.
     """
@@ -177,7 +176,7 @@ def picture_judged(
     loss: LossCurve | None = None,
     layers: LayerDivergence | None = None,
 ) -> Plots:
-    """The numbers behind all pictures: of up to three sets of examples, and of the loss and the layers if given."""
+    """The numbers behind all pictures: for up to three sets of examples, and for the loss and the layers if given."""
     return {
         "reliability": {
             "base": None if base is None else _reliability(base),
@@ -199,7 +198,7 @@ def picture_loss(
 ) -> LossCurve | None:
     """A method's loss around the chosen temperature and the bracket, on the questions that it was fitted on.
 
-    None for a method that minimises nothing.
+    None if the method minimises nothing.
     """
     if method.name == "vanilla":
         return None
@@ -218,7 +217,8 @@ def picture_loss(
 
 
 def picture_layers(logits: ChoiceLogits) -> LayerDivergence | None:
-    """Mean divergence of the two models by layer, for agreement and disagreement, and where it jumps most.
+    """Mean divergence of the two models by layer, for agreement and disagreement, and the layers at which it jumps
+    most.
 
     None without layer logits or with fewer than 2 layers.
     """

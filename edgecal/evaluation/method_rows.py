@@ -1,7 +1,8 @@
-"""Every method fitted on one part of the data and judged on the other, split by split; then with one option changed.
+"""Fits every method on one part of the data and judges it on the other, split by split; then again with one option
+changed.
 
-All rows come from the same captured logits. Methods without labels are handed logits from which the labels have been
-removed, so that they cannot see one. The ablations say which part of the method does what, and how much data it takes.
+All rows come from the same captured logits. Label-free methods get logits without the labels, so that they cannot see
+any. The ablations show what each part of the method does, and how much data it needs.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ __all__ = [
     "withheld_row",
 ]
 
-# Resamples behind each fit of a row: enough to tell whether more than 5 % of the refits end at a bound.
+# Resamples for each fit of a row: enough to tell whether more than 5 % of the refits end at a bound.
 FIT_BOOTSTRAP = 200
 
 DUAL_ALIGN_VARIANTS = tuple(
@@ -53,14 +54,14 @@ TEMPERED_METHODS = (
 
 
 def hide_labels(logits: ChoiceLogits) -> ChoiceLogits:
-    """The same logits without a single label."""
+    """The same logits without labels."""
     return replace(logits, labels=np.full_like(logits.labels, -1))
 
 
 def fit_split(
     logits: ChoiceLogits, method: Method, fit_on: npt.NDArray[np.int64], seed: int, n_bootstrap: int
 ) -> tuple[float, tuple[float, float]]:
-    """A method's temperature and interval on some of the questions; without labels unless it is a supervised one.
+    """A method's temperature and interval on some of the questions; only a supervised method sees labels.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def fit_split(
 def fit_splits(
     logits: ChoiceLogits, method: Method, splits: Sequence[Split], n_fit: int | None = None
 ) -> list[float | str]:
-    """For each split the temperature, or why there is none; on the first `n_fit` of its questions if given."""
+    """For each split the temperature, or why there is none; fitted on the first `n_fit` of its questions if given."""
 
     def fit(split: Split) -> float | str:
         try:
@@ -90,7 +91,7 @@ def fit_splits(
 def tempered_row(
     logits: ChoiceLogits, method: Method, splits: Sequence[Split], *, default: bool = False
 ) -> MethodRow:
-    """A method that divides the chat model's logits by a fitted temperature."""
+    """The row of a method that divides the chat model's logits by a fitted temperature."""
     fitted = fit_splits(logits, method, splits)
     judged: list[Judged | None] = []
     for split, tau in zip(splits, fitted, strict=True):
@@ -114,14 +115,14 @@ def fixed_row(
     splits: Sequence[Split],
     which: npt.NDArray[np.int64] | None = None,
 ) -> MethodRow:
-    """Something that is not fitted, judged on the same questions as what is.
+    """The row of a method without a fit, judged on the same questions as the fitted ones.
 
     Parameters
     ----------
     name, title: what it is called.
     judged: its examples.
     splits: the divisions; only their second parts are used.
-    which: int64 [m], which question each example is, where not every question has one.
+    which: int64 [m], each example's question, if not every question has an example.
     """
     parts: list[Judged | None] = []
     for split in splits:
@@ -135,7 +136,7 @@ def fixed_row(
 
 
 def withheld_row(name: str, title: str, reason: str, variant: Variant | None = None) -> MethodRow:
-    """A method whose figures would mislead or cannot be had, with the reason."""
+    """The row of a method whose figures would mislead or are unavailable, with the reason."""
     return {**_row(name, [], 0), "title": title, "withheld": reason, "variant": variant}
 
 
@@ -172,10 +173,10 @@ def compute_ablations(
 
     Parameters
     ----------
-    logits: both models' captured logits of every question, with labels to judge by. Without layer logits only
-        what needs none is there.
+    logits: both models' captured logits of every question, with labels to judge by. Without layer logits, ablations
+        that need them are left out.
     method: the variant around which one option is changed.
-    splits: fitted on the one part, judged on the other.
+    splits: each method is fitted on one part and judged on the other.
     on_step: called after each row.
 
     Returns

@@ -1,4 +1,4 @@
-"""Which questions a method may fit on and which it is judged on: DACA's 30 % and 70 %, by seed.
+"""Splits questions into those to fit on and those to judge on: 30 % and 70 % as in DACA, by seed.
 
 A split is drawn from the number of questions alone, so that it cannot depend on a label, a text or a model.
 """

@@ -1,6 +1,6 @@
-"""One sentence for a reader who has never heard of calibration, made from figures with their intervals.
+"""Writes one sentence for a reader who has never heard of calibration, from figures with their intervals.
 
-It says no more than the intervals allow.
+It claims no more than the intervals allow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from edgecal.results.judging import Estimate, FigureSet
 __all__ = ["write_comparison", "write_evaluation"]
 
 _NEARLY_RIGHT = 0.03  # a calibration error below this is called small
-# fewer questions are not judged: a bootstrap of a handful that are all right says that it could not be otherwise
+# fewer questions are not judged: if a handful are all right, so is every resample, and the interval has no width
 _FEWEST = 20
 
 
@@ -65,10 +65,10 @@ def write_comparison(
     chat: what to call the chat model.
     before, after, difference, temperature, n_questions: as in `write_evaluation`; None where no temperature was
         identified.
-    supervised_ece: the same split's error with a temperature fitted on labels, to hold it against; None if unknown.
+    supervised_ece: the same split's error with a temperature fitted on labels, for comparison; None if unknown.
     uses_labels: whether this temperature was itself fitted on labels.
     lacks_layers: whether there is no temperature because the method needs layers that cannot be compared.
-    settled, harmful: as in `CompareResult`; what a fit would refuse is not praised.
+    settled, harmful: as in `CompareResult`; a temperature that a fit would refuse is not praised.
     """
     found = "fitted on labels" if uses_labels else "found without labels"
     sentence = f"{chat} {_state(before, n_questions)}"
@@ -138,7 +138,7 @@ def _effect(before: FigureSet, after: FigureSet, difference: FigureSet, *, prais
 
 
 def _value(figures: FigureSet, name: str) -> float:
-    """A figure that is defined wherever there is a question."""
+    """The value of a figure that is always defined if there are questions."""
     value = figures[name]["value"]
     assert value is not None
     return value

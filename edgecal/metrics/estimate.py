@@ -1,7 +1,7 @@
-"""All figures at once, with bootstrap intervals, for one set of answers or for a before and an after.
+"""Computes all figures at once, with bootstrap intervals, for one set of answers or for a before and an after.
 
-A resample is how often each example counts: a row of weights over examples that were sorted once, so that the figures
-of many resamples are computed in one pass.
+A resample is a row of weights, how often each example counts. The examples are sorted once, so that the figures of many
+resamples are computed in one pass.
 
 Intervals are percentile intervals (Efron 1979). Resampling adds noise, and noise pushes a calibration error up:
 near calibration the resamples of an error lie above its value, which itself lies above the truth, and in
@@ -48,7 +48,7 @@ _ELEMENTS_PER_PASS = 1 << 18  # a few MB for each temporary
 class Examples:
     """Examples in the given order, prepared for any number of resamples.
 
-    figures: float64 [n_figures], each example once.
+    figures: float64 [n_figures], counting each example once.
     """
 
     def __init__(self, judged: Judged, order: IntArray) -> None:
@@ -116,7 +116,7 @@ def _weighted_mean(terms: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def canonical_order(*judged: Judged) -> IntArray:
-    """An order of the examples that their order in the input cannot reach, up to identical examples."""
+    """An order of the examples that does not depend on their order in the input, up to identical examples."""
     keys = []
     for one in judged:
         keys += [one.confidence, one.correct]
@@ -204,7 +204,7 @@ def estimate_paired(
         )
     order = canonical_order(before, after)
     pair = [Examples(before, order), Examples(after, order)]
-    values = [pair[0].figures, Examples(after, canonical_order(after)).figures]  # as each has them alone
+    values = [pair[0].figures, Examples(after, canonical_order(after)).figures]  # as for each one alone
     resampled = _resampled(pair, n_bootstrap, seed)
     with np.errstate(invalid="ignore"):
         change, changes = values[1] - values[0], resampled[1] - resampled[0]

@@ -1,4 +1,4 @@
-"""The list of figures: what each is called and says, which direction is good, and whether it is a share."""
+"""The list of figures: each one's name and explanation, which direction is good, and whether it is a share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["FIGURES", "Figure", "find_figure"]
 class Figure:
     """One figure of merit.
 
-    name: its key in results. title, explanation: for people who have not read the papers; how it is computed, its
-    `compute_` function says. better: which direction is good; "none" where neither is. percent: a share of something,
+    name: its key in results. title, explanation: for people who have not read the papers; its `compute_` function says
+        how it is computed. better: which direction is good; "none" where neither is. percent: a share of something,
     shown in percent (the values are shares all the same).
     """
 
@@ -131,5 +131,5 @@ _BY_NAME = {figure.name: figure for figure in FIGURES}
 
 
 def find_figure(name: str) -> Figure:
-    """The figure of that name; for one that is not known its name alone, no direction, and a plain number."""
+    """The figure of that name; for an unknown name a plain number without a direction."""
     return _BY_NAME.get(name) or Figure(name, name, "", "none", False)

@@ -1,6 +1,6 @@
-"""What is judged: how sure each answer was, whether it was right and, where known, the options' probabilities.
+"""The judged answers: how sure each was, whether it was right and, if known, the options' probabilities.
 
-It is checked once here, so that no figure needs to.
+They are checked once here, so that no figure needs to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-_SUM_TOLERANCE = 1e-4  # probabilities kept as float32 or printed with five digits still pass
+_SUM_TOLERANCE = 1e-4  # probabilities stored as float32 or printed with five digits still pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Judged:
     """n answered questions, n >= 1; made by `from_probs` or `from_confidence`.
 
     confidence: float64 [n] within 0 to 1, how sure the answer was. correct: bool [n].
-    probs: float64 [n, k_max], the options' probabilities, zeros behind a row's n_choices; None if unknown,
+    probs: float64 [n, k_max], the options' probabilities, zeros beyond a row's n_choices; None if unknown,
     and then so are labels: int64 [n], the right option; n_choices: int64 [n]; predicted: int64 [n].
     """
 
@@ -46,7 +46,7 @@ class Judged:
     ) -> Judged:
         """The answer is the likeliest option (ties: the lowest index), its probability the confidence.
 
-        probs: float [n, k_max], rows summing to 1 within 1e-4, zeros behind n_choices; labels: int [n], below
+        probs: float [n, k_max], rows summing to 1 within 1e-4, zeros beyond n_choices; labels: int [n], below
         the row's n_choices; n_choices: int [n], 1 to k_max, None if every row has k_max. Else InputError.
         """
         table = np.array(probs, dtype=np.float64)
@@ -79,7 +79,7 @@ class Judged:
 
     @classmethod
     def from_confidence(cls, confidence: npt.ArrayLike, correct: npt.ArrayLike) -> Judged:
-        """Answers of which only the confidence is known; figures that need probabilities are NaN.
+        """Answers with only a confidence; figures that need probabilities are NaN.
 
         confidence: float [n] within 0 to 1; correct: bool [n], or 0 and 1. Else InputError.
         """

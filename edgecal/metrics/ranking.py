@@ -1,7 +1,6 @@
-"""How well the confidence tells right answers from wrong ones: AUROC, risk against coverage, AURC.
+"""Measures how well confidence tells right answers from wrong ones: AUROC, risk against coverage, AURC.
 
-A temperature that is the same for all questions hardly moves these: they depend on the order of the
-confidences alone.
+One temperature for all questions hardly changes these, since they depend only on the order of the confidences.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Accuracy, calibration error, likelihood and Brier score, of the chosen option and of all options' probabilities.
 
-What works on `LetterBins` and weights judges many resamples at once.
+Functions on `LetterBins` and weights judge many resamples at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 def softmax_probs(
     logits: npt.ArrayLike, n_choices: npt.ArrayLike, temperature: float = 1.0
 ) -> npt.NDArray[np.float64]:
-    """softmax(logits / temperature) over the first n_choices[i] entries of each row, zeros behind them.
+    """softmax(logits / temperature) over the first n_choices[i] entries of each row, zeros after them.
 
     logits: float [n, k_max], finite where they count; n_choices: int [n], 1 to k_max; temperature > 0.
     Returns float64 [n, k_max]; the largest entry of a row keeps its place at any temperature.
@@ -214,7 +214,7 @@ class LetterBins:
 
 
 def bin_letters(judged: Judged, n_bins: int = LETTER_BINS) -> LetterBins:
-    """Put every option of every example into its class's bin; class by class, examples in order."""
+    """Puts every option of every example into its class's bin; class by class, examples in order."""
     probs, labels, n_choices = _options(judged)
     n_classes = probs.shape[1]
     option, example = np.nonzero(np.arange(n_classes)[:, None] < n_choices)
@@ -226,7 +226,7 @@ def bin_letters(judged: Judged, n_bins: int = LETTER_BINS) -> LetterBins:
 def letter_error(letters: LetterBins, weights: FloatArray) -> FloatArray:
     """Classwise ECE for weights [b, n], how often each example counts: float64 [b].
 
-    A class that no example of a row has is left out of that row's mean; some class always is there.
+    A class without examples in a row is left out of that row's mean; at least one class always has some.
     """
     size = letters.n_classes * letters.n_bins
     errors = np.empty(len(weights))

@@ -1,4 +1,4 @@
-"""Smooth calibration error: no bins, a kernel whose width is the error itself.
+"""Smooth calibration error: instead of bins, a kernel whose width is the error itself.
 
 The kernel is Gaussian and reflected at 0 and 1, without end: heat spreading in a rod that loses none. In
 cosines over 0 to 1 smoothing by s is a factor exp(-(pi k s)^2 / 2) on coefficient k, so residuals are put on
@@ -50,7 +50,7 @@ def smooth_error(tally: Tally, n_cells: int) -> FloatArray:
 
 
 def cells_for(error: float) -> int:
-    """A grid for resamples of data whose smooth error is known: 16 cells within it, 128 to 1,024 in all.
+    """The grid size for resamples of data whose smooth error is known: 16 cells within the error, 128 to 1,024 in all.
 
     Resamples are then at most 2e-5 off, or 2e-4 where the error is below 0.002.
     """

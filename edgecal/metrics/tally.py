@@ -1,4 +1,4 @@
-"""Examples counted by confidence: all that a figure of confidence and correctness may depend on.
+"""Counts examples by confidence: all that a figure of confidence and correctness may depend on.
 
 A tally has one column for each distinct confidence, ascending, so neither the order of the examples nor the
 order among equals can reach a figure; and one row for each resample, so that a thousand of them cost one sort.
@@ -56,7 +56,7 @@ class BinSums:
 
     @property
     def gap(self) -> FloatArray:
-        """|right answers - sum of confidences| of each bin; 0 where it is empty."""
+        """|right answers - sum of confidences| of each bin; 0 if it is empty."""
         return np.abs(self.hits - self.confidence)
 
 
@@ -70,7 +70,7 @@ def tally_examples(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> Tally:
 
 
 def bin_equal_width(tally: Tally, n_bins: int) -> BinSums:
-    """Bins (j / n_bins, (j + 1) / n_bins]; the first also holds 0. Empty bins are there, with zeros."""
+    """Bins (j / n_bins, (j + 1) / n_bins]; the first also holds 0. Empty bins are included, as zeros."""
     inner_edges = np.arange(1, n_bins) / n_bins
     ends = np.append(np.searchsorted(tally.levels, inner_edges, side="right"), len(tally.levels))
     return _sum_between(tally, np.broadcast_to(ends, (len(tally.n), n_bins)))

@@ -1,6 +1,6 @@
-"""A result as one HTML page, as pictures, and as tables: pure functions of an `EvalResult` or a `CompareResult`.
+"""Renders a result as one HTML page, as pictures and as tables: pure functions of an `EvalResult` or `CompareResult`.
 
-So whatever `--json` printed can be drawn later and elsewhere. matplotlib and jinja2 are loaded when something is drawn.
+So any `--json` output can be drawn later and elsewhere. matplotlib and jinja2 are loaded only to draw.
 """
 
 from edgecal.report.check import check_result

@@ -1,6 +1,6 @@
-"""Puts finished bytes into a file at once: under a hidden name, flushed, then renamed.
+"""Writes finished bytes to a file atomically: under a hidden name, flushed, then renamed.
 
-So everybody sees the whole old file or the whole new one, also after a power cut.
+So readers see the whole old file or the whole new one, even after a power cut.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["check_target", "make_folder", "write_whole"]
 
 
 def check_target(path: Path) -> None:
-    """Whether a file could stand at `path`, as far as can be seen without writing.
+    """Checks whether a file can be created at `path`, as far as possible without writing.
 
     Raises
     ------
-    OutputError: a folder or a device is there, or there is no folder to write into.
+    OutputError: `path` is a folder or a device, or its folder does not exist.
     """
     with _one_line(path):
         if path.is_dir():
@@ -33,11 +33,11 @@ def check_target(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder, and those above it, unless it is there.
+    """Makes the folder and its parents, unless they exist.
 
     Raises
     ------
-    OutputError: it cannot be made, or something else is there.
+    OutputError: it cannot be made, or `path` is something else.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -47,13 +47,13 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that everybody always sees the whole old one or the whole new one.
+    """Writes a file so that readers always see the whole old one or the whole new one.
 
-    A symbolic link stays and the file that it names is replaced; a replaced file's permissions stay.
+    A symbolic link stays, and the file that it points to is replaced; a replaced file's permissions are kept.
 
     Raises
     ------
-    OutputError: it cannot be written; what was there before is still there.
+    OutputError: it cannot be written; the previous file is unchanged.
     """
     check_target(path)
     with _one_line(path):
@@ -68,7 +68,7 @@ def write_whole(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(target)
-        except BaseException:  # also Ctrl-C: no draft is left behind
+        except BaseException:  # also on Ctrl-C, so that no draft is left behind
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise

@@ -1,8 +1,8 @@
-"""Is a JSON value the result of `edgecal eval` or `edgecal compare`, complete enough to be drawn?
+"""Checks that a JSON value is a result of `edgecal eval` or `edgecal compare`, complete enough to be drawn.
 
-Types and ranges are those of `edgecal.results`; what remains here is what holds between two keys, and how large a
-number a picture can still compute with. A file may be of an older edgecal or written by hand, so that every misfit is
-told in one line with its place, and what older results lack is filled in.
+Types and ranges are those of `edgecal.results`; this adds relations between keys, and the largest numbers that pictures
+can handle. A file may come from an older edgecal or be written by hand, so every misfit is reported in one line with
+its place, and what older results lack is filled in.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from edgecal.results.questions import DataRead, MeasuredPrompting
 
 __all__ = ["check_result"]
 
-_LARGEST = 1e12  # no figure, loss or temperature is near it, and pictures still compute with it
+_LARGEST = (
+    1e12  # far above any real figure, loss or temperature, and small enough for the pictures' arithmetic
+)
 _LARGEST_COUNT = 10**15
 _LARGEST_SEED = 1 << 128
 _MOST_ITEMS = 100_000
 
-# What a result may lack, and what stands for it. Besides, whatever may be null may be missing.
+# Keys that a result may lack, and their defaults. Any key that may be null may be missing too.
 _ABSENT: dict[tuple[type, str], Callable[[], Any]] = {
     **{
         (shape, key): made
@@ -75,7 +77,7 @@ _ABSENT: dict[tuple[type, str], Callable[[], Any]] = {
 
 
 class _MisfitError(Exception):
-    """What does not fit and where in the value it stands."""
+    """A misfit, and where in the value it is."""
 
 
 def check_result(value: object, where: str) -> Judgement:
@@ -88,7 +90,7 @@ def check_result(value: object, where: str) -> Judgement:
 
     Raises
     ------
-    InputError: it is no such result: another kind, a missing key, a wrong type, lengths that do not fit.
+    InputError: it is not such a result: another kind, a missing key, a wrong type, lengths that do not match.
     """
     kinds = {"eval": EvalResult, "compare": CompareResult}
     try:
@@ -113,7 +115,7 @@ def check_result(value: object, where: str) -> Judgement:
 
 
 def _convert(value: dict[str, Any], shape: type) -> dict[str, Any]:
-    """The value with all keys of the shape; `runtime` as it stands, since older versions tell other things."""
+    """The value with all keys of the shape; `runtime` is left as it is, since other versions have other keys there."""
     import msgspec
 
     from edgecal.results.schema import struct_of
@@ -131,7 +133,8 @@ def _convert(value: dict[str, Any], shape: type) -> dict[str, Any]:
 def _spell_out(
     value: dict[str, Any], struct: Any, message: str, steps: list[tuple[str, str]]
 ) -> list[str | int]:
-    """The way to a misfit. For a key of an open object msgspec says `[...]`; that key alone gives the message again."""
+    """The full path of a misfit. msgspec writes `[...]` for a key of an open object; the key is found by checking each
+    alone."""
     import msgspec
 
     way: list[str | int] = []
@@ -159,7 +162,7 @@ def _at(value: Any, way: list[str | int]) -> Any:
 
 
 def _replaced(value: Any, way: list[str | int], part: object) -> Any:
-    """A copy in which `part` stands at the end of the way."""
+    """A copy with `part` at the end of the path."""
     if not way:
         return part
     first, *rest = way
@@ -181,7 +184,7 @@ _BOUNDS = {">=": "{} or more", ">": "above {}", "<=": "at most {}"}
 
 
 def _in_words(said: str, value: Any, way: list[str | int]) -> str:
-    """What msgspec says of a place, as edgecal says it: what is there, and what was expected."""
+    """msgspec's message in edgecal's words: what was expected, and what was found."""
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:40]}" for step in way).lstrip(".")
     there = _at(value, way)
     if found := re.fullmatch(r"Object missing required field `(.*)`", said):
@@ -220,7 +223,7 @@ def _shown(value: object) -> str:
 
 
 def _check_sizes(value: Any, path: str) -> None:
-    """No number that a picture cannot compute with, and no list that a page cannot show."""
+    """Refuses numbers too large for a picture, and lists too long for a page."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key not in ("seed", "seeds", "split_seed"):

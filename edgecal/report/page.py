@@ -1,8 +1,7 @@
-"""A result as one self-contained HTML page: no network, no scripts, the same bytes for the same result.
+"""Renders a result as one self-contained HTML page: no network, no scripts, the same bytes for the same result.
 
-Puts together what `tables`, `sentences` and `pictures` made, by the template beside this file. Whatever the
-template prints is made visible and escaped; only the style sheet and the pictures, which hold no text of users,
-go in as they are.
+The template beside this file combines `page_tables`, `prepare`'s sentences and `pictures`. Everything that it prints is
+made visible and escaped, except the style sheet and the pictures, which hold no user text.
 """
 
 from __future__ import annotations
@@ -82,12 +81,12 @@ def render_html(result: Judgement | Mapping[str, Any]) -> str:
 
 
 def write_report(result: Judgement | Mapping[str, Any], path: str | Path, force: bool = False) -> None:
-    """Write the page of a result to a file: whole, or not at all.
+    """Writes the page of a result to a file: whole, or not at all.
 
     Parameters
     ----------
-    path: an earlier report there is replaced, as is an empty file.
-    force: replace also a file that is something else.
+    path: an existing report or empty file there is replaced.
+    force: also replace any other file.
 
     Raises
     ------
@@ -101,7 +100,7 @@ def write_report(result: Judgement | Mapping[str, Any], path: str | Path, force:
 
 
 def check_report_path(path: str | Path, force: bool = False) -> None:
-    """Whether a report could be written there, as far as can be seen before there is one.
+    """Checks whether a report can be written there, as far as possible beforehand.
 
     Raises
     ------
@@ -127,7 +126,7 @@ def _may_be_replaced(path: Path) -> bool:
 
 
 def _contents(result: Judgement, markup: Any) -> dict[str, Any]:
-    """Everything that the template asks for."""
+    """The template's variables."""
     level = interval_level(result)
     drawings = {name: markup(svg) for name, svg in page_pictures(result).items()}
     n, data = result.data["n_questions"], result.data
@@ -139,7 +138,7 @@ def _contents(result: Judgement, markup: Any) -> dict[str, Any]:
     return {
         "title": f"Calibration of {_name(model)}",
         "subtitle": subtitle,
-        "verdict": re.sub(r"(?<=\d) %", "\u00a0%", clipped(result.verdict, 1000)),  # no line begins with %
+        "verdict": re.sub(r"(?<=\d) %", "\u00a0%", clipped(result.verdict, 1000)),  # no line statements
         "tiles": _tiles(result.figures),
         "has_after": result.figures["after"] is not None,
         "has_loss": result.plots["loss"] is not None,
@@ -178,7 +177,7 @@ def _name(model: ModelRun) -> str:
 
 
 def _tiles(figures: Figures) -> list[dict[str, str]]:
-    """How often right, and how sure before and after: the verdict in three numbers."""
+    """Accuracy, and confidence before and after: the verdict in three numbers."""
     before, after = figures["before"], figures["after"] or {}
     wanted = [
         ("right", before.get("accuracy"), "of the answers are right"),

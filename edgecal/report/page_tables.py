@@ -1,7 +1,6 @@
-"""The page's tables, and what is needed to get a result again, as rows of finished text.
+"""The page's tables, and everything needed to reproduce a result, as rows of finished text.
 
-Nothing is computed here but which words to use. Text that users gave is cut to a bearable length; the page makes it
-visible and escapes it.
+Only the wording is decided here. User text is cut to a reasonable length; the page makes it visible and escapes it.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ _NOTHING = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, a smaller line below, and whether that is good news ("good", "bad" or "")."""
+    """One cell: its text, a smaller line below, and whether the line is good news ("good", "bad" or "")."""
 
     text: str
     detail: str = ""
@@ -74,7 +73,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row; its first cell is its heading. With a `note` the note stands in place of all further cells."""
+    """A row, headed by its first cell. A `note` replaces all other cells."""
 
     cells: tuple[Cell, ...]
     strong: bool = False
@@ -83,7 +82,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with what it shows as its caption, and remarks to stand below."""
+    """A table with a caption, and remarks to go below it."""
 
     name: str
     caption: str
@@ -251,7 +250,7 @@ def subjects_table(result: Judgement) -> Table | None:
 
 
 def effects_table(result: Judgement) -> Table | None:
-    """How the way of asking changes the choice mass; None if nothing was tried."""
+    """How the prompting changes the choice mass; None if nothing was tried."""
     effects = result.prompting["effects"]
     if not effects:
         return None
@@ -334,7 +333,7 @@ def _scalar(value: Any) -> str:
 
 
 def _extra_runs(runs: ExtraRuns) -> list[str]:
-    """What was run besides one pass of each model, a sentence each."""
+    """What was run besides one run of each model, a sentence each."""
     titled = (
         (METHODS["cape"][0], runs["cape"]),
         (METHODS["verbalized"][0], runs["verbalized"]),
@@ -358,7 +357,7 @@ _DEEPEST = 4
 
 
 def provenance(result: Judgement) -> list[tuple[str, str]]:
-    """Name and text of every recorded fact of a checked result, at most 200, the texts cut to size."""
+    """Name and text of every recorded fact of a checked result; at most 200, with long texts cut."""
     facts = [
         (clipped(name, 80), clipped(value, 600))
         for name, value in _facts(result)

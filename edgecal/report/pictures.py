@@ -1,6 +1,6 @@
-"""Which pictures there are, and a result's pictures as SVG and PNG bytes.
+"""Lists the pictures, and renders a result's pictures as SVG and PNG bytes.
 
-`prepare` has the numbers and `plot` draws; names, sizes and formats are decided here.
+`prepare` has the numbers and `plot` draws; this module decides names, sizes and formats.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def draw(result: Judgement, picture: str, format: str = "svg", dark: bool = Fals
     ----------
     picture: one of `PICTURES`.
     format: "svg" (text stays text) or "png" (200 dots per inch).
-    dark: light lines on dark ground.
+    dark: light lines on a dark background.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def draw(result: Judgement, picture: str, format: str = "svg", dark: bool = Fals
 
     Raises
     ------
-    InputError: no such picture or format, or the result has nothing for it.
+    InputError: there is no such picture or format, or the result has no numbers for it.
     """
     from edgecal.report.style import DARK, LIGHT, matplotlib_settings
 
@@ -141,13 +141,13 @@ def _svg(figure: Figure) -> str:
 
 
 def _inline(svg: str, name: str) -> str:
-    """What matplotlib wrote as a whole file, as an element that shares a page with others."""
+    """Turns matplotlib's complete file into an element that can share a page with others."""
     from edgecal.report.style import PAGE
 
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(
         r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL
-    )  # would reach the page
+    )  # would affect the whole page
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
@@ -155,7 +155,7 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r"\bfont: (?:(\d+) )?([\d.]+px) [^;\"]*", _font, svg)  # as matplotlib before 3.10 writes it
     svg = re.sub(
         r'\bfill="(#[0-9a-f]{6})"', r'style="fill: \1"', svg
-    )  # an attribute takes no variable everywhere
+    )  # not every viewer accepts a variable in an attribute
     for role, colour in PAGE.items():
         svg = svg.replace(colour, f"var(--{role})")
     view = re.search(r'viewBox="[^"]*"', svg)
@@ -165,6 +165,6 @@ def _inline(svg: str, name: str) -> str:
 
 
 def _font(match: re.Match[str]) -> str:
-    """The CSS shorthand without the family, which the page chooses."""
+    """CSS's font shorthand as separate properties, without the family, which the page chooses."""
     weight, size = match.groups()
     return f"font-size: {size}" + (f"; font-weight: {weight}" if weight else "")

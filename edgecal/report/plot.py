@@ -1,6 +1,6 @@
-"""Draws prepared numbers of one model or pair: a function per picture, on a matplotlib figure that is handed in.
+"""Draws prepared numbers of one model or pair: a function per picture, on a matplotlib figure that is passed in.
 
-Every word in a picture is this module's own; text of users never gets here.
+Every word in a picture is this module's own; user text never gets here.
 """
 
 from __future__ import annotations

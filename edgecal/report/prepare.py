@@ -1,6 +1,6 @@
-"""The numbers behind each picture, as arrays, and what is seen in it, in plain sentences with the numbers in them.
+"""Prepares each picture's numbers as arrays, and describes it in plain sentences with the numbers in them.
 
-What cannot be drawn, because the result has nothing for it, is None. No text of users gets into a sentence.
+A picture for which the result has no numbers is None. No user text gets into a sentence.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Loss:
     temperature, loss: float64 [n], increasing temperatures, and the loss in nats.
     chosen, low, high: the fitted temperature and its interval; at_chosen: the loss there.
     at_one: the loss at temperature 1, NaN where the curve does not reach.
-    ends: the bracket's, the lower first: each with its interval (None where it has none); empty without a bracket.
-    missing: the names of those that it lacks.
+    ends: the bracket's ends, the lower first, each with its interval (None without one); empty without a bracket.
+    missing: the names of ends that the bracket lacks.
     """
 
     temperature: Floats
@@ -99,7 +99,7 @@ class Loss:
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """Mean divergence by layer in nats (None without such examples) and where the paths part most.
+    """Mean divergence by layer in nats (None without such examples), and how often the models part most at each layer.
 
     layer, pdl: int64 [n_layer]; agreement, disagreement: float64 [n_layer].
     """
@@ -120,7 +120,7 @@ class Curve:
     risk: Floats
 
     def at(self, coverage: float) -> float:
-        """The risk at a coverage, between the points by a straight line."""
+        """The risk at a coverage, interpolated linearly."""
         return float(np.interp(coverage, self.coverage, self.risk))
 
 
@@ -138,7 +138,7 @@ class SweepLine:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What happens when one setting is changed: lines for the known methods."""
+    """The effect of changing one setting: a line for each known method."""
 
     lines: tuple[SweepLine, ...]
 
@@ -155,7 +155,7 @@ class Methods:
 
 
 def prepare_reliability(plots: ReliabilityPlots) -> dict[str, Reliability] | None:
-    """The diagrams that there are, by role (before, after, base), in this order; None without questions."""
+    """The available diagrams by role (before, after, base), in this order; None without questions."""
     sets = (("before", plots["before"]), ("after", plots["after"]), ("base", plots["base"]))
     found = {role: _reliability(value) for role, value in sets if value is not None}
     return {role: one for role, one in found.items() if one.n.sum() > 0} or None
@@ -168,7 +168,8 @@ def prepare_loss(value: LossCurve | None) -> Loss | None:
     temperature, loss = _floats(value["temperature"]), _floats(value["loss"])
     low, high = sorted(value["interval"])
     chosen = value["chosen"]
-    # The far ends say nothing and would flatten the valley: from just below 1 and the interval to well above.
+    # The far ends are uninformative and would flatten the valley: keep from just below 1 and the interval to well
+    # above.
     bracket = value["bracket"]
     named = {}
     if bracket is not None:
@@ -211,7 +212,7 @@ def prepare_layers(value: LayerDivergence | None) -> Layers | None:
 
 
 def prepare_risk_coverage(plots: RiskPlots) -> dict[str, Curve]:
-    """The curves that there are, by role (before, after, base), in this order, by increasing coverage."""
+    """The available curves by role (before, after, base), in this order, by increasing coverage."""
     curves = {}
     for role, value in (("before", plots["before"]), ("after", plots["after"]), ("base", plots["base"])):
         if value is not None:
@@ -234,7 +235,8 @@ def prepare_sweep(rows: Sequence[AblationRow], name: str) -> Sweep | None:
 
 
 def prepare_methods(rows: Sequence[MethodRow]) -> Methods | None:
-    """A row of each known method that was judged (its default one if marked, else the first); None under two."""
+    """One row for each known method that was judged (the default one if marked, else the first); None if fewer than
+    two."""
     chosen: dict[str, MethodRow] = {}
     for row in rows:
         name, spread = row["name"], row["figures"].get("ece")
@@ -297,7 +299,7 @@ def _floats(values: Sequence[float | None]) -> Floats:
 
 
 def reliability_sentence(data: Reliability) -> str:
-    """How sure, how often right, and in which direction that errs."""
+    """How sure the model is, how often right, and whether it is too sure or too modest."""
     sure, right = data.mean_confidence, data.mean_accuracy
     gap = 100 * (sure - right)
     if abs(gap) < 0.5:
@@ -318,7 +320,7 @@ def reliability_sentence(data: Reliability) -> str:
 
 
 def loss_sentence(data: Loss, method: str | None, level: str) -> str:
-    """Which temperature was chosen, how firmly, and what 1 means."""
+    """Which temperature was chosen, with what interval, and what 1 means."""
     by = f" by {method}" if method else ""
     text = (
         f"The lowest point of the curve is the temperature chosen{by}: {plain(data.chosen)}. The shaded band is its "
@@ -352,7 +354,7 @@ def _bracket_text(data: Loss) -> str:
 
 
 def layers_sentence(data: Layers) -> str:
-    """Where the paths of the two models part."""
+    """Where the two models part."""
     text = (
         "How differently the two models see a question, layer by layer (0 is alike, 0.69 the most there can be), for "
         f"the {data.n_agreement:,} questions on which both choose the same and the {data.n_disagreement:,} on which "

@@ -1,4 +1,4 @@
-"""Colours, line styles and matplotlib settings of the pictures, and what several of them draw alike.
+"""Colours, line styles and matplotlib settings of the pictures, and elements that several of them share.
 
 Series differ by marker, dash and hatch as well as by colour.
 """
@@ -56,7 +56,7 @@ DARK: Palette = {
     "after": "#7fbaff",
     "split": "#d3a3f5",
 }
-# In the page every colour is a CSS variable; matplotlib draws these, which nothing else has, in their place.
+# In the page every colour is a CSS variable; matplotlib draws these unique placeholders instead.
 PAGE: Palette = {role: f"#e{index:x}d00f" for index, role in enumerate(LIGHT)}
 
 
@@ -99,7 +99,7 @@ _SETTINGS = {
     "lines.markersize": 6.0,
     "hatch.linewidth": 0.8,
     "xtick.major.size": 3,
-    "xtick.major.pad": 6,  # the first one keeps clear of the other axis' lowest
+    "xtick.major.pad": 6,  # keeps the first one clear of the other axis's lowest
     "ytick.major.size": 3,
 }
 _LOCK = RLock()  # matplotlib's settings are one per process
@@ -137,7 +137,7 @@ def canvas(width: float, height: float, gap: float = 0.02) -> Figure:
 
 _Values = npt.NDArray[np.floating[Any]]
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.3g} %")
-STEPS = [1, 2, 2.5, 5, 10]  # distances between ticks that people like to read
+STEPS = [1, 2, 2.5, 5, 10]  # tick distances that are easy to read
 
 
 def intervals(axes: Axes, x: _Values, low: _Values, high: _Values, colour: str) -> None:

@@ -1,6 +1,6 @@
-"""Strings and numbers as people read them: hostile text made visible, shares as percent, a true minus sign.
+"""Formats strings and numbers for people: hostile text made visible, shares as percent, a true minus sign.
 
-The text that comes out is not escaped yet: each form does that in its own way.
+The text is not escaped yet; each output format does that in its own way.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def clipped(text: str, limit: int, keep: str = "") -> str:
-    """`visible` text of at most about `limit` characters; what was left off is said in its place."""
+    """`visible` text of at most about `limit` characters; a note replaces what was cut."""
     if len(text) <= limit:
         return visible(text, keep)
     return f"{visible(text[:limit], keep)}… ({len(text) - limit:,} more characters)"
 
 
 def plain(value: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits and no exponent where people would not write one: 3.84."""
+    """A number with `digits` significant digits, such as 3.84; with an exponent only where people would write one."""
     if value == 0:
         return "0"
     if not 1e-4 <= abs(value) < 1e7:

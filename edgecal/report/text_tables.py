@@ -1,4 +1,4 @@
-"""A result's tables as text: in cells for the terminal, as Markdown for a model card, as comma-separated values."""
+"""Writes a result's tables as text: cells for the terminal, Markdown for a model card, comma-separated values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 NOTHING = "–"
 _SHOWN_FILES = 3
 
-# Of the figures, those that the methods' and the subjects' tables have room for.
+# The figures that the tables of methods and of subjects have room for.
 _METHOD_FIGURES = ("accuracy", "ece", "ece_equal_mass", "smece", "mce", "brier", "nll", "auroc")
 _SHORT = {
     "accuracy": "accuracy",
@@ -92,7 +92,7 @@ def describe_data(result: Judgement) -> str:
 
 
 def describe_prompting(result: Judgement) -> str:
-    """How it was asked and how much of the probability lay on the choices, in one line."""
+    """The prompting and the choice mass, in one line."""
     prompting = result.prompting
     parts = [visible(prompting["template"])]
     if prompting["shots"]:

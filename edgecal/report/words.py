@@ -1,6 +1,6 @@
-"""What methods and ablations are called and do, in words for people who have not read the papers.
+"""Titles and explanations of methods and ablations, for people who have not read the papers.
 
-A name that is not here is shown as it is.
+A name that is not listed is shown as it is.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python abstain.py MODEL.gguf LABELLED.jsonl QUESTIONS.jsonl [WANTED_ACCURACY]
 
-From questions with answers it finds the confidence from which on the model is right as often as wanted, then
-answers the other questions and leaves out those of which it is not sure enough.
+From questions with answers it finds the confidence above which the model is right as often as wanted. It then answers
+the other questions, except those on which the model is not sure enough.
 """
 
 import json

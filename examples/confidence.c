@@ -1,4 +1,4 @@
-/* How sure a model is of each of some labels, calibrated: llama.cpp's C API and edgecal's key.
+/* Prints a model's calibrated confidence in each of some labels, with llama.cpp's C API and edgecal's key.
  *
  *     cc confidence.c -I$LLAMA/include -L$LLAMA/lib -lllama -lm -Wl,-rpath,$LLAMA/lib -o confidence
  *     ./confidence chat.calibrated.gguf "Is this spam? ... Answer:" " yes" " no"
@@ -12,7 +12,7 @@
 
 enum { MAX_TOKENS = 4096, MAX_LABELS = 26 };
 
-/* What is left to divide the logits by: 1 in a baked file, and in one that nobody has calibrated. */
+/* What is left to divide the logits by: 1 in a baked file, and in one that is not calibrated. */
 static float read_temperature(const struct llama_model * model) {
     char text[64];
     if (llama_model_meta_val_str(model, "edgecal.temperature", text, sizeof text) <= 0) {

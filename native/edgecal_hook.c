@@ -9,11 +9,11 @@ enum { NOT_A_BLOCK = -1, MAX_NAME_BYTES = 31 };
 struct edgecal_capture {
     edgecal_getters getters;
     int32_t n_layer;
-    char name[MAX_NAME_BYTES + 1]; /* with the hyphen */
+    char name[MAX_NAME_BYTES + 1]; /* including the hyphen */
     size_t name_bytes;
     int64_t n_streams;
     bool by_stream;
-    size_t row_bytes; /* of one stream of one token */
+    size_t row_bytes; /* of one stream's row of one token */
 
     float *destination;
     uint8_t *captured;
@@ -21,11 +21,11 @@ struct edgecal_capture {
     edgecal_row *rows;
     int32_t n_microbatches;
 
-    /* The blocks must come as 0, 1, .., n_layer - 1 for every micro-batch in turn: this is the next one. */
+    /* The next block; blocks must come as 0, 1, .., n_layer - 1 for every micro-batch in turn. */
     int32_t microbatch;
     int32_t block;
 
-    /* The block that was asked for and not yet handed over, with the rows that its tensor holds. */
+    /* The block that was requested and has not arrived yet, and which rows its tensor holds. */
     int32_t pending_block;
     int32_t pending_microbatch;
     bool pending_outputs_only;
@@ -36,7 +36,7 @@ struct edgecal_capture {
 int32_t edgecal_hook_abi(void) { return EDGECAL_HOOK_ABI; }
 
 /* The number in `<name>-<number>`, NOT_A_BLOCK for any other name. Digits only, no leading zero, so that
- * names that merely begin alike ("l_out-0 (view)") are others. Numbers too large for a block become INT32_MAX. */
+ * names with the same beginning ("l_out-0 (view)") do not match. Numbers too large for a block become INT32_MAX. */
 static int32_t block_of(const edgecal_capture *capture, const char *name) {
     if (name == NULL || strncmp(name, capture->name, capture->name_bytes) != 0) {
         return NOT_A_BLOCK;
@@ -72,7 +72,7 @@ static edgecal_report empty_report(void) {
     return report;
 }
 
-/* Keeps the first error. `tensor` may be NULL when the error is that there was none. */
+/* Keeps the first error. `tensor` is NULL if the error is that there was none. */
 static void record(edgecal_capture *capture, int32_t code, int32_t block, const struct ggml_tensor *tensor) {
     if (capture->report.code != EDGECAL_OK) {
         return;
@@ -146,7 +146,7 @@ void edgecal_capture_free(edgecal_capture *capture) {
     }
 }
 
-/* Rows lie inside their micro-batch and their prompt, and the micro-batches share them out in order. */
+/* Whether rows lie inside their micro-batch and their prompt, and the micro-batches divide them up in order. */
 static bool is_sound(const edgecal_microbatch *microbatches, int32_t n_microbatches, const edgecal_row *rows,
                      int32_t n_rows, int32_t n_prompts) {
     int32_t next = 0;
@@ -195,7 +195,7 @@ bool edgecal_capture_plan(edgecal_capture *capture, float *destination, uint8_t 
     return true;
 }
 
-/* Is this the block whose turn it is? Moves on to the next one if so. */
+/* Whether this is the block that must come next; if so, moves on to the following one. */
 static bool take_turn(edgecal_capture *capture, int32_t block, const struct ggml_tensor *tensor) {
     if (block >= capture->n_layer) {
         record(capture, EDGECAL_BLOCK_BEYOND, block, tensor);
@@ -242,7 +242,7 @@ static bool check_tensor(edgecal_capture *capture, int32_t block, const struct g
     return true;
 }
 
-/* The shape is known before the tensor is computed, so that everything is checked here, and llama.cpp has to
+/* The shape is known before the tensor is computed, so everything is checked here, and llama.cpp has to
  * stop after a block only if a row of this micro-batch is wanted. */
 static bool want(edgecal_capture *capture, int32_t block, const struct ggml_tensor *tensor) {
     bool outputs_only = false;

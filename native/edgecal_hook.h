@@ -1,16 +1,16 @@
-/* The residual stream of chosen token rows, copied out of llama.cpp while it computes.
+/* Copies the residual stream of chosen tokens out of llama.cpp while it computes.
  *
- * Job: an eval callback for llama.cpp that recognises the tensors named `<name>-<il>` (the residual stream
- * after block il; most models call it `l_out`), checks them, and copies the wanted tokens into a float32 array
+ * An eval callback for llama.cpp recognises the tensors named `<name>-<il>` (the residual stream after block il;
+ * most models call it `l_out`), checks them, and copies the wanted tokens into a float32 array
  * [n_prompts, n_layer, n_streams * n_embd] that the caller owns.
  *
- * What it does not know: ggml's and llama.cpp's headers and struct layouts (tensors are opaque; everything is
- * asked through functions whose addresses the caller hands over), models, tokens, splitting rules, Python.
- * There are no globals: every context has its own capture object, so several models can run at once.
+ * It does not depend on ggml's or llama.cpp's headers and struct layouts, so that it works with any build: tensors
+ * are opaque, and everything is asked through functions whose addresses the caller passes. There are no globals:
+ * every context has its own capture object, so several models can run at once.
  *
  * One decode: edgecal_capture_plan(), then the decode with edgecal_capture_eval() as its callback, then
- * edgecal_capture_finish(). Nothing inside the callback allocates, exits or raises; what goes wrong there is
- * kept (the first error wins) and handed out by edgecal_capture_finish().
+ * edgecal_capture_finish(). Nothing inside the callback allocates, exits or raises; the first error there is kept,
+ * and edgecal_capture_finish() reports it.
  */
 #ifndef EDGECAL_HOOK_H
 #define EDGECAL_HOOK_H
@@ -31,7 +31,7 @@
 extern "C" {
 #endif
 
-/* Raised whenever a signature, a struct or a code below changes; the loader compares it. */
+/* Incremented whenever a signature, a struct or a code below changes; the loader compares it. */
 #define EDGECAL_HOOK_ABI 2
 
 struct ggml_tensor; /* opaque, and never defined here */
@@ -48,10 +48,10 @@ typedef struct edgecal_getters {
     void (*tensor_get)(const struct ggml_tensor *tensor, void *data, size_t offset, size_t size);
 } edgecal_getters;
 
-/* How a model lays out the residual stream after a block. A token has n_streams rows of n_embd floats; they are
- * neighbours, or, with `by_stream`, all tokens of one stream come before those of the next. */
+/* How a model lays out the residual stream after a block. A token has n_streams rows of n_embd floats. They are
+ * adjacent or, with `by_stream`, all tokens of one stream come before those of the next. */
 typedef struct edgecal_residual {
-    const char *name; /* in front of the hyphen and the block's number; copied */
+    const char *name; /* the part before the hyphen and the block's number; copied */
     int32_t n_embd;
     int32_t n_streams;
     bool by_stream;
@@ -60,7 +60,7 @@ typedef struct edgecal_residual {
 /* One token whose residual stream is wanted. */
 typedef struct edgecal_row {
     int32_t token_row;  /* its row among all tokens of its micro-batch */
-    int32_t output_row; /* its row among the tokens whose logits were asked for, or -1 if it is none of them */
+    int32_t output_row; /* its row among the tokens whose logits were requested, or -1 if it is not one of them */
     int32_t prompt;     /* which [n_layer, n_streams * n_embd] of the destination it fills */
 } edgecal_row;
 
@@ -76,16 +76,16 @@ enum edgecal_code {
     EDGECAL_OK = 0,
     EDGECAL_NOT_CONTIGUOUS = 1, /* the tensor is not contiguous */
     EDGECAL_ELEMENT_SIZE = 2,   /* its elements are not 4 bytes (float32) */
-    EDGECAL_ROW_SIZE = 3,       /* bytes are not rows * n_embd * 4 */
-    EDGECAL_ROW_COUNT = 4,      /* rows are not what the micro-batch holds */
-    EDGECAL_BLOCK_MISSING = 5,  /* a block was passed over, or the decode ended before it */
-    EDGECAL_BLOCK_REPEATED = 6, /* a block came again, or after everything that was planned */
+    EDGECAL_ROW_SIZE = 3,       /* its bytes are not rows * n_embd * 4 */
+    EDGECAL_ROW_COUNT = 4,      /* its rows are not those of the micro-batch */
+    EDGECAL_BLOCK_MISSING = 5,  /* a block was skipped, or the decode ended before it */
+    EDGECAL_BLOCK_REPEATED = 6, /* a block was repeated, or came after everything planned */
     EDGECAL_BLOCK_BEYOND = 7,   /* a block number that the model does not have */
-    EDGECAL_NO_OUTPUT_ROW = 8,  /* the last block holds output rows only and the wanted token is none */
-    EDGECAL_UNEXPECTED = 9      /* llama.cpp handed over a tensor that was not asked for */
+    EDGECAL_NO_OUTPUT_ROW = 8,  /* the last block holds only output rows, and the wanted token is not one */
+    EDGECAL_UNEXPECTED = 9      /* llama.cpp passed a tensor that was not requested */
 };
 
-/* What went wrong, or code 0. Sizes that do not apply are -1. */
+/* The error, or code 0. Sizes that do not apply are -1. */
 typedef struct edgecal_report {
     int32_t code;
     int32_t block;
@@ -110,18 +110,18 @@ EDGECAL_API edgecal_capture *edgecal_capture_new(const edgecal_getters *getters,
 EDGECAL_API void edgecal_capture_free(edgecal_capture *capture);
 
 /* Prepares one decode and forgets the previous one. `destination` is float32 [n_prompts, n_layer,
- * n_streams * n_embd] and `captured` uint8 [n_prompts, n_layer]; both stay the caller's and must live until the decode is over. The
- * other arrays are copied. A flag in `captured` is set to 1 once its row has been copied, and never cleared.
- * False, with nothing planned, if the plan contradicts itself or memory is short. */
+ * n_streams * n_embd] and `captured` uint8 [n_prompts, n_layer]; the caller owns both and keeps them until the
+ * decode is over. The other arrays are copied. A flag in `captured` is set to 1 once its row has been copied, and
+ * never cleared. False, with nothing planned, if the plan contradicts itself or memory is short. */
 EDGECAL_API bool edgecal_capture_plan(edgecal_capture *capture, float *destination, uint8_t *captured,
                                       int32_t n_prompts, const edgecal_microbatch *microbatches,
                                       int32_t n_microbatches, const edgecal_row *rows, int32_t n_rows);
 
-/* llama.cpp's eval callback; `user` is the capture object. Asked first (`ask`) for every graph node: does the
- * caller want it? Then called again for those after they are computed. Never stops the computation. */
+/* llama.cpp's eval callback; `user` is the capture object. It is called with `ask` for every graph node, returns
+ * whether it wants that node, and is called again for wanted nodes once computed. Never stops the computation. */
 EDGECAL_API bool edgecal_capture_eval(struct ggml_tensor *tensor, bool ask, void *user);
 
-/* Ends the decode: fills the report and returns its code. The plan is over; destination is not touched again. */
+/* Ends the decode: fills the report and returns its code. After that the destination is not touched. */
 EDGECAL_API int32_t edgecal_capture_finish(edgecal_capture *capture, edgecal_report *report);
 
 #ifdef __cplusplus

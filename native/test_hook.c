@@ -1,6 +1,6 @@
 /* Unit tests of the hook's own logic: plans, names, turns, shapes, errors, and that it never reads or writes
  * out of bounds (run it under AddressSanitizer: native/asan.sh). The tensor is this file's own struct: the
- * hook cannot tell, for it knows no layout. That llama.cpp behaves as assumed is tested with llama.cpp. */
+ * hook cannot tell, since it knows no layout. Other tests check with llama.cpp that it behaves as assumed. */
 #include "edgecal_hook.h"
 
 #include <stdio.h>
@@ -81,8 +81,8 @@ static edgecal_report tear_down(fixture f) {
     return report;
 }
 
-/* Shows the hook a tensor as llama.cpp would: asks, then hands it over if wanted. Value at (row, j) is
- * 1000 * microbatch + 100 * block + 10 * row + j. Returns the answer to the question. */
+/* Shows the hook a tensor as llama.cpp would: asks, then passes it if wanted. Value at (row, j) is
+ * 1000 * microbatch + 100 * block + 10 * row + j. Returns the hook's answer. */
 static bool show_as(fixture f, struct ggml_tensor tensor, int microbatch, int block) {
     const size_t n_values = tensor.n_rows > 0 ? (size_t)tensor.n_rows * N_EMBD : 0;
     float *data = malloc(n_values > 0 ? n_values * sizeof *data : 1);
@@ -282,13 +282,13 @@ static void test_turns(void) {
     report = tear_down(f);
     CHECK(report.code == EDGECAL_BLOCK_MISSING && report.block == 0 && report.microbatch == 1);
 
-    f = set_up(PARTS, 2, ROWS, 3); /* asked for and never handed over */
+    f = set_up(PARTS, 2, ROWS, 3); /* requested and never passed */
     struct ggml_tensor tensor = plain("l_out-0", 5);
     CHECK(edgecal_capture_eval(&tensor, true, f.capture));
     report = tear_down(f);
     CHECK(report.code == EDGECAL_BLOCK_MISSING && report.block == 0);
 
-    f = set_up(PARTS, 2, ROWS, 3); /* handed over and never asked for */
+    f = set_up(PARTS, 2, ROWS, 3); /* passed and never requested */
     CHECK(edgecal_capture_eval(&tensor, false, f.capture));
     CHECK(tear_down(f).code == EDGECAL_UNEXPECTED);
 }

@@ -43,7 +43,7 @@ class Family:
     may_share: false where llama.cpp's numbers for a prompt depend on which prompts share its batch or on where its
         tokens are split into micro-batches, so that every prompt must be run alone.
     embeds_input: false where the embedding that llama.cpp outputs for a token is not the head's input.
-    is_known: false for an architecture that is not in the table, whose graph nobody has read.
+    is_known: false for an architecture that is not in the table.
     """
 
     norm: Literal["rms", "layer", "by key"] | None = "rms"

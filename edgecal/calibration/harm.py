@@ -44,7 +44,8 @@ _REMEDY: Final = (
 
 
 def doubt_mass(base_mass: float, rather: str = "", remedy: str = "") -> list[str]:
-    """Say in one line why the base model is no yardstick; empty list if it is one. Parameters as in `find_doubts`."""
+    """Say in one line why the base model cannot serve as a yardstick; an empty list if it can. Parameters as in
+    `find_doubts`."""
     if base_mass >= MIN_MASS:
         return []
     text = f"the base model puts only {base_mass:.1%} of its probability on the choices{rather}; at least "

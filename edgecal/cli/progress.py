@@ -94,7 +94,7 @@ class _Lines:
     def show(self, progress: Progress) -> None:
         if progress.look is not None:
             say(_look_text(progress))
-            self._stage = ""  # the next run starts anew
+            self._stage = ""  # the next run starts afresh
             return
         now = time.monotonic()
         stage = _describe(progress)

@@ -49,7 +49,7 @@ def printable(text: str) -> str:
 
 
 def say(message: str) -> None:
-    """Writes one line to stderr; if nobody can read it, does nothing."""
+    """Writes one line to stderr; does nothing if stderr is closed or broken."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"edgecal: {printable(message)}\n")
         sys.stderr.flush()

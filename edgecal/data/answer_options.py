@@ -174,7 +174,7 @@ def split_inline_options(text: str) -> tuple[str, list[str]] | None:
 
 
 def _cut(text: str) -> list[str] | None:
-    """The options of a text such as `(A) x (B) y`, or MathQA's `a ) x , b ) y`; None if it is no such text."""
+    """The options of a text such as `(A) x (B) y`, or MathQA's `a ) x , b ) y`; None if it is not such a text."""
     inline = split_inline_options(text) if text.lstrip().startswith("(A)") else None
     if inline:
         return inline[1]

@@ -81,7 +81,7 @@ _GOLD_NAMES = tuple(
     """.split()
 )
 SUBJECT_KEYS = ("subject", "category", "subject_name", "task", "subject_area", "high_level_domain")
-# Columns that nobody expects to be shown to a model, so that they are not reported as unused.
+# Columns that a model should not see anyway, so that they are not reported as unused.
 _NEVER_SHOWN = re.compile(
     r"(?:.*_)?(?:u?u?id|guid|idx|ind|index|urls?|links?|source|src|split|split_type|lang|language|dialect|license|"
     r"version|date|ds|hash|level|difficulty|type|country|group|year|author|model|config|dataset|topic|domain|subdomain|"

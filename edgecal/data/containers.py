@@ -1,6 +1,6 @@
 """Decodes a file's bytes to rows: recognises by content how the file is packed and which container it is.
 
-Suffixes are not looked at, so a `.txt`, a wrong suffix and standard input are read all the same.
+Suffixes are ignored, so a `.txt`, a wrong suffix and standard input are all read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What every decoder gives: rows that know their place in the file, and helpers that read the values in their cells.
+"""The rows that every decoder returns, which know their place in the file, and helpers that read the values in their
+cells.
 
 Tables and JSON spell the same value in many ways: a missing cell is null, NaN or a blank text; a list is a list, or the
 text that JSON, Python or numpy printed of it:
@@ -239,7 +240,7 @@ def as_list(value: object, what: str, where: str) -> list[object]:
 
     Raises
     ------
-    InputError: the value is no list.
+    InputError: the value is not a list.
     """
     held = parsed(value)
     if isinstance(held, (list, tuple)):

@@ -64,7 +64,7 @@ def first_record(text: str) -> list[str]:
 
 
 def _sniff(text: str, wanted: frozenset[str]) -> tuple[str, _Read | None]:
-    """The delimiter, and the function that reads the records; None if the text is no table of questions."""
+    """The delimiter, and the function that reads the records; None if the text is not a table of questions."""
     best: tuple[float, int, str, _Read | None] = (0.0, 0, "", None)
     for order, delimiter in enumerate(_DELIMITERS):
         sample = list(islice(_records(text, delimiter), _SAMPLE_RECORDS))

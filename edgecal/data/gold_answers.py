@@ -3,8 +3,8 @@
 A number may be an option's label, a place counted from 0 or from 1, or an option's text; a letter may be a label (the
 place, where options have no labels) or a text; and so may a code, a label of several characters. A reading is dropped
 if another one explains many rows that it cannot explain. If two are left that differ for some row, the convention of
-the layout's authors decides; if there is none, the data are refused, because a wrong guess would falsify every figure
-without a sign.
+the layout's authors decides; if there is none, the data are refused, because a wrong guess would silently falsify every
+figure.
 
 Files of the same layout are decided together, since one of them alone may not show what its answers count from. Several
 gold columns check each other.
@@ -387,7 +387,7 @@ def _prefer(
         return [TEXT]
     spelled_out = all("." not in str(answer.value)[:-1] for _, answer in rows)  # 3.0 is hardly the label 3
     if LABEL in left and spelled_out and all(options.labels is not None for options, _ in rows):
-        # If options' texts are not simply their labels, it is no accident that every answer is also a text.
+        # If options' texts are not simply their labels, it is not chance that every answer is also a text.
         open_rows = sum(not set(options.labels or ()) <= set(options.texts) for options, _ in rows)
         return [LABEL] if TEXT not in left or open_rows < _NO_ACCIDENT else left
     convention = {0: ZERO, 1: ONE, None: None}[base]

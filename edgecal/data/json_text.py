@@ -40,7 +40,7 @@ def read_json_text(name: str, text: str, wanted: frozenset[str] = frozenset()) -
 
     Raises
     ------
-    InputError: the text as a whole is no valid JSON; with the line.
+    InputError: the text as a whole is not valid JSON; the message has the line.
     """
     decoder = _Decoder()
     start = _skip_blank(text, 0)

@@ -1,4 +1,4 @@
-"""Finds the files that a path names: a file, standard input, or a folder as data sets are shipped.
+"""Finds the files that a path names: a file, standard input, or a folder laid out as data sets usually are.
 
 Of a folder with several splits only one is read: test, else validation, else dev, else train. File names tell the
 split (`anatomy_test.csv`, `test-00000-of-00001.parquet`), or folder names (`test/high/1.txt`). The split after it is

@@ -6,10 +6,10 @@ moves.
 The window is mapped where the kernel guarantees that its bytes can be read. A process that touches a mapped page that
 the file no longer has, or that the disk cannot deliver, is killed by SIGBUS. So a stretch is mapped only while
 
-1. a read lease is held (fcntl(2), F_SETLEASE): the kernel grants it if nobody has the file open for writing, and makes
-   a process that wants to write or truncate it wait until it is given back;
-2. the file lies on a file system that no other machine or program changes behind the kernel's back;
-3. the kernel has brought the whole stretch into memory (MADV_POPULATE_READ), or said that it cannot.
+1. a read lease is held (fcntl(2), F_SETLEASE): the kernel grants it if no process has the file open for writing, and
+   makes a process that wants to write or truncate it wait until the lease is released;
+2. the file is on a file system that no other machine or program changes behind the kernel's back;
+3. the kernel has brought the whole stretch into memory (MADV_POPULATE_READ).
 
 Otherwise (files of other users, open for writing, on other machines; old kernels and other systems) the bytes are
 read into memory: as fast, and what goes wrong is an error.

@@ -1,8 +1,8 @@
 """Writes a file beside its target under a hidden name and renames it at the end; holds the locks (flock(2)) that keep
 edgecal's own edits of a file apart.
 
-A process that is killed leaves the target as it was, and its locks end with it. What it leaves behind is a hidden draft
-that nobody has locked, which the next draft of the same target removes.
+A process that is killed leaves the target as it was, and its locks end with it. What it leaves behind is a hidden,
+unlocked draft, which the next draft of the same target removes.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def sha256_of(shards: ShardSet, progress: Progress | None = None) -> str:
     """Lower-case hex SHA-256 of all files in order, as `cat` and `sha256sum` would give it.
 
     Streams in constant memory; `progress(done, total)` counts bytes over all files. InputError if a file
-    cannot be read or is no longer as long as it was.
+    cannot be read or has changed its length.
     """
     import hashlib
 

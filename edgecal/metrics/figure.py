@@ -14,7 +14,7 @@ class Figure:
 
     name: its key in results. title, explanation: for people who have not read the papers; its `compute_` function says
         how it is computed. better: which direction is good; "none" where neither is. percent: a share of something,
-    shown in percent (the values are shares all the same).
+    shown in percent (the values are still shares).
     """
 
     name: str

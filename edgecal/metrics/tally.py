@@ -77,7 +77,7 @@ def bin_equal_width(tally: Tally, n_bins: int) -> BinSums:
 
 
 def bin_equal_mass(tally: Tally, n_bins: int) -> BinSums:
-    """Bins of total / n_bins examples each, the first ones one larger where that is no whole number.
+    """Bins of total / n_bins examples each, the first ones one larger if that is not a whole number.
 
     A bin ends with the confidence of its last example in ascending order, (lo, hi]: equal confidences are never
     parted, those that would lie across an end are in the lower bin, and a bin may be left empty by that. With

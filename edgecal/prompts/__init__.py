@@ -1,7 +1,7 @@
-"""Prompts: what questions and prompts are, templates and worked examples, and orders that depend on contents alone.
+"""Questions and prompts, templates and worked examples, and orders that depend only on contents.
 
 `records` holds `Question` and `Prompt`; `prompting` renders the first to the second for a pair of models, by
-`question_templates`, `worked_examples` and `chat_template`, all Jinja in a `jinja_sandbox`; `traced_text` knows which
+`question_templates`, `worked_examples` and `chat_template`, all Jinja in a `jinja_sandbox`; `traced_text` tracks which
 parts of a rendered text come from data. `orders` sorts, draws and permutes; `verbalized` asks for a confidence in
 words.
 """

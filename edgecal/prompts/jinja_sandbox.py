@@ -50,7 +50,7 @@ def read_source(path: str | Path, what: str, expected: str) -> str:
 
     Raises
     ------
-    InputError: it is no path; the file cannot be read, is not UTF-8, or is longer than any prompt may be.
+    InputError: it is not a path; the file cannot be read, is not UTF-8, or is longer than any prompt may be.
     """
     if not isinstance(path, (str, os.PathLike)):  # open() would take a number for an open file
         raise InputError(f"the {what} is {path!r:.200}; give {expected}")

@@ -127,7 +127,7 @@ def reorder(question: Question, order: Sequence[int]) -> Question:
 
     Raises
     ------
-    InputError: `order` is no permutation of 0 to K - 1.
+    InputError: `order` is not a permutation of 0 to K - 1.
     """
     if sorted(order) != list(range(len(question.choices))):
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a question and a prompt are, and the three forms in which a record states one.
+"""Defines questions and prompts, and the three forms of a record.
 
 A `Question` is content: a text and its options. A `Prompt` is what a model is given: a text whose next token is to be
 one of K labels, or the token ids themselves. A template renders the first to the second. As JSON, or as a row of a
@@ -158,7 +158,7 @@ def parse_record(record: object, source: str) -> Question | Prompt:
 
     text = _number_text(record[form])
     if not isinstance(text, str) or not text.strip():
-        _fail(source, f'"{form}" must be a text that is not empty, got {_kind(text)}')
+        _fail(source, f'"{form}" must be non-empty text, got {_kind(text)}')
     _check_unicode(text, form, source)
     options = _texts(record[options_key], options_key, source, strip=form == "question")
     if form == "question":

@@ -122,7 +122,7 @@ def parse_verbalized(text: str, labels: Sequence[str]) -> tuple[int, float] | No
     labels: the letters of the options.
 
     Returns ------- (index of the letter, probability from 0 to 1), or None if either is missing, unclear (a range
-    such as "80-90 %", two numbers) or impossible (a letter that is no option, over 100, negative).
+    such as "80-90 %", two numbers) or impossible (a letter that is not an option, over 100, negative).
     """
     said = _without_thoughts(text)
     found = _find_letter(said)

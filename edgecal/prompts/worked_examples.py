@@ -123,5 +123,5 @@ def holds_worked_examples(prompt: Prompt) -> bool:
     text = prompt.text or ""
     labels = "|".join(re.escape(label.strip()) for label in prompt.labels or () if label.strip())
     cues = [found[0].rstrip() for cue in _CUES if (found := cue.search(text))]
-    # a longer word that begins like a label is no label
+    # a longer word that begins like a label is not one
     return bool(labels) and any(re.search(rf"{re.escape(cue)}\s*(?:{labels})(?!\w)", text) for cue in cues)

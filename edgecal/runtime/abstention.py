@@ -116,7 +116,7 @@ def threshold_from_eval(accuracy: float, result: Mapping[str, Any], *, level: fl
 
     Raises
     ------
-    InputError: it is no such result, or a value is out of range.
+    InputError: it is not such a result, or a value is out of range.
     NotIdentifiedError: as `threshold_for`.
     """
     try:

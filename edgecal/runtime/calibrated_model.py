@@ -65,7 +65,7 @@ class Model:
 
         Raises
         ------
-        ModelError: it is no causal language model. It is closed then.
+        ModelError: it is not a causal language model; it has been closed.
         """
         from edgecal.llama.library import load_library
         from edgecal.llama.tokenizer import Tokenizer
@@ -124,7 +124,7 @@ class Model:
 
         Raises
         ------
-        InputError: the question, a template or an argument is wrong, a label is no single token, or the prompt is
+        InputError: the question, a template or an argument is wrong, a label is not a single token, or the prompt is
             longer than the context.
         ModelError: llama.cpp failed.
         """
@@ -280,7 +280,7 @@ class Model:
         from edgecal.prompts import Prompt, Prompting, resolve_chat_template
 
         if not isinstance(text, str) or not text:
-            raise InputError("the prompt must be a text that is not empty")
+            raise InputError("the prompt must be non-empty text")
         if _holds_lone_surrogate(text):
             raise InputError("the prompt holds half a character (a lone surrogate), which is not valid text")
         prompt = Prompt(text=text, labels=(), source="the prompt")
@@ -289,8 +289,8 @@ class Model:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Holds the model's lock. Checks for a fork first, since in a forked process nobody may be left to release
-        it."""
+        """Holds the model's lock. Checks for a fork first, since a forked process may wait for a lock that no thread is
+        left to release."""
         check_not_forked(self._process, self.path)
         with self.lock:
             if self._closed or not self._llama.ctx:
@@ -317,7 +317,7 @@ class Model:
 
     def __reduce__(self) -> NoReturn:
         raise InputError(
-            f"{self.path}: a loaded model can be neither pickled nor copied; hand over its path, and load it "
+            f"{self.path}: a loaded model can be neither pickled nor copied; pass on its path, and load it "
             "where it is used"
         )
 
@@ -352,7 +352,7 @@ def _check_generation(max_tokens: int, sampling: float, seed: int, stop: Sequenc
     if not _is_whole(seed) or not 0 <= seed < 2**64:
         raise InputError(f"the seed is {seed!r:.60}, expected a whole number from 0 to 2^64 - 1")
     if not isinstance(stop, Sequence) or isinstance(stop, str) or not all(map(_is_stop, stop)):
-        raise InputError("stop must be a list of texts, none of them empty")
+        raise InputError("stop must be a list of non-empty texts")
     if not _is_whole(n_top) or n_top < 0:
         raise InputError(f"n_top is {n_top!r:.60}, expected a whole number of at least 0")
 

@@ -10,7 +10,7 @@ whose products round one factor to 8 bits.
 
 llama-cpp-python compiles all chat templates of a file when it loads a model, with a Jinja that knows less than the
 one the templates were written for. A template that it cannot compile would keep the model from loading, even if
-nobody uses it. So templates are compiled here only when a chat asks for one. (edgecal's own are those of
+nobody uses it. So templates are compiled here only when a chat asks for one. (edgecal's own chats use
 `edgecal.prompts.chat_template`.)
 """
 
@@ -77,9 +77,9 @@ def load(path: str | Path, **llama_options: Any) -> Model:
 
     Raises
     ------
-    InputError: the file does not exist, is no model, or its calibration makes no sense; an option is wrong; or this
-        process was forked from one in which llama.cpp had computed with several threads.
-    ModelError: llama.cpp cannot load the file or make a context, or the model is no causal language model.
+    InputError: the file does not exist or is not a model, or its calibration makes no sense; an option is wrong; or
+        this process was forked from one in which llama.cpp had computed with several threads.
+    ModelError: llama.cpp cannot load the file or make a context, or the model is not a causal language model.
     """
     import warnings
 
@@ -157,7 +157,7 @@ def _default_options(header: Header) -> dict[str, Any]:
 
 def _check_options(options: Mapping[str, Any], llama: Any) -> None:
     """InputError for an option that `llama` (the class `llama_cpp.Llama`) does not have and would silently ignore, that
-    takes the logits away, or that is no valid size and would be cut to 32 bits."""
+    takes the logits away, or that is not a valid size and would be cut to 32 bits."""
     for name, reason in _REFUSED.items():
         if options.get(name):
             raise InputError(f"the option {name} {reason}; leave it out")

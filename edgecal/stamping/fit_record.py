@@ -146,7 +146,7 @@ class _Fields:
             encode_text(found)  # a file name that is not UTF-8 can still be stored
         except UnicodeEncodeError:
             raise InputError(
-                f"{self._where}: {name} holds half of a surrogate pair, which cannot be stored"
+                f"{self._where}: {name} holds half a character (a lone surrogate), which cannot be stored"
             ) from None
         return found
 

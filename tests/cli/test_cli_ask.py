@@ -96,7 +96,7 @@ def test_a_model_that_would_rather_say_something_else_is_told_of(stamped, tmp_pa
         (["none.gguf", "Which?", "-c", "a", "-c", "b"], 2, "no such file"),
         ([CHAT, "Which?", "-c", "a"], 2, "2 to 26"),
         ([CHAT, "Which?"], 2, "--choice"),
-        ([CHAT, " ", "-c", "a", "-c", "b"], 2, "not empty"),
+        ([CHAT, " ", "-c", "a", "-c", "b"], 2, "non-empty text"),
         ([CHAT, "Which?", "-c", "a", "-c", "b", "--template", "nowhere"], 2, "the template is 'nowhere'"),
         ([CHAT, "Which?", "-c", "a", "-c", "b", "--chat-template"], 2, "no chat template"),
         (["--chat-template", CHAT, "Which?", "-c", "a", "-c", "b"], 2, "is a model, not a template"),

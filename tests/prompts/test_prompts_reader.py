@@ -84,7 +84,7 @@ def test_26_choices_are_the_most():
         ({}, 'expected one of "question"'),
         ({"question": "q", "choices": ["a", "b"], "prompt": "p"}, "got both question and prompt"),
         ({"question": "q"}, '"question" needs "choices" beside it'),
-        ({"question": " ", "choices": ["a", "b"]}, '"question" must be a text that is not empty'),
+        ({"question": " ", "choices": ["a", "b"]}, '"question" must be non-empty text'),
         ({"question": True, "choices": ["a", "b"]}, "got a boolean"),
         ({"question": "q", "choices": "ab"}, '"choices" must be a list of texts'),
         ({"question": "q", "choices": ["a"]}, "must hold 2 to 26 items, got 1"),

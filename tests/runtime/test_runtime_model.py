@@ -452,7 +452,7 @@ def test_after_a_fork(stamped_path, before):
 def test_models_are_not_pickled_or_copied(stamped):
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(
-            InputError, match=r"stamped\.gguf: a loaded model can be neither pickled nor copied; hand"
+            InputError, match=r"stamped\.gguf: a loaded model can be neither pickled nor copied; pass"
         ):
             attempt(stamped)
 
@@ -526,7 +526,7 @@ def test_a_name_that_no_file_can_have():
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda m: m.choose("", ["a", "b"]), "not empty"),
+        (lambda m: m.choose("", ["a", "b"]), "non-empty text"),
         (lambda m: m.choose("Which?", ["a"]), "2 to 26"),
         (lambda m: m.choose("Which?", "ab"), "list of texts"),
         (lambda m: m.choose("Which?", ["a", "a"]), "the same"),
@@ -538,8 +538,8 @@ def test_a_name_that_no_file_can_have():
         (lambda m: m.choose("Which?", ["a", "b"], template="{% if %}"), "not a valid template"),
         (lambda m: m.choose("Which?", ["a", "b"], chat_template="own"), "holds no chat template"),
         (lambda m: m.confidence("Which?", [" A", " several words"]), "not one token"),
-        (lambda m: m.confidence("", [" A", " B"]), "not empty"),
-        (lambda m: m.generate(""), "not empty"),
+        (lambda m: m.confidence("", [" A", " B"]), "non-empty text"),
+        (lambda m: m.generate(""), "non-empty text"),
         (lambda m: m.generate("a", max_tokens=0), "max_tokens"),
         (lambda m: m.generate("a", sampling=-1.0), "sampling"),
         (lambda m: m.generate("a", sampling=float("inf")), "sampling"),

@@ -282,7 +282,7 @@ def _temperature(temperature: TemperatureUsed) -> str:
 
 
 def _what_fit_would_do(result: CompareResult) -> str:
-    """What edgecal fit would do with the method of the verdict, and how many reasons it would give."""
+    """Whether edgecal fit would refuse the verdict's method, and for how many reasons."""
     if not result.reasons:
         return "yes"
     what = " and ".join(

@@ -336,7 +336,7 @@ def _survivors(answers: Sequence[GoldReadings], candidates: Sequence[int]) -> li
 
 
 def _distinct(readings: Sequence[int], rows: Sequence[tuple[Options, GoldReadings]]) -> list[int]:
-    """Of readings that name the same option in every row, only the first."""
+    """The readings without those that name the same option in every row as an earlier one."""
     found: dict[tuple[int | None, ...], int] = {}
     for reading in readings:
         found.setdefault(tuple(answer.indices[reading] for _, answer in rows), reading)

@@ -28,7 +28,7 @@ Questions = Iterator[tuple[str, Fields]]
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of one data set's rows.
+    """The layout of one data set's rows.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Layout:
     tasks: frozenset[str] = frozenset()
 
     def base_of(self, fields: Fields) -> int | None:
-        """What this row's layout counts answers from, or None."""
+        """The number that this row's layout counts answers from, or None."""
         return self.base(fields) if callable(self.base) else self.base
 
 

@@ -123,7 +123,7 @@ class QuestionTable:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What files have in common whose gold answers are decided together."""
+        """The key of files whose gold answers are decided together."""
         return self.layout, self.roles.gold_columns if self.roles else ()
 
     def column_name(self, key: str) -> str:

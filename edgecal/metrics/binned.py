@@ -118,7 +118,7 @@ def worst_error(bins: BinSums, min_examples: int = MIN_EXAMPLES) -> FloatArray:
 
 
 def debiased_error(bins: BinSums) -> FloatArray:
-    """As `compute_ece_debiased` says, for each row."""
+    """`compute_ece_debiased` for each row."""
     used, n, gap, accuracy = _per_bin(bins)
     spread = np.sqrt(accuracy * (1.0 - accuracy) / n)
     ratio = np.divide(gap, spread, out=np.full_like(gap, np.inf), where=spread > 0.0)
@@ -130,7 +130,7 @@ def debiased_error(bins: BinSums) -> FloatArray:
 
 
 def debiased_rms_error(bins: BinSums) -> FloatArray:
-    """As `compute_rmsce_debiased` says, for each row."""
+    """`compute_rmsce_debiased` for each row."""
     used, n, gap, accuracy = _per_bin(bins)
     square = gap**2 - accuracy * (1.0 - accuracy) / (n - 1.0)
     share = np.where(used, bins.n, 0.0) / bins.n.sum(axis=1, keepdims=True)

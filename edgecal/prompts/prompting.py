@@ -23,7 +23,7 @@ __all__ = ["PromptPair", "Prompting", "canonical_pairs", "draw_pairs"]
 
 @dataclass(frozen=True)
 class PromptPair:
-    """What each model of a pair is given for one question.
+    """Both models' prompts for one question.
 
     Attributes
     ----------

@@ -152,7 +152,7 @@ class PromptTemplate:
         return body + f"{space}{letter}{find_opening(body.text)[1]}\n\n"
 
     def _instruction(self, question: Question) -> str:
-        """What the texts of two made-up questions that share no words have in common, up to the last empty line."""
+        """The common beginning of the texts of two made-up questions that share no words, up to its last empty line."""
         n_choices, has_passage = len(question.choices), question.passage is not None
         key = (question.subject, n_choices, has_passage)
         if key not in self._instructions:

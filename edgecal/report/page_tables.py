@@ -333,7 +333,7 @@ def _scalar(value: Any) -> str:
 
 
 def _extra_runs(runs: ExtraRuns) -> list[str]:
-    """What was run besides one run of each model, a sentence each."""
+    """One sentence on each kind of extra run, besides one run of each model."""
     titled = (
         (METHODS["cape"][0], runs["cape"]),
         (METHODS["verbalized"][0], runs["verbalized"]),

@@ -371,7 +371,7 @@ def layers_sentence(data: Layers) -> str:
 
 
 def risk_sentence(curves: dict[str, Curve]) -> str:
-    """What leaving the unsure half unanswered would save."""
+    """How many errors leaving the unsure half unanswered would avoid."""
     before, after = curves["before"], curves.get("after")
     text = (
         f"Answering only the half of the questions that it is surest of, the model would be wrong on "

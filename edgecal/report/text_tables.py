@@ -80,7 +80,7 @@ def list_tables(result: Judgement) -> list[TextTable]:
 
 
 def describe_data(result: Judgement) -> str:
-    """What was judged, in one line."""
+    """The questions that were judged, in one line."""
     data = result.data
     files = ", ".join(visible(path) for path in data["files"][:_SHOWN_FILES]) or "records"
     if len(data["files"]) > _SHOWN_FILES:

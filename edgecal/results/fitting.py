@@ -263,7 +263,7 @@ class Runtime(Settings):
 
 
 class PlannedModel(TypedDict):
-    """What a run would cost one model.
+    """The cost of a run for one model, as planned.
 
     path: the file; of a split model the first shard.
     n_prompts: prompts.

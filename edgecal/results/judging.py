@@ -375,7 +375,7 @@ class RunCost(TypedDict):
 
 
 class ExtraRuns(TypedDict):
-    """What was run beyond one run of each model over the questions; null for what was not run.
+    """The cost of each kind of extra run, besides one run of each model over the questions; null if not run.
 
     cape: permuted options.
     verbalized: stated confidence.

@@ -186,7 +186,7 @@ class FilesCompared(TypedDict):
 
 
 class StoreShown(TypedDict):
-    """What is kept of one model's runs.
+    """The cached runs of one model.
 
     model: the model's digest; null if the store does not say.
     prompts: prompts in it; null where it cannot be read.
@@ -205,7 +205,7 @@ class StoreShown(TypedDict):
 
 
 class CacheShown(TypedDict):
-    """What is kept of earlier runs: `edgecal cache`.
+    """The cache of earlier runs: `edgecal cache`.
 
     folder: where; null where there is no home folder.
     bytes: size of all stores.
@@ -233,7 +233,7 @@ class CacheCleared(TypedDict):
 
 
 class AnswerGiven(TypedDict):
-    """Which option a model takes, and how sure it is.
+    """The option that a model chooses, and how sure it is.
 
     choice: index of the option, from 0; also where `abstained`.
     label: its letter.

@@ -144,7 +144,8 @@ def threshold_from_eval(accuracy: float, result: Mapping[str, Any], *, level: fl
 
 
 def _lowest(accuracy: float, counts: Sequence[tuple[float, int, int]], level: float) -> Threshold:
-    """From (threshold, answered, right) of each threshold, ascending. The first threshold answers everything."""
+    """The lowest threshold that can be guaranteed, from (threshold, answered, right) of each, ascending. The first
+    answers everything."""
     for name, value in (("accuracy", accuracy), ("level", level)):
         if not (is_real(value) and 0.0 < value < 1.0):
             raise InputError(f"the {name} is {value!r:.60}, expected a number above 0 and below 1")

@@ -31,7 +31,7 @@ __all__ = ["TARGETS", "Artefact", "export", "quote_modelfile", "quote_shell", "s
 
 @dataclass(frozen=True)
 class Artefact:
-    """What a program is given.
+    """The output for one program.
 
     Attributes
     ----------

@@ -9,7 +9,7 @@ from support.file_systems import mounted
 from support.gguf_files import write_bytes
 
 from edgecal.errors import OutputError
-from edgecal.gguf import spans as copying
+from edgecal.gguf import copying
 from edgecal.gguf.copying import copy_span
 from edgecal.gguf.spans import check_same_data, data_digest, first_difference
 

@@ -166,8 +166,8 @@ def _replaced(value: Any, way: list[str | int], part: object) -> Any:
     if not way:
         return part
     first, *rest = way
-    changed = list(value) if isinstance(value, (list, tuple)) else dict(value)
-    changed[first] = _replaced(value[first], rest, part)  # type: ignore[index]
+    changed: Any = list(value) if isinstance(value, (list, tuple)) else dict(value)
+    changed[first] = _replaced(value[first], rest, part)
     return changed
 
 

@@ -11,7 +11,9 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
 import msgspec
 
@@ -97,7 +99,7 @@ def struct_of(
             return hint
         if origin in (list, dict, tuple):
             return origin[tuple(convert(argument) for argument in arguments)]
-        return Union[tuple(convert(argument) for argument in arguments)]  # noqa: UP007
+        return reduce(or_, [convert(argument) for argument in arguments])
 
     if shape not in built:
         about, texts = describe_keys(shape)
@@ -109,7 +111,7 @@ def struct_of(
             hint = get_args(hint)[0] if get_origin(hint) is NotRequired else hint
             kind: Any = Annotated[convert(hint), msgspec.Meta(description=texts.get(key))]
             if not needed:
-                fields.append((key, Union[kind, msgspec.UnsetType], msgspec.UNSET))  # noqa: UP007
+                fields.append((key, kind | msgspec.UnsetType, msgspec.UNSET))
             elif absent is not None and (shape, key) in absent:
                 fields.append((key, kind, msgspec.field(default_factory=absent[shape, key])))
             elif absent is not None and type(None) in get_args(hint):

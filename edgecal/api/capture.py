@@ -23,6 +23,7 @@ def capture(
     *,
     chat_prompts: Sequence[Prompt] | None = None,
     layers: bool = True,
+    hidden: bool = False,
     run: RunOptions | None = None,
     on_progress: OnProgress | None = None,
 ) -> PairCapture:
@@ -34,6 +35,7 @@ def capture(
     prompts: as `load_prompts` gives them.
     chat_prompts: the chat model's prompts for the same questions; None: the same prompts.
     layers: also capture the layers, which a process loss needs.
+    hidden: also return the last block's hidden states (`.base.last_hidden`, `.chat.last_hidden`); needs `layers`.
 
     Returns
     -------
@@ -58,6 +60,7 @@ def capture(
         prompts,
         chat_prompts=chat_prompts,
         layers=layers,
+        hidden=hidden and layers,
         options=run or RunOptions(),
         pair_warnings=pair_warnings,
         on_progress=on_observe(on_progress),

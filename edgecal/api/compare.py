@@ -16,6 +16,7 @@ from edgecal.api.extra_runs import (
     Masses,
     measure_effects,
     run_permutations,
+    run_projection,
     run_statements,
 )
 from edgecal.api.progress import OnProgress, Progress, on_observe
@@ -53,6 +54,7 @@ def compare(
     fit_share: float = 0.3,
     n_permutations: int = DEFAULT_PERMUTATIONS,
     verbalized: bool = True,
+    projection: bool = True,
     questions: QuestionOptions | None = None,
     n_bootstrap: int = 1000,
     effect_sample: int = DEFAULT_EFFECT_SAMPLE,
@@ -70,6 +72,7 @@ def compare(
     fit_share: share of the questions to fit on.
     n_permutations: orders of the options that `cape` averages over, the given one included; 0 leaves it out.
     verbalized: also ask the chat model to state its confidence.
+    projection: also map the chat model's hidden states to the base model's (`basecal-proj`).
     questions: how questions are read and put; its seed is used for every random draw.
     n_bootstrap, effect_sample, run, on_progress: as in `evaluate`.
 
@@ -115,7 +118,7 @@ def compare(
     base_path, chat_path = base_shards.path, chat_shards.path
     loaded, (captured, no_layers) = run_those_that_fit(
         loaded,
-        lambda given: _capture(base_path, chat_path, given, run_options, on_progress),
+        lambda given: _capture(base_path, chat_path, given, projection, run_options, on_progress),
         [
             (str(base_path), "base", lambda given: given.base),
             (str(chat_path), "chat", lambda given: given.chat),
@@ -132,6 +135,9 @@ def compare(
         seed=seed,
         options=run_options,
         on_progress=on_observe(on_progress, "permute"),
+    )
+    projected = run_projection(
+        str(base_path), captured, splits, wanted=projection, no_layers=no_layers, options=run_options
     )
     stated = run_statements(
         str(chat_shards.path),
@@ -174,6 +180,7 @@ def compare(
         subjects=loaded.subjects,
         questions=loaded.describe_pairs(),
         permuted=permuted,
+        projected=projected,
         stated=stated,
         no_layers=no_layers,
         chat_name=model_name(chat_shards),
@@ -225,6 +232,7 @@ def _capture(
     base: Path,
     chat: Path,
     loaded: LoadedQuestions,
+    hidden: bool,
     options: RunOptions,
     on_progress: OnProgress | None,
 ) -> tuple[PairCapture, str | None]:
@@ -237,6 +245,7 @@ def _capture(
             loaded.base,
             chat_prompts=loaded.chat,
             layers=layers,
+            hidden=hidden,
             run=options,
             on_progress=on_progress,
         )

@@ -1,5 +1,5 @@
-"""Extra runs besides the main one over the questions: permuted options, stated confidence, and other prompts on a
-sample."""
+"""What is done besides the main run over the questions: permuted options, stated confidence, mapped hidden states, and
+other prompts on a sample."""
 
 from __future__ import annotations
 
@@ -13,18 +13,30 @@ from edgecal.errors import InputError
 
 if TYPE_CHECKING:
     from edgecal.api.questions import LoadedQuestions
-    from edgecal.evaluation.comparison import Permuted, Stated
+    from edgecal.evaluation.comparison import Permuted, Projected, Stated
+    from edgecal.evaluation.splits import Split
     from edgecal.pair.model_capture import CaptureProgress
+    from edgecal.pair.pair_capture import PairCapture
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import PromptPair
     from edgecal.results.judging import RunCost
     from edgecal.results.questions import Effect
 
-__all__ = ["DEFAULT_EFFECT_SAMPLE", "Masses", "measure_effects", "run_permutations", "run_statements"]
+__all__ = [
+    "DEFAULT_EFFECT_SAMPLE",
+    "Masses",
+    "measure_effects",
+    "run_permutations",
+    "run_projection",
+    "run_statements",
+]
 
 # If fewer than this share of the first answers hold a letter and a digit, the other questions are not asked.
 _HOPE_AFTER = 64
 _HOPE_SHARE = 0.25
+
+# Fewer prompts do not show what a linear map between hidden states is to be.
+_MIN_MAPPED = 30
 
 RoleProgress = Callable[[str, "CaptureProgress"], None]
 
@@ -94,6 +106,49 @@ def run_permutations(
         None,
         {"n_prompts": len(prompts), "n_tokens": seen.n_tokens},
     )
+
+
+def run_projection(
+    base_path: str,
+    captured: PairCapture,
+    splits: Sequence[Split],
+    *,
+    wanted: bool,
+    no_layers: str | None,
+    options: RunOptions,
+) -> Projected:
+    """Maps the chat model's last hidden states to the base model's, split by split, and has the base model's norm and
+    head read them. The map is fitted on the prompts that a split fits on; no answer is seen and no prompt is run.
+
+    Raises
+    ------
+    ModelError: the base model's head could not be read.
+    """
+    from edgecal.evaluation.comparison import Projected
+    from edgecal.evaluation.linear_map import fit_linear_map
+    from edgecal.pair.run import project_states
+
+    if not wanted:
+        return Projected(None, "not asked for (--no-projection)")
+    base, chat = captured.base.last_hidden, captured.chat.last_hidden
+    if base is None or chat is None:
+        return Projected(None, no_layers or "there are no hidden states")
+    if len(splits[0].fit) < _MIN_MAPPED:
+        return Projected(
+            None,
+            f"a map of hidden states needs at least {_MIN_MAPPED} questions to fit on, got {len(splits[0].fit)}",
+        )
+    states = [fit_linear_map(chat[split.fit], base[split.fit])(chat[split.judge]) for split in splits]
+    logits = project_states(
+        base_path,
+        "base",
+        captured.prompts,
+        np.concatenate(states),
+        np.concatenate([split.judge for split in splits]),
+        options=options,
+    )
+    ends = np.cumsum([len(split.judge) for split in splits])
+    return Projected(np.split(logits, ends[:-1]))
 
 
 def run_statements(

@@ -55,6 +55,12 @@ __all__ = ["compare_command"]
     show_default=True,
     help="Also ask the chat model to state its confidence.",
 )
+@click.option(
+    "--projection/--no-projection",
+    default=True,
+    show_default=True,
+    help="Also map the chat model's hidden states to the base model's (basecal-proj).",
+)
 @bootstrap_option
 @effect_option
 @run_options
@@ -84,6 +90,7 @@ def compare_command(base: str, chat: str, **values: Any) -> None:
             fit_share=values["fit_share"],
             n_permutations=values["permutations"],
             verbalized=values["verbalized"],
+            projection=values["projection"],
             n_bootstrap=values["bootstrap"],
             effect_sample=values["effect_sample"],
             on_progress=on_progress,

@@ -6,7 +6,7 @@ Every method is judged on the same captured logits, so that differences between 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from edgecal.evaluation.method_rows import (
     fit_split,
     fixed_row,
     hide_labels,
+    split_row,
     tempered_row,
     withheld_row,
 )
@@ -42,7 +43,7 @@ from edgecal.evaluation.verdict import write_comparison
 from edgecal.metrics import Judged
 from edgecal.results.judging import AskedQuestion, Comparison, Figures, Headline, MethodRow, RunCost
 
-__all__ = ["Permuted", "Stated", "compare_methods"]
+__all__ = ["Permuted", "Projected", "Stated", "compare_methods"]
 
 _MIN_PARSED_SHARE = 0.5
 
@@ -63,6 +64,20 @@ class Permuted:
     n_permutations: int
     reason: str | None = None
     cost: RunCost | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Projected:
+    """What the base model's norm and head say of the chat model's hidden states, mapped into the base model's.
+
+    Attributes
+    ----------
+    logits: for each split float32 [n, k_max], of the questions that it judges on; None where they could not be had.
+    reason: why there are none, else None.
+    """
+
+    logits: Sequence[npt.NDArray[np.float32]] | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +107,7 @@ def compare_methods(
     subjects: Sequence[str | None],
     questions: Sequence[AskedQuestion],
     permuted: Permuted,
+    projected: Projected,
     stated: Stated,
     no_layers: str | None,
     chat_name: str,
@@ -110,7 +126,7 @@ def compare_methods(
     base_mass, mass_words: the base model's choice mass, what it would rather say, and the remedy (`rather` and `remedy`
         of `find_doubts`).
     subjects, questions: of each question (see `list_wrong`).
-    permuted, stated: the extra runs' results.
+    permuted, projected, stated: what `edgecal.api.extra_runs` found.
     no_layers: why there are no layer logits; None if there are.
     chat_name: what the verdict calls the chat model.
     n_bootstrap, level, seed: of the headline's intervals.
@@ -127,7 +143,7 @@ def compare_methods(
         if on_step is not None:
             on_step(done, n_steps)
 
-    rows = _fixed_rows(logits, splits, permuted, stated, no_layers)
+    rows = _fixed_rows(logits, splits, permuted, projected, stated, no_layers)
     for candidate in TEMPERED_METHODS:
         if candidate.needs_layers and no_layers is not None:
             rows.append(withheld_row(candidate.name, candidate.name, no_layers, candidate.variant))
@@ -232,7 +248,12 @@ def _count_worse(rows: Sequence[MethodRow]) -> None:
 
 
 def _fixed_rows(
-    logits: ChoiceLogits, splits: Sequence[Split], permuted: Permuted, stated: Stated, no_layers: str | None
+    logits: ChoiceLogits,
+    splits: Sequence[Split],
+    permuted: Permuted,
+    projected: Projected,
+    stated: Stated,
+    no_layers: str | None,
 ) -> list[MethodRow]:
     n_choices, labels = logits.n_choices, logits.labels
     rows = [
@@ -256,6 +277,17 @@ def _fixed_rows(
         rows.append(fixed_row("internal-consistency", title, consistency, splits))
     title = "base model's probability of the chat model's choice"
     rows.append(fixed_row("basecal-reeval", title, judge_reevaluation(logits), splits))
+    title = "the same from the chat model's hidden state, mapped to the base model's"
+    if projected.logits is None:
+        rows.append(withheld_row("basecal-proj", title, projected.reason or "not asked for"))
+    else:
+        parts = [
+            judge_reevaluation(
+                replace(logits.take(split.judge), base_final=found, base_layers=None, chat_layers=None)
+            )
+            for split, found in zip(splits, projected.logits, strict=True)
+        ]
+        rows.append(split_row("basecal-proj", title, parts))
     return rows
 
 

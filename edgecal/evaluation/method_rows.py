@@ -33,6 +33,7 @@ __all__ = [
     "fit_split",
     "fixed_row",
     "hide_labels",
+    "split_row",
     "tempered_row",
     "withheld_row",
 ]
@@ -131,6 +132,11 @@ def fixed_row(
         else:
             inside = np.flatnonzero(np.isin(which, split.judge))
             parts.append(judged.take(inside) if inside.size else None)
+    return split_row(name, title, parts)
+
+
+def split_row(name: str, title: str, parts: Sequence[Judged | None]) -> MethodRow:
+    """Something without a temperature, judged on each split's examples; None where a split has none."""
     counts = [0 if part is None else len(part) for part in parts]
     return {**_row(name, parts, min(counts)), "title": title}
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["CAPTURE_REVISION", "PromptCapture", "PromptCaptureCache", "prompt_key"]
 
 # The arrays of one prompt with k choices: final_logits float32 [k], choice_mass float64 [], top_token int32 []; with
-# layers also layer_logits float32 [n_layer, k] and lens_error float64 [].
+# layers also layer_logits float32 [n_layer, k] and lens_error float64 []; with hidden states last_hidden float32
+# [n_embd] too.
 PromptCapture = dict[str, NDArray[Any]]
 
 # Increase this whenever the same model and tokens would give other results than before.
@@ -85,15 +86,16 @@ class PromptCaptureCache:
         warning = None if self._cache is None else self._cache.warning or self._memo_warning
         return () if warning is None else (warning,)
 
-    def read(self, resolved: Sequence[ResolvedPrompt], *, layers: bool) -> list[PromptCapture | None]:
-        """Returns each prompt's capture; None if it is not cached, or cached without the layers that are wanted."""
+    def read(
+        self, resolved: Sequence[ResolvedPrompt], *, layers: bool, hidden: bool = False
+    ) -> list[PromptCapture | None]:
+        """Returns each prompt's capture; None if it is not cached, or cached without what is wanted of it."""
         if self._cache is None:
             return [None] * len(resolved)
         captures = self._cache.read([_key(item) for item in resolved])
+        wanted = [*(_LAYER_ARRAYS if layers else ()), *(("last_hidden",) if hidden else ())]
         return [
-            None
-            if capture is None or (layers and not all(name in capture for name in _LAYER_ARRAYS))
-            else capture
+            capture if capture is not None and all(name in capture for name in wanted) else None
             for capture in captures
         ]
 

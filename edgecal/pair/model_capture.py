@@ -40,6 +40,7 @@ class CaptureRequest:
     layers: capture the layers too.
     settings: how llama.cpp is run.
     cache_folder: the folder of cached captures; None: no cache.
+    hidden: return the last block's hidden states too; needs `layers`.
     """
 
     path: str
@@ -48,6 +49,7 @@ class CaptureRequest:
     layers: bool
     settings: CaptureSettings
     cache_folder: Path | None = None
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class ModelCapture:
     llama_cpp, system_info: versions and processor features in use.
     peak_memory_bytes: largest resident size of the process, the mapped file included.
     warnings: problems of the run that do not stop it (such as an unusable cache), one line each.
+    last_hidden: float32 [n, n_embd], the last block's hidden states, several streams merged; None if not requested.
     """
 
     final_logits: NDArray[np.float32]
@@ -97,6 +100,7 @@ class ModelCapture:
     system_info: str
     peak_memory_bytes: int
     warnings: tuple[str, ...] = ()
+    last_hidden: NDArray[np.float32] | None = None
 
     @property
     def n_outside(self) -> int:
@@ -117,11 +121,13 @@ class ModelCapture:
     def then(self, other: ModelCapture) -> ModelCapture:
         """Appends the same model's capture of further prompts."""
         k_max = max(self.final_logits.shape[1], other.final_logits.shape[1])
-        layers = lens = None
+        layers = lens = hidden = None
         if self.layer_logits is not None and other.layer_logits is not None:
             layers = np.concatenate([widen(self.layer_logits, k_max), widen(other.layer_logits, k_max)])
         if self.lens_errors is not None and other.lens_errors is not None:
             lens = np.concatenate([self.lens_errors, other.lens_errors])
+        if self.last_hidden is not None and other.last_hidden is not None:
+            hidden = np.concatenate([self.last_hidden, other.last_hidden])
         return replace(
             self,
             final_logits=np.concatenate([widen(self.final_logits, k_max), widen(other.final_logits, k_max)]),
@@ -132,6 +138,7 @@ class ModelCapture:
             n_tokens=self.n_tokens + other.n_tokens,
             peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
             warnings=tuple(dict.fromkeys((*self.warnings, *other.warnings))),
+            last_hidden=hidden,
         )
 
     def ordered(self, order: Sequence[int]) -> ModelCapture:
@@ -144,6 +151,7 @@ class ModelCapture:
             choice_mass=self.choice_mass[indices],
             outside=tuple(self.outside[index] for index in order),
             lens_errors=None if self.lens_errors is None else self.lens_errors[indices],
+            last_hidden=None if self.last_hidden is None else self.last_hidden[indices],
         )
 
 

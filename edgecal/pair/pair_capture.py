@@ -94,6 +94,7 @@ class PairRunner:
         chat_path: str,
         *,
         layers: bool,
+        hidden: bool = False,
         options: RunOptions,
         model_bytes: int | None = None,
         pair_warnings: Sequence[str] = (),
@@ -103,6 +104,7 @@ class PairRunner:
         model is freed before the other is loaded. The other parameters are as in `capture_pair`."""
         self._paths = {"base": base_path, "chat": chat_path}
         self._layers = layers
+        self._hidden = hidden
         self._options = options
         self._pair_warnings = tuple(pair_warnings)
         self._on_progress = on_progress
@@ -130,6 +132,7 @@ class PairRunner:
                 role,
                 prompts,
                 layers=self._layers,
+                hidden=self._hidden,
                 options=self._options,
                 on_progress=self._on_progress,
                 worker=self._workers.get(role),
@@ -185,6 +188,7 @@ def capture_pair(
     *,
     chat_prompts: Sequence[Prompt] | None = None,
     layers: bool,
+    hidden: bool = False,
     options: RunOptions,
     pair_warnings: Sequence[str] = (),
     on_progress: Callable[[str, CaptureProgress], None] | None = None,
@@ -197,6 +201,7 @@ def capture_pair(
     prompts: at least one.
     chat_prompts: the chat model's prompts for the same questions; None: the same prompts.
     layers: also capture every block's residual stream and project it onto the choice tokens.
+    hidden: also return the last block's hidden states (`last_hidden` of both captures); needs `layers`.
     options: how the models are run.
     pair_warnings: the warnings of the pair check, stored in the result.
     on_progress: called with "base" or "chat" and the progress.
@@ -212,6 +217,7 @@ def capture_pair(
         base_path,
         chat_path,
         layers=layers,
+        hidden=hidden,
         options=options,
         pair_warnings=pair_warnings,
         on_progress=on_progress,

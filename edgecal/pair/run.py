@@ -8,12 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgecal.cache import default_cache_folder
 from edgecal.errors import InputError
 from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.model_capture import CaptureProgress, CaptureRequest, ModelCapture
 from edgecal.pair.worker_examine import Examination, ExamineRequest
 from edgecal.pair.worker_generate import GenerateRequest, Generation, GiveUp
+from edgecal.pair.worker_project import ProjectRequest
 from edgecal.prompts.records import Prompt
 from edgecal.results.fitting import PlannedModel
 from edgecal.worker import Worker
@@ -28,6 +32,7 @@ __all__ = [
     "generate",
     "name_model",
     "plan_model",
+    "project_states",
 ]
 
 RoleProgress = Callable[[str, CaptureProgress], None]
@@ -71,6 +76,7 @@ def capture_model(
     *,
     layers: bool,
     options: RunOptions,
+    hidden: bool = False,
     on_progress: RoleProgress | None = None,
     worker: Worker | None = None,
 ) -> ModelCapture:
@@ -83,6 +89,7 @@ def capture_model(
     prompts: at least one.
     layers: also capture every block's residual stream and project it onto the choice tokens.
     options: how the model is run.
+    hidden: also return the last block's hidden states; needs `layers`.
     on_progress: called with the role and the progress.
     worker: the process to run it in, which may have the model loaded; None: a new one for this call.
 
@@ -91,7 +98,7 @@ def capture_model(
     InputError: a prompt does not fit the model.
     ModelError: the model could not be run.
     """
-    request = _request(path, role, prompts, options, layers=layers)
+    request = _request(path, role, prompts, options, layers=layers, hidden=hidden)
     capture = _run("edgecal.pair.worker_capture:capture_model", request, role, options, on_progress, worker)
     assert isinstance(capture, ModelCapture)
     return capture
@@ -173,17 +180,40 @@ def generate(
     return generation
 
 
+def project_states(
+    path: str,
+    role: str,
+    prompts: Sequence[Prompt],
+    states: NDArray[np.float32],
+    owners: NDArray[np.int64],
+    *,
+    options: RunOptions,
+) -> NDArray[np.float32]:
+    """Returns a model's logits of the choices for given hidden states; see `ProjectRequest`."""
+    request = ProjectRequest(_request(path, role, prompts, options), states, owners)
+    logits: NDArray[np.float32] = _run(
+        "edgecal.pair.worker_project:project_states", request, role, options, None
+    )
+    return logits
+
+
 def _request(
-    path: str, role: str, prompts: Sequence[Prompt], options: RunOptions, *, layers: bool = False
+    path: str,
+    role: str,
+    prompts: Sequence[Prompt],
+    options: RunOptions,
+    *,
+    layers: bool = False,
+    hidden: bool = False,
 ) -> CaptureRequest:
     return CaptureRequest(
-        path, name_model(role, path), tuple(prompts), layers, options.settings, options.cache_folder
+        path, name_model(role, path), tuple(prompts), layers, options.settings, options.cache_folder, hidden
     )
 
 
 def _run(
     function: str,
-    request: CaptureRequest | GenerateRequest,
+    request: CaptureRequest | GenerateRequest | ProjectRequest,
     role: str,
     options: RunOptions,
     on_progress: RoleProgress | None,
@@ -193,7 +223,7 @@ def _run(
         return process.call(
             function,
             request,
-            what=request.name,
+            what=request.model.name if isinstance(request, ProjectRequest) else request.name,
             on_progress=None if on_progress is None else partial(on_progress, role),
             timeout_s=options.timeout_s,
         )

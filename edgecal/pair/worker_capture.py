@@ -47,7 +47,7 @@ def capture_model(request: CaptureRequest, report: Report) -> ModelCapture:
             # If every prompt is cached, the weights need not be loaded.
             with read_vocabulary(request) as (tokenizer, n_ctx_train):
                 resolved = resolve_prompts(request, tokenizer, n_ctx_train)
-                captures = cache.read(resolved, layers=request.layers)
+                captures = cache.read(resolved, layers=request.layers, hidden=request.hidden)
                 if all(capture is not None for capture in captures):
                     return _gather(request, resolved, captures, tokenizer, cache)
         with RESIDENT.model(request.path, report) as model:
@@ -55,7 +55,7 @@ def capture_model(request: CaptureRequest, report: Report) -> ModelCapture:
 
             tokenizer = Tokenizer(model.vocab, model.n_vocab, request.name)
             resolved = resolve_prompts(request, tokenizer, model.n_ctx_train)
-            captures = cache.read(resolved, layers=request.layers)
+            captures = cache.read(resolved, layers=request.layers, hidden=request.hidden)
             _run(request, model, resolved, captures, cache, report)
             return _gather(request, resolved, captures, tokenizer, cache)
 
@@ -102,7 +102,11 @@ def _run(
     ):
         for row, at in enumerate(chunk.indices.tolist()):
             hidden = None if chunk.hidden is None else chunk.hidden[row]
-            captures[missing[at]] = _capture_prompt(choices[at], chunk.logits[row], hidden, judge)
+            capture = _capture_prompt(choices[at], chunk.logits[row], hidden, judge)
+            if request.hidden and hidden is not None and judge is not None:
+                merge = judge.head.merge
+                capture["last_hidden"] = hidden[-1].copy() if merge is None else merge(hidden[-1])
+            captures[missing[at]] = capture
             unwritten.append(missing[at])
         if judge is None or judge.is_sure:
             cache.write(resolved, captures, unwritten)
@@ -158,7 +162,9 @@ def _gather(
     assert len(complete) == len(captures)
     k_max = max(len(capture["final_logits"]) for capture in complete)
     final = np.stack([widen(capture["final_logits"], k_max) for capture in complete])
-    layers = lens = None
+    layers = lens = last_hidden = None
+    if request.hidden:
+        last_hidden = np.stack([capture["last_hidden"] for capture in complete])
     if request.layers:
         layers = np.stack([widen(capture["layer_logits"], k_max) for capture in complete])
         lens = np.array([float(capture["lens_error"]) for capture in complete])
@@ -184,6 +190,7 @@ def _gather(
             *(() if request.settings.is_exact else (_NOT_EXACT,)),
             *warn_of_marks(request, resolved, tokenizer),
         ),
+        last_hidden=last_hidden,
     )
 
 

@@ -25,6 +25,10 @@ METHODS = {
         "BaseCal-ReEval",
         "the base model's probability of the chat model's answer; needs both models",
     ),
+    "basecal-proj": (
+        "BaseCal-Proj",
+        "the same without running the base model: its head reads the chat model's last hidden state, mapped linearly",
+    ),
     "naive": ("Naive", "matches the base model's distribution on every question"),
     "daca": ("DACA", "matches the base model only where both choose alike"),
     "process": ("Process only", "matches how settled the layers are where the two models differ"),

@@ -9,10 +9,13 @@ import pytest
 from support.options import grouped
 from support.prompts import random_token_prompts
 from support.questions import make_questions
+from support.reference import ReferenceLlama
 from support.tiny_models import tiny_folder, write_tiny_llama, write_tiny_pair
 
 import edgecal
 from edgecal import OutputOptions, RunOptions
+from edgecal.evaluation.linear_map import fit_linear_map
+from edgecal.evaluation.splits import make_splits
 from edgecal.llama.settings import CaptureSettings
 from edgecal.metrics import compute_accuracy, softmax_probs
 from edgecal.prompts import permute_question, reorder
@@ -90,8 +93,6 @@ def test_cape_is_the_mean_over_permuted_prompts(ran):
         question, order = shown_as[prompt.text]
         for place, original in enumerate(order):
             probs[question.question][original] += row_shown[place] / len(orders[question])
-    from edgecal.evaluation.splits import make_splits
-
     ordered = edgecal.load_prompts(records)
     judge = make_splits(len(records), [0], 0.1)[0].judge
     texts = {record["question"]: record for record in records}
@@ -105,8 +106,6 @@ def test_cape_is_the_mean_over_permuted_prompts(ran):
 
 def test_rows_judge_the_captured_logits(ran):
     result, _ = ran
-    from edgecal.evaluation.splits import make_splits
-
     logits = edgecal.capture(
         *pair(), edgecal.load_prompts(RECORDS), run=RunOptions(settings=ONE_THREAD)
     ).logits
@@ -117,6 +116,57 @@ def test_rows_judge_the_captured_logits(ran):
     assert row(result, "polm")["figures"]["accuracy"]["values"][1] == compute_accuracy(
         part.chat_final, part.labels
     )
+
+
+def test_basecal_proj_in_numpy():
+    """Map, norm and head in float64 on the captured hidden states; only the choice of the ridge is the package's."""
+    records = random_token_prompts(80, seed=3, answers=True)
+    result = compare(records, n_permutations=0, method="daca")
+    prompts = edgecal.load_prompts(records)
+    captured = edgecal.capture(*pair(), prompts, hidden=True, run=RunOptions(settings=ONE_THREAD))
+    base = ReferenceLlama(pair()[0])
+    theirs, mine = (model.last_hidden.astype(np.float64) for model in (captured.base, captured.chat))
+    identity = np.eye(theirs.shape[1])
+    for at, split in enumerate(make_splits(80, [0, 1], 0.5)):
+        x, y = mine[split.fit], theirs[split.fit]
+        centred, wanted = x - x.mean(axis=0), y - y.mean(axis=0) - (x - x.mean(axis=0))
+        penalty = fit_linear_map(x, y).ridge * np.linalg.norm(centred, 2) ** 2
+        change = np.linalg.solve(centred.T @ centred + penalty * identity, centred.T @ wanted)
+        states = y.mean(axis=0) + (mine[split.judge] - x.mean(axis=0)) @ (identity + change)
+        logits = base.norm(states, "output_norm.weight") @ base.head.T
+        sure, right = [], []
+        for projected, index in zip(logits, split.judge, strict=True):
+            ids = list(prompts[index].choice_tokens)
+            answer = int(np.argmax(captured.chat.final_logits[index]))
+            sure.append(np.exp(projected[ids[answer]]) / np.exp(projected[ids]).sum())
+            right.append(answer == prompts[index].answer)
+        figures = row(result, "basecal-proj")["figures"]
+        assert figures["accuracy"]["values"][at] == np.mean(right)
+        assert figures["confidence"]["values"][at] == pytest.approx(np.mean(sure), abs=1e-6)
+        brier = np.mean((np.array(sure) - right) ** 2)
+        assert figures["brier"]["values"][at] == pytest.approx(brier, abs=1e-6)
+        assert figures["nll"]["values"][at] is None
+        assert min(sure) < 0.25  # the base model's head prefers another choice there
+
+
+def test_a_base_model_equal_to_the_chat_model_is_basecals_chat_model(tmp_path):
+    same = write_tiny_pair(
+        tmp_path / "base.gguf", tmp_path / "chat.gguf", seed=5, perturbation=0.0, sharpening=1.0
+    )
+    result = compare(RECORDS[:80], base=same[0], chat=same[1], n_permutations=0, method="daca")
+    chat = row(result, "polm")["figures"]
+    for name in ("basecal-reeval", "basecal-proj"):
+        for figure in ("accuracy", "confidence", "brier"):
+            assert row(result, name)["figures"][figure]["values"] == pytest.approx(
+                chat[figure]["values"], abs=1e-5
+            )
+
+
+def test_basecal_proj_is_left_out_for_a_reason():
+    few = compare(RECORDS[:50], n_permutations=0, method="daca", projection=False)
+    assert row(few, "basecal-proj")["withheld"] == "not asked for (--no-projection)"
+    few = compare(RECORDS[:50], n_permutations=0, method="daca")
+    assert row(few, "basecal-proj")["withheld"].endswith("needs at least 30 questions to fit on, got 25")
 
 
 def test_what_it_says_about_itself(ran):
@@ -176,6 +226,8 @@ def test_unlike_models_still_compare_outputs(tmp_path):
     other = write_tiny_llama(tmp_path / "base.gguf", seed=8, n_layer=3)
     result = compare(RECORDS[:80], base=other, n_permutations=0)
     assert "3 blocks (base) and 4 blocks (chat)" in row(result, "dual-align")["withheld"]
+    assert "3 blocks (base) and 4 blocks (chat)" in row(result, "basecal-proj")["withheld"]
+    assert row(result, "basecal-reeval")["figures"]["ece"]["mean"] is not None
     assert row(result, "plm")["figures"]["accuracy"]["mean"] is not None
     assert result.plots["layers"] is None
 

@@ -179,6 +179,8 @@ def test_compare_re_evaluates_the_bundled_pairs_answers(printed):
     value = printed("compare", BASE, CHAT, "--data", DEV, *options, "--method", "daca", *QUICK)
     (row,) = (row for row in value["rows"] if row["name"] == "basecal-reeval")
     assert row["withheld"] is None and row["figures"]["nll"]["values"] == [None, None]
+    (proj,) = (row for row in value["rows"] if row["name"] == "basecal-proj")
+    assert proj["withheld"].endswith("at least 30 questions to fit on, got 24")
     asked = edgecal.load_prompts(DEV, limit=80)
     run_options = edgecal.RunOptions(settings=edgecal.CaptureSettings(n_threads=1))
     logits = edgecal.capture(BASE, CHAT, asked, layers=False, run=run_options).logits

@@ -10,7 +10,7 @@ from support.choice_data import make_choice_logits, rebuild
 from support.methods import variant_text
 
 from edgecal.calibration import Method, fit_bracket, fit_temperature
-from edgecal.evaluation.comparison import Permuted, Stated, compare_methods
+from edgecal.evaluation.comparison import Permuted, Projected, Stated, compare_methods
 from edgecal.evaluation.method_rows import DUAL_ALIGN_VARIANTS, TEMPERED_METHODS, fit_split, hide_labels
 from edgecal.evaluation.splits import make_splits
 from edgecal.metrics import compute_ece, compute_nll, softmax_probs
@@ -27,6 +27,7 @@ def compare(logits, *, method=None, **changes):
             for i in range(n)
         ],
         "permuted": Permuted(softmax_probs(logits.chat_final, logits.n_choices), 1),
+        "projected": Projected([logits.base_final[split.judge] for split in make_splits(n, range(2))]),
         "stated": Stated([(0, 0.5)] * n),
         "no_layers": None,
         "chat_name": "chat",
@@ -50,13 +51,14 @@ def compared(logits):
 
 def test_all_methods_are_there(compared):
     names = [row["name"] for row in compared[1]["rows"]]
-    assert names[:9] == [
-        "plm", "polm", "verbalized", "cape", "internal-consistency", "basecal-reeval", "naive", "daca", "process",
+    assert names[:10] == [
+        "plm", "polm", "verbalized", "cape", "internal-consistency", "basecal-reeval", "basecal-proj", "naive", "daca",
+        "process",
     ]  # fmt: skip
-    assert names[9:] == ["dual-align"] * 12 + ["ts"]
+    assert names[10:] == ["dual-align"] * 12 + ["ts"]
     variants = [tuple(row["variant"].values()) for row in compared[1]["rows"] if row["name"] == "dual-align"]
     assert len(set(variants)) == len(DUAL_ALIGN_VARIANTS) == 12
-    assert [row["uses_labels"] for row in compared[1]["rows"]] == [False] * 21 + [True]
+    assert [row["uses_labels"] for row in compared[1]["rows"]] == [False] * 22 + [True]
     assert [row["variant"] for row in compared[1]["rows"] if row["default"]] == [Method().variant]
 
 
@@ -179,9 +181,18 @@ def test_reevaluation_answers_as_the_chat_model_and_has_no_nll(logits, compared)
         answers = part.chat_final.argmax(axis=1)
         sure = softmax_probs(part.base_final, part.n_choices)[np.arange(len(answers)), answers]
         assert ece == pytest.approx(compute_ece(sure, answers == part.labels), abs=1e-12)
+    proj = rows["basecal-proj"][
+        "figures"
+    ]  # projected here: the base model's own logits of what each split judges
+    assert proj == mine["figures"]
     same = rebuild(logits, base_final=logits.chat_final, base_layers=logits.chat_layers)
     rows = {row["name"]: row for row in compare(same)[1]["rows"]}
     assert rows["basecal-reeval"]["figures"]["ece"] == rows["polm"]["figures"]["ece"]
+
+
+def test_a_projection_that_could_not_be_had_is_withheld_with_the_reason(logits):
+    rows = {row["name"]: row for row in compare(logits, projected=Projected(None, "why not"))[1]["rows"]}
+    assert rows["basecal-proj"]["withheld"] == "why not" and rows["basecal-reeval"]["withheld"] is None
 
 
 def test_without_layers_what_needs_them_is_withheld_with_the_reason():

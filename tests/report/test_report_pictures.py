@@ -126,8 +126,9 @@ def test_methods_are_the_default_rows_that_were_judged(compare):
     assert "Verbalized" not in methods.titles  # withheld
     assert dict(zip(methods.titles, methods.kinds, strict=True)) == {
         "Base model": "reference", "Chat model": "reference", "CAPE": "label-free",
-        "Internal consistency": "label-free", "BaseCal-ReEval": "label-free", "Naive": "label-free",
-        "DACA": "label-free", "Process only": "label-free", "Dual-Align": "label-free", "Temperature scaling": "labels",
+        "Internal consistency": "label-free", "BaseCal-ReEval": "label-free", "BaseCal-Proj": "label-free",
+        "Naive": "label-free", "DACA": "label-free", "Process only": "label-free", "Dual-Align": "label-free",
+        "Temperature scaling": "labels",
     }  # fmt: skip
 
 

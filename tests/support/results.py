@@ -233,6 +233,7 @@ def _compare():
         _row("cape", "permuted options", softmax(chat, 2.1), labels, n_permutations=4),
         _row("internal-consistency", "agreement of layers", softmax(chat, 1.6), labels),
         _row("basecal-reeval", "base model's probability", softmax(chat, 2.9), labels),
+        _row("basecal-proj", "base model's head", softmax(chat, 2.7), labels),
         _row("naive", "all questions", softmax(chat, 4.9), labels, 4.9),
         _row("daca", "agreement only", softmax(chat, 3.42), labels, 3.42),
         _row("process", "process loss only", softmax(chat, 3.9), labels, 3.9, variant=variants[3],

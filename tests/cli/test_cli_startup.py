@@ -12,7 +12,7 @@ from edgecal.cli.commands import cli
 
 CONTEXT = click.Context(cli, info_name="edgecal")
 NAMES = cli.list_commands(CONTEXT)
-ALWAYS = {"commands", "interrupt", "streams"}
+ALWAYS = {"commands", "interrupt", "stdio"}
 CODE = """
 import json, sys
 from edgecal.cli import main

@@ -27,11 +27,11 @@ def test_baked_and_back(real_name, real_model, temperature, tmp_path):
 def test_a_norm_that_is_off_by_half_a_percent_is_refused(
     real_name, real_model, factor, tmp_path, monkeypatch
 ):
-    from edgecal.baking import bake as write
+    from edgecal.baking import bake as baking
     from edgecal.baking import recipe
     from edgecal.errors import ModelError
 
-    monkeypatch.setattr(write, "divided", lambda data, tau, where: recipe.divided(data, tau * factor, where))
+    monkeypatch.setattr(baking, "divided", lambda data, tau, where: recipe.divided(data, tau * factor, where))
     with pytest.raises(ModelError, match=r"at most 0\.0001 rms .* got 0\.00[45]\d* rms; nothing was written"):
-        write.bake_model(real_model, tmp_path / "baked.gguf", temperature=1.5)
+        baking.bake(real_model, tmp_path / "baked.gguf", temperature=1.5)
     assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from support.real_runs import ONE_THREAD, edgecal, edgecal_json
 
 import edgecal as api
 from edgecal.calibration import Method, fit_temperature
+from edgecal.gguf.header import read_header
 
 N = 200
 PROMPT = "Text: WINNER!! Claim your prize now\nSpam (yes or no):"
@@ -136,7 +137,7 @@ def test_the_file_says_that_it_is_unsettled(marked, harmful):
     said = llama.metadata
     llama.close()
     assert said["edgecal.settled"] == "false" and said["edgecal.harmful"] == "true"
-    read = api.gguf.read_header(marked)
+    read = read_header(marked)
     assert read.get("edgecal.reasons") == harmful["reasons"]
     assert read.get("edgecal.bracket") == pytest.approx(
         [harmful["bracket"]["low"], harmful["bracket"]["high"]], rel=1e-6

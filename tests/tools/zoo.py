@@ -22,15 +22,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import edgecal
+from edgecal.architectures import FAMILIES, REFUSALS
+from edgecal.gguf.header import Header, read_header
+from edgecal.gguf.rewrite import write_edited
+from edgecal.gguf.values import Value, ValueType
+from edgecal.llama.settings import CaptureSettings
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-
-import edgecal  # noqa: E402
-from edgecal.architectures import FAMILIES, REFUSALS  # noqa: E402
-from edgecal.gguf.header import Header, read_header  # noqa: E402
-from edgecal.gguf.rewrite import write_edited  # noqa: E402
-from edgecal.gguf.values import Value, ValueType  # noqa: E402
-from edgecal.llama.settings import CaptureSettings  # noqa: E402
 
 WANTED_RMS = 0.0001
 SETTINGS = CaptureSettings(n_threads=1)

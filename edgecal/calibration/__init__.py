@@ -4,6 +4,7 @@ Pure functions of arrays; nothing here reads files or runs models. Importing the
 fit loads numba.
 """
 
+from edgecal.calibration.anchored import AnchoredFit, fit_anchored
 from edgecal.calibration.bracket import Bracket, fit_bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.harm import LabelCheck, check_labels, doubt_mass, find_doubts, is_hopeless
@@ -18,6 +19,7 @@ __all__ = [
     "TAU_MAX",
     "TAU_MIN",
     "AdaptivePlan",
+    "AnchoredFit",
     "Bracket",
     "ChoiceLogits",
     "LabelCheck",
@@ -30,6 +32,7 @@ __all__ = [
     "draw_order",
     "evaluate_loss",
     "find_doubts",
+    "fit_anchored",
     "fit_bracket",
     "fit_temperature",
     "foresee_lack",

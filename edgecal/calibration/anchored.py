@@ -1,0 +1,179 @@
+"""The anchored fit: a temperature from unlabelled prompts and a few labels together.
+
+The unlabelled prompts give a prior for x = ln tau, the labels a likelihood, and the temperature is the posterior
+median, which minimises the expected |ln tau error|. The prior is a Student t distribution: near its centre it acts like
+many labels, but its tails are so heavy that labels which contradict it overrule it. Everything is computed on a grid in
+x, so the result is deterministic and has no local minima.
+
+Labels that were chosen with unequal probabilities (see `edgecal label`) come with weights, the inverse probabilities.
+The weighted log-likelihood then estimates that of a uniform choice; it is scaled so that its curvature equals the
+inverse of its own variance, as that of an ordinary log-likelihood does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from edgecal.calibration.arrays import FloatArray
+from edgecal.calibration.choice_logits import ChoiceLogits
+from edgecal.calibration.search import TAU_MAX, TAU_MIN
+from edgecal.errors import InputError
+
+__all__ = ["AnchoredFit", "Prior", "combine", "fit_anchored", "label_free_prior", "label_losses"]
+
+GRID_LN_TAU: Final[FloatArray] = np.linspace(math.log(TAU_MIN), math.log(TAU_MAX), 513)
+GRID_LN_TAU.setflags(write=False)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A Student t distribution of ln tau: what the unlabelled prompts say.
+
+    `location` and `scale` in ln tau; `dof`: degrees of freedom, small for heavy tails.
+    """
+
+    location: float
+    scale: float
+    dof: float = 4.0
+
+    def log_density(self) -> FloatArray:
+        """The logarithm of the density on GRID_LN_TAU, up to a constant: float64 [513]."""
+        distance = (GRID_LN_TAU - self.location) / self.scale
+        density: FloatArray = -(self.dof + 1.0) / 2.0 * np.log1p(distance**2 / self.dof)
+        return density
+
+
+@dataclass(frozen=True)
+class AnchoredFit:
+    """An anchored fit.
+
+    Attributes
+    ----------
+    temperature : the posterior median
+    interval : the central posterior interval at `level`
+    prior_temperature, prior_interval : the same without labels
+    n_prompts, n_labelled : number of prompts, and of those with a label
+    doubt : posterior probability that this temperature makes the model less honest than it is, that is, that the right
+        one is nearer to 1 than to this one in ln tau
+    """
+
+    temperature: float
+    interval: tuple[float, float]
+    prior_temperature: float
+    prior_interval: tuple[float, float]
+    n_prompts: int
+    n_labelled: int
+    doubt: float
+    level: float
+
+
+def fit_anchored(
+    logits: ChoiceLogits, base_mass: float, *, weights: FloatArray | None = None, level: float = 0.95
+) -> AnchoredFit:
+    """Fits one temperature to all prompts and the labels that some of them have (none is allowed).
+
+    base_mass: the base model's mean probability on the choices, 0 to 1. weights: float64 [n_prompts], for labelled
+    prompts the inverse of the probability with which each was chosen for labelling, up to a common factor; None: all
+    had the same.
+    """
+    prior = label_free_prior(logits, base_mass)
+    labelled = np.flatnonzero(logits.labels >= 0)
+    losses = label_losses(logits, labelled)
+    if weights is None:
+        total: FloatArray = losses.sum(axis=0)
+    else:
+        chosen = np.asarray(weights, dtype=np.float64)[labelled]
+        if not np.all(np.isfinite(chosen) & (chosen > 0.0)):
+            raise InputError("a weight of a labelled prompt is not a finite number above 0")
+        total = _weighted_total(losses, chosen)
+    return combine(prior, total, n_prompts=logits.n_prompts, n_labelled=labelled.size, level=level)
+
+
+def combine(
+    prior: Prior, losses: FloatArray, *, n_prompts: int, n_labelled: int, level: float = 0.95
+) -> AnchoredFit:
+    """The posterior of a prior and the labels' negative log-likelihood on GRID_LN_TAU (float64 [513], a sum, nats)."""
+    log_prior = prior.log_density()
+    before, after = _Distribution(log_prior), _Distribution(log_prior - losses)
+    x = after.quantile(0.5)
+    beyond = after.cdf(x / 2.0)
+    return AnchoredFit(
+        temperature=math.exp(x),
+        interval=after.interval(level),
+        prior_temperature=math.exp(before.quantile(0.5)),
+        prior_interval=before.interval(level),
+        n_prompts=n_prompts,
+        n_labelled=n_labelled,
+        doubt=beyond if x > 0.0 else 1.0 - beyond,
+        level=level,
+    )
+
+
+def label_losses(logits: ChoiceLogits, rows: np.typing.NDArray[np.integer]) -> FloatArray:
+    """The negative log-likelihood of the labels of `rows` at every tau of GRID_LN_TAU: float64 [n_rows, 513], nats."""
+    z = logits.chat_final[rows].astype(np.float64)
+    z -= z.max(axis=1, keepdims=True, initial=-np.inf)
+    chosen = z[np.arange(z.shape[0]), logits.labels[rows]]
+    losses = np.empty((z.shape[0], GRID_LN_TAU.size))
+    for j, beta in enumerate(np.exp(-GRID_LN_TAU).tolist()):
+        losses[:, j] = np.log(np.exp(z * beta).sum(axis=1)) - chosen * beta
+    return losses
+
+
+def _weighted_total(losses: FloatArray, weights: FloatArray) -> FloatArray:
+    """The weighted sum of losses, scaled so that its curvature is the inverse variance of its minimum.
+
+    With scores s_i the variance of the minimum is sum(w^2 s^2) / (sum w s^2)^2 (the sandwich, Huber 1967), so the scale
+    is sum(w s^2) / sum(w^2 s^2), with scores at the minimum of the weighted sum.
+    """
+    if not weights.size:
+        return np.zeros(GRID_LN_TAU.size)
+    weights = weights / weights.mean()
+    total = weights @ losses
+    at = min(max(int(np.argmin(total)), 1), GRID_LN_TAU.size - 2)
+    scores = losses[:, at + 1] - losses[:, at - 1]
+    spread = float(weights**2 @ scores**2)
+    scale = float(weights @ scores**2) / spread if spread > 0.0 else 1.0
+    scaled: FloatArray = scale * total
+    return scaled
+
+
+class _Distribution:
+    """A distribution on GRID_LN_TAU, its density linear between the nodes."""
+
+    def __init__(self, log_density: FloatArray) -> None:
+        density = np.exp(log_density - log_density.max())
+        cells = (density[:-1] + density[1:]) / 2.0
+        self._cdf = np.concatenate([[0.0], np.cumsum(cells)])
+        self._cdf /= self._cdf[-1]
+
+    def cdf(self, x: float) -> float:
+        return float(np.interp(x, GRID_LN_TAU, self._cdf))
+
+    def quantile(self, share: float) -> float:
+        return float(np.interp(share, self._cdf, GRID_LN_TAU))
+
+    def interval(self, level: float) -> tuple[float, float]:
+        tail = (1.0 - level) / 2.0
+        return math.exp(self.quantile(tail)), math.exp(self.quantile(1.0 - tail))
+
+
+def label_free_prior(logits: ChoiceLogits, base_mass: float) -> Prior:
+    """What the unlabelled prompts say of ln tau; the labels are not looked at.
+
+    PRELIMINARY: to be replaced by what the factory of pairs shows.
+    """
+    from edgecal.calibration.method import MIN_EXAMPLES, Method
+    from edgecal.calibration.temperature_fit import fit_temperature
+    from edgecal.errors import NotIdentifiedError
+
+    try:
+        fitted = fit_temperature(logits, Method("daca"), n_bootstrap=0)
+    except NotIdentifiedError:
+        return Prior(0.5, 0.8)
+    trusted = base_mass >= 0.8 and logits.n_prompts >= MIN_EXAMPLES
+    return Prior(math.log(fitted.temperature), 0.2 if trusted else 0.8)

@@ -10,6 +10,8 @@ CHAT := models/edgecal-tiny-chat-Q8_0.gguf
 COMPARISON := build/comparison
 # Names in tests/tools/real_models.py, whose models `make test-real` fetches and tests with.
 REAL := smollm2,gemma,qwen-0.5b,qwen-1.5b
+# Where `make pairs` puts the benchmark's pairs; a pair that is there is not made again. ONLY=NAME,... makes some.
+PAIRS := bench/pairs
 DEMO_OUTPUT := build/demo/edgecal-tiny-chat.calibrated.gguf
 
 # The files of tests are shared out among processes, one for each core; more than four would need much memory.
@@ -27,7 +29,7 @@ ifndef CMAKE_BUILD_PARALLEL_LEVEL
 export CMAKE_BUILD_PARALLEL_LEVEL := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 endif
 
-.PHONY: help dev demo test test-oldest test-real test-tools zoo real-report lint bench compare pair native-asan clean
+.PHONY: help dev demo test test-oldest test-real test-tools zoo real-report lint bench compare pair pairs native-asan clean
 
 help:
 	@echo "make demo         fit the bundled pair of models and show the result"
@@ -42,6 +44,7 @@ help:
 	@echo "make bench        benchmarks against peers, as ratios"
 	@echo "make compare      every method on the bundled pair's questions, and a report"
 	@echo "make pair         train the bundled pair again (under an hour on 2 cores)"
+	@echo "make pairs        make the benchmark's pairs that are not stored; PAIRS=DIR makes them all again (hours)"
 	@echo "make native-asan  the native hook's test under AddressSanitizer"
 	@echo "make clean        remove the virtual environment and everything built"
 
@@ -91,6 +94,9 @@ compare: $(VENV)/.installed
 
 pair: $(VENV)/.installed-train
 	$(BIN)/python models/make_pair.py --seed 0 --output models/build
+
+pairs: $(VENV)/.installed-train
+	$(BIN)/python models/factory/make_pairs.py --output $(PAIRS) $(if $(ONLY),--only $(ONLY))
 
 native-asan: $(VENV)/.installed-dev
 	native/asan.sh

@@ -4,13 +4,16 @@ Documents are packed into rows of equal length, each row starting with the begin
 with the end token. Every document is seen once. The loss is the mean over tokens of the negative log-likelihood,
 weighted by what a token is: answers count most, the words of a question and its options least.
 It does not know how the text came about, nor what is done with the network afterwards.
+A run that keeps a checkpoint can be stopped at any moment: it goes on from there and ends in the same weights.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,28 +111,47 @@ def weighted_loss(network: Network, ids: torch.Tensor, weights: torch.Tensor) ->
     return (loss * w).sum() / w.sum()
 
 
+def save_whole(value: object, path: Path) -> None:
+    """`torch.save`, but a file that is there under its name is always complete."""
+    partial = path.with_name(path.name + ".partial")
+    torch.save(value, partial)
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What a run keeps on disk: a checkpoint every `every_s` seconds, and its weights on the way.
+
+    `snapshots` names a file for each share of the steps (1.0 is the end) after which the weights are saved.
+    """
+
+    checkpoint: Path
+    snapshots: Mapping[float, Path]
+    every_s: float
+
+
 def pretrain(
     network: Network,
     tokenizer: Tokenizer,
     documents: Sequence[Document],
     recipe: Recipe,
     report: Callable[[str], None] = print,
+    keep: Keep | None = None,
 ) -> None:
     """Train `network` in place on `documents`, in their order."""
     begin = tokenizer.token_to_id(BEGIN)
     rows = list(pack(encode(tokenizer, documents), recipe.n_tokens, begin))
     n_steps = len(rows) // recipe.n_rows
     report(f"{len(documents)} documents, {len(rows)} rows, {n_steps} steps")
-    blocks = [p for n, p in network.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
-    others = [p for n, p in network.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
-    groups = [
-        {"params": blocks, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+    optimizer = _optimizer(network, recipe)
+    first = _resume(network, optimizer, keep)
+    if first:
+        report(f"going on after step {first}")
+    snapshots = {round(share * n_steps): path for share, path in keep.snapshots.items()} if keep else {}
     recent: list[float] = []
-    start = time.monotonic()
-    for step, (ids, weights) in enumerate(batches(rows, recipe.n_rows)):
+    start = saved = time.monotonic()
+    left = rows[first * recipe.n_rows :]
+    for step, (ids, weights) in enumerate(batches(left, recipe.n_rows), start=first):
         decay = 1 - (1 - recipe.final_rate) * max(0.0, (step / n_steps - 0.3) / 0.7)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * decay
@@ -143,3 +165,29 @@ def pretrain(
             seconds = time.monotonic() - start
             report(f"step {step + 1}/{n_steps}  loss {np.mean(recent):.4f}  {seconds:.0f} s")
             recent = []
+        if step + 1 in snapshots:
+            save_whole(network.state_dict(), snapshots[step + 1])
+        if keep and time.monotonic() - saved > keep.every_s:
+            state = {"step": step + 1, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
+            save_whole(state, keep.checkpoint)
+            saved = time.monotonic()
+
+
+def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    blocks = [p for n, p in network.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
+    others = [p for n, p in network.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
+    groups: list[dict[str, Any]] = [
+        {"params": blocks, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+
+
+def _resume(network: Network, optimizer: torch.optim.Optimizer, keep: Keep | None) -> int:
+    """Steps that the checkpoint has behind it, its state put back; 0 if there is none."""
+    if keep is None or not keep.checkpoint.exists():
+        return 0
+    state = torch.load(keep.checkpoint, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])

@@ -61,7 +61,7 @@ RUNS = {
             world_seed=14,
             seed=14,
             shape=Shape(n_embd=192, n_layer=4, n_head=6, n_head_kv=3, n_ff=512),
-            recipe=Recipe(n_documents=90_000, n_rows=16, learning_rate=1.0e-3),
+            recipe=Recipe(n_documents=75_000, n_rows=16, learning_rate=1.0e-3),
         ),
     )
 }

@@ -3,12 +3,12 @@
 | array | | |
 |---|---|---|
 | `base_final`, `chat_final` | float32 [n, K] | llama.cpp's logits of the choices, padded with -inf |
-| `base_layers`, `chat_layers` | float16 [n, L, K] | by the logit lens; the last layer is `final` |
+| `base_layers`, `chat_layers` | float16 [n, L, K] | by the logit lens, to 1/64 nat; the last layer is `final` |
 | `n_choices`, `labels` | int8 [n] | |
 | `probs` | float32 [n, K] | known probability of each choice; only where it is known |
 | `subjects` | int8 [n] | index into `subject_names` (text) |
 | `base_mass`, `chat_mass` | float32 [n] | probability of all choices together |
-| `base_hidden`, `chat_hidden` | float16 [m, n_embd] | last hidden state of the first m = min(n, 500) questions |
+| `base_hidden`, `chat_hidden` | float16 [m, n_embd] | last hidden state of the first m = min(n, 500), to 8 bits |
 | `base_free`, `chat_free` | float32 [c, K] | logits on prompts without content |
 | `free_subjects` | int8 [c] | which subject each of those stands for; only where there are several |
 | `base_rotated`, `chat_rotated` | float32 [m, K, K] | of the first m questions with options turned round (below) |
@@ -36,7 +36,9 @@ import edgecal
 from edgecal.prompts import Prompt
 
 N_HIDDEN = 500  # questions of which hidden states and rotations are kept
-STEP = 2.0**-10  # rotated logits and those without content are rounded to this: a third of the file otherwise
+# Rounded, so that the files are small: what is not known to so many places need not be kept to them.
+STEP_LAYERS, STEP_FURTHER = 2.0**-6, 2.0**-10  # logits of the layers; rotated and without content
+BITS_HIDDEN = 8  # significant bits, as in bfloat16
 
 
 def store_pair(target: Path, recipe: PairRecipe, made: Made, n_threads: int = 1) -> None:
@@ -98,9 +100,11 @@ def capture_arrays(made: Made, n_threads: int = 1) -> dict[str, NDArray[Any]]:
     ):
         assert layers is not None and one.last_hidden is not None
         arrays[f"{role}_final"] = final
-        arrays[f"{role}_layers"] = layers.astype(np.float16)
+        arrays[f"{role}_layers"] = round_to(layers, STEP_LAYERS).astype(np.float16)
         arrays[f"{role}_mass"] = one.choice_mass.astype(np.float32)
-        arrays[f"{role}_hidden"] = one.last_hidden[:N_HIDDEN].astype(np.float16)
+        mantissa, exponent = np.frexp(one.last_hidden[:N_HIDDEN])
+        hidden = np.ldexp(round_to(mantissa, 2.0**-BITS_HIDDEN), exponent)
+        arrays[f"{role}_hidden"] = hidden.astype(np.float16)
 
     rotated = rotate(evaluation.records[:N_HIDDEN]) if evaluation.rotate else []
     if not rotated and not evaluation.free:
@@ -109,7 +113,7 @@ def capture_arrays(made: Made, n_threads: int = 1) -> dict[str, NDArray[Any]]:
     said = edgecal.capture(made.base, made.chat, further, layers=False, run=run).logits
     n_free = len(evaluation.free)
     for role, final in (("base", said.base_final), ("chat", said.chat_final)):
-        final = np.round(final / STEP) * STEP
+        final = round_to(final, STEP_FURTHER)
         final = np.pad(final, ((0, 0), (0, k_max - final.shape[1])), constant_values=-np.inf)
         if n_free:
             arrays[f"{role}_free"] = final[:n_free].astype(np.float32)
@@ -123,6 +127,12 @@ def capture_arrays(made: Made, n_threads: int = 1) -> dict[str, NDArray[Any]]:
     if evaluation.free_subjects is not None:
         arrays["free_subjects"] = np.array([names.index(s) for s in evaluation.free_subjects], np.int8)
     return arrays
+
+
+def round_to(values: NDArray[np.float32], step: float) -> NDArray[np.float32]:
+    """The nearest multiples of `step`, a power of two; infinities stay."""
+    rounded: NDArray[np.float32] = np.round(values / np.float32(step)) * np.float32(step)
+    return rounded
 
 
 def load_in_order(records: Sequence[Mapping[str, Any]]) -> list[Prompt]:

@@ -61,11 +61,14 @@ def test_a_stored_pair_holds_what_the_models_say(folder):
     order = [place[prompt.text] for prompt in prompts]
     for name in ("base_final", "chat_final", "n_choices", "labels"):
         np.testing.assert_array_equal(arrays[name][order], getattr(logits, name))
-    np.testing.assert_array_equal(arrays["chat_layers"][order], logits.chat_layers.astype(np.float16))
+    np.testing.assert_allclose(arrays["chat_layers"][order], logits.chat_layers, atol=2**-7 + 2**-9)
     for i, record in enumerate(evaluation.records):
         assert arrays["labels"][i] == record["answer"]
         assert arrays["subject_names"][arrays["subjects"][i]] == record["subject"]
         np.testing.assert_allclose(arrays["probs"][i].sum(), 1, rtol=1e-6)
+    first = edgecal.load_prompts([evaluation.records[0]])
+    hidden = edgecal.capture(base, chat, first, hidden=True).base.last_hidden[0]
+    np.testing.assert_allclose(arrays["base_hidden"][0], hidden, rtol=2**-8)
     ChoiceLogits(
         *(arrays[n] for n in ("base_final", "chat_final", "base_layers", "chat_layers")),
         arrays["n_choices"],

@@ -19,12 +19,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from factory import small
+from factory import real, small
 from factory.recipe import NotHereError, PairRecipe, Say
 from factory.store import check_file, is_stored, store_pair
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES: tuple[PairRecipe, ...] = (*small.RECIPES,)
+RECIPES: tuple[PairRecipe, ...] = (*small.RECIPES, *real.RECIPES)
 
 
 def choose(recipes: Sequence[PairRecipe], only: str | None) -> list[PairRecipe]:

@@ -31,6 +31,7 @@ class Evaluation:
     free: records without content, of the same form but without "answer" ("N/A" instead of question and options).
     free_subjects: of each of `free`, its subject; None: they stand for all subjects.
     rotate: also ask the first questions with their options rotated; only for records with "question".
+    hidden: also store the first questions' last hidden states, which are most of a large model's file.
     """
 
     records: Sequence[Mapping[str, Any]]
@@ -38,6 +39,7 @@ class Evaluation:
     free: Sequence[Mapping[str, Any]] = ()
     free_subjects: Sequence[str] | None = None
     rotate: bool = False
+    hidden: bool = True
 
 
 @dataclass(frozen=True)

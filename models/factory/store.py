@@ -8,11 +8,13 @@
 | `probs` | float32 [n, K] | known probability of each choice; only where it is known |
 | `subjects` | int8 [n] | index into `subject_names` (text) |
 | `base_mass`, `chat_mass` | float32 [n] | probability of all choices together |
-| `base_hidden`, `chat_hidden` | float16 [m, n_embd] | last hidden state of the first m = min(n, 500), to 8 bits |
+| `base_hidden`, `chat_hidden` | float16 [m, n_embd] | last hidden states of the first m = min(n, 500), to 8 bits (*) |
 | `base_free`, `chat_free` | float32 [c, K] | logits on prompts without content |
 | `free_subjects` | int8 [c] | which subject each of those stands for; only where there are several |
 | `base_rotated`, `chat_rotated` | float32 [m, K, K] | of the first m questions with options turned round (below) |
 | `meta` | text | JSON: name, kind, base, recipe, settings, SHA-256 of both files, n_embd, n_layer, edgecal |
+
+(*) not in every file: of the pairs with one base, which would repeat its states, some hold them.
 
 `rotated[i, r, j]` is the logit of option j of question i (numbered as in `final`) when the option at place p is number
 (p + r) modulo k, its number of options; rows r >= k are -inf, row 0 is `final`.
@@ -43,7 +45,7 @@ BITS_HIDDEN = 8  # significant bits, as in bfloat16
 
 def store_pair(target: Path, recipe: PairRecipe, made: Made, n_threads: int = 1) -> None:
     """Capture both models and write `target`, whole or not at all."""
-    arrays = capture_arrays(made, n_threads)
+    arrays, n_embd = capture_arrays(made, n_threads)
     meta = {
         "name": recipe.name,
         "kind": recipe.kind,
@@ -52,7 +54,7 @@ def store_pair(target: Path, recipe: PairRecipe, made: Made, n_threads: int = 1)
         "settings": recipe.settings,
         "base_sha256": _sha256(made.base),
         "chat_sha256": _sha256(made.chat),
-        "n_embd": int(arrays["base_hidden"].shape[1]),
+        "n_embd": n_embd,
         "n_layer": int(arrays["base_layers"].shape[1]),
         "edgecal": edgecal.__version__,
     }
@@ -77,8 +79,8 @@ def is_stored(path: Path, recipe: PairRecipe) -> bool:
     return path.exists() and read_meta(path)["settings"] == json.loads(json.dumps(recipe.settings))
 
 
-def capture_arrays(made: Made, n_threads: int = 1) -> dict[str, NDArray[Any]]:
-    """Every array of the file but `meta`."""
+def capture_arrays(made: Made, n_threads: int = 1) -> tuple[dict[str, NDArray[Any]], int]:
+    """Every array of the file but `meta`, and the size of a hidden state."""
     evaluation = made.evaluation
     run = edgecal.RunOptions(settings=edgecal.CaptureSettings(n_threads=n_threads))
     prompts = load_in_order(evaluation.records)
@@ -102,13 +104,15 @@ def capture_arrays(made: Made, n_threads: int = 1) -> dict[str, NDArray[Any]]:
         arrays[f"{role}_final"] = final
         arrays[f"{role}_layers"] = round_to(layers, STEP_LAYERS).astype(np.float16)
         arrays[f"{role}_mass"] = one.choice_mass.astype(np.float32)
-        mantissa, exponent = np.frexp(one.last_hidden[:N_HIDDEN])
-        hidden = np.ldexp(round_to(mantissa, 2.0**-BITS_HIDDEN), exponent)
-        arrays[f"{role}_hidden"] = hidden.astype(np.float16)
+        if evaluation.hidden:
+            mantissa, exponent = np.frexp(one.last_hidden[:N_HIDDEN])
+            hidden = np.ldexp(round_to(mantissa, 2.0**-BITS_HIDDEN), exponent)
+            arrays[f"{role}_hidden"] = hidden.astype(np.float16)
+    n_embd = captured.base.last_hidden.shape[1]
 
     rotated = rotate(evaluation.records[:N_HIDDEN]) if evaluation.rotate else []
     if not rotated and not evaluation.free:
-        return arrays
+        return arrays, n_embd
     further = load_in_order([*evaluation.free, *(record for _, _, record in rotated)])
     said = edgecal.capture(made.base, made.chat, further, layers=False, run=run).logits
     n_free = len(evaluation.free)
@@ -126,7 +130,7 @@ def capture_arrays(made: Made, n_threads: int = 1) -> dict[str, NDArray[Any]]:
             arrays[f"{role}_rotated"] = whole
     if evaluation.free_subjects is not None:
         arrays["free_subjects"] = np.array([names.index(s) for s in evaluation.free_subjects], np.int8)
-    return arrays
+    return arrays, n_embd
 
 
 def round_to(values: NDArray[np.float32], step: float) -> NDArray[np.float32]:
@@ -182,7 +186,8 @@ def check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
         expected[f"{role}_final"] = (np.float32, (n, k_max))
         expected[f"{role}_layers"] = (np.float16, (n, n_layer, k_max))
         expected[f"{role}_mass"] = (np.float32, (n,))
-        expected[f"{role}_hidden"] = (np.float16, (m, n_embd))
+        if f"{role}_hidden" in arrays:
+            expected[f"{role}_hidden"] = (np.float16, (m, n_embd))
         if f"{role}_rotated" in arrays:
             expected[f"{role}_rotated"] = (np.float32, (m, k_max, k_max))
         if f"{role}_free" in arrays:

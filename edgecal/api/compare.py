@@ -89,6 +89,7 @@ def compare(
     """
     from edgecal.calibration import Method
     from edgecal.evaluation.comparison import compare_methods
+    from edgecal.evaluation.scalings import warn_of_scaling
     from edgecal.evaluation.splits import make_splits
     from edgecal.gguf.shards import find_shards
     from edgecal.pair.compatibility import check_not_itself
@@ -179,6 +180,7 @@ def compare(
         mass_words=captured.mass_words,
         subjects=loaded.subjects,
         questions=loaded.describe_pairs(),
+        choice_labels=[pair.chat.labels or pair.chat.choice_tokens or () for pair in loaded.pairs],
         permuted=permuted,
         projected=projected,
         stated=stated,
@@ -220,6 +222,7 @@ def compare(
         warnings=[
             *read_doubts(chat_shards.header),
             *(f"{method} is refused by edgecal fit: {reason}" for reason in compared["reasons"]),
+            *warn_of_scaling(compared["scalings"], n_splits),
             *loaded.warnings(),
             *remarks,
             *captured.warnings(told=compared["reasons"]),

@@ -9,6 +9,7 @@ from edgecal.calibration.bracket import Bracket, fit_bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.harm import LabelCheck, check_labels, doubt_mass, find_doubts, is_hopeless
 from edgecal.calibration.method import METHODS, Method, foresee_lack
+from edgecal.calibration.scaling import Scaling, ScalingChoice, choose_scaling
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
 from edgecal.calibration.sequential import DEFAULT_TOLERANCE, AdaptivePlan, Look, Step, draw_order
 from edgecal.calibration.temperature_fit import TemperatureFit, evaluate_loss, fit_temperature
@@ -25,9 +26,12 @@ __all__ = [
     "LabelCheck",
     "Look",
     "Method",
+    "Scaling",
+    "ScalingChoice",
     "Step",
     "TemperatureFit",
     "check_labels",
+    "choose_scaling",
     "doubt_mass",
     "draw_order",
     "evaluate_loss",

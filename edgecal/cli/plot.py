@@ -38,8 +38,8 @@ _LARGEST_BYTES = 1 << 28
     "pictures",
     multiple=True,
     metavar="NAME",
-    help="Draw only this picture, one of reliability, loss, layers, risk-coverage, methods, lambda, prompts; "
-    "repeatable.  [default: every picture that the result has numbers for]",
+    help="Draw only this picture, one of reliability, loss, layers, risk-coverage, methods, learning, lambda, "
+    "prompts; repeatable.  [default: every picture that the result has numbers for]",
 )
 @click.option("--dark", is_flag=True, help="Draw light lines on a dark background.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")

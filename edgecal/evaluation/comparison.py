@@ -5,7 +5,7 @@ Every method is judged on the same captured logits, so that differences between 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +27,10 @@ from edgecal.evaluation.judged_sets import (
     picture_layers,
     picture_loss,
 )
+from edgecal.evaluation.learning_curve import fit_anchored_draws, measure_learning
 from edgecal.evaluation.method_rows import (
     TEMPERED_METHODS,
+    anchored_row,
     compute_ablations,
     count_ablations,
     fit_split,
@@ -38,6 +40,7 @@ from edgecal.evaluation.method_rows import (
     tempered_row,
     withheld_row,
 )
+from edgecal.evaluation.scalings import compare_scalings
 from edgecal.evaluation.splits import Split
 from edgecal.evaluation.verdict import write_comparison
 from edgecal.metrics import Judged
@@ -106,6 +109,7 @@ def compare_methods(
     mass_words: Mapping[str, str],
     subjects: Sequence[str | None],
     questions: Sequence[AskedQuestion],
+    choice_labels: Sequence[Sequence[Hashable]],
     permuted: Permuted,
     projected: Projected,
     stated: Stated,
@@ -125,7 +129,7 @@ def compare_methods(
     method: the headline's.
     base_mass, mass_words: the base model's choice mass, what it would rather say, and the remedy (`rather` and `remedy`
         of `find_doubts`).
-    subjects, questions: of each question (see `list_wrong`).
+    subjects, questions, choice_labels: of each question (see `list_wrong` and `choose_scaling`).
     permuted, projected, stated: what `edgecal.api.extra_runs` found.
     no_layers: why there are no layer logits; None if there are.
     chat_name: what the verdict calls the chat model.
@@ -134,7 +138,7 @@ def compare_methods(
 
     """
     variant = method if method.name == "dual-align" else Method()
-    n_steps = len(TEMPERED_METHODS) + count_ablations(logits, splits) + 1
+    n_steps = len(TEMPERED_METHODS) + count_ablations(logits, splits) + len(splits) + 2
     done = 0
 
     def step() -> None:
@@ -156,7 +160,18 @@ def compare_methods(
         and not (method.needs_layers and no_layers)
     ):
         rows.append(tempered_row(logits, method, splits, default=True))
+    anchored = [fit_anchored_draws(logits, split, base_mass) for split in splits]
+    rows.append(anchored_row(logits, splits, anchored))
     _count_worse(rows)
+    label_free: dict[str, list[float | None]] = {}
+    for row in rows:
+        default = row["name"] == "dual-align" and row["variant"] == Method().variant
+        if row["temperature"] is not None and (default or row["name"] == "daca"):
+            label_free[row["name"]] = row["temperature"]["values"]
+    label_free["vanilla"] = [1.0] * len(splits)
+    learning_curve = measure_learning(logits, splits, anchored, label_free, step)
+    scalings = compare_scalings(logits, splits, subjects, choice_labels)
+    step()
     ablations = compute_ablations(logits, variant, splits, step)
     headline = _headline(logits, splits[0], method, no_layers, n_bootstrap)
     judge = splits[0].judge
@@ -208,6 +223,8 @@ def compare_methods(
         "reasons": [*doubts, *([against] if against else [])],
         "rows": rows,
         "ablations": ablations,
+        "learning_curve": learning_curve,
+        "scalings": scalings,
         "headline": headline,
         "figures": figures,
         "subjects": subject_rows,

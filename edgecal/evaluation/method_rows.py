@@ -8,7 +8,7 @@ any. The ablations show what each part of the method does, and how much data it 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "DUAL_ALIGN_VARIANTS",
     "FIT_BOOTSTRAP",
     "TEMPERED_METHODS",
+    "anchored_row",
     "compute_ablations",
     "count_ablations",
     "fit_split",
@@ -40,6 +41,7 @@ __all__ = [
 
 # Resamples for each fit of a row: enough to tell whether more than 5 % of the refits end at a bound.
 FIT_BOOTSTRAP = 200
+ANCHOR_LABELS = 30  # of the anchored row
 
 DUAL_ALIGN_VARIANTS = tuple(
     Method("dual-align", ise=ise, tau_scope=scope, combine=combine)
@@ -93,17 +95,36 @@ def tempered_row(
     logits: ChoiceLogits, method: Method, splits: Sequence[Split], *, default: bool = False
 ) -> MethodRow:
     """The row of a method that divides the chat model's logits by a fitted temperature."""
-    fitted = fit_splits(logits, method, splits)
+    row = judged_row(method.name, logits, splits, fit_splits(logits, method, splits))
+    row["variant"] = method.variant if method.needs_layers else None
+    row["uses_labels"] = method.needs_labels
+    row["default"] = default
+    return row
+
+
+def anchored_row(
+    logits: ChoiceLogits, splits: Sequence[Split], anchored: Sequence[Mapping[int, Sequence[float]]]
+) -> MethodRow:
+    """The row of the anchored fit with 30 labels: of each split the first draw of `fit_anchored_draws`."""
+    title = f"label-free prior and {ANCHOR_LABELS} labels"
+    if any(ANCHOR_LABELS not in found for found in anchored):
+        reason = f"needs {ANCHOR_LABELS} questions to label, has {len(splits[0].fit)}"
+        return withheld_row("anchored", title, reason)
+    row = judged_row("anchored", logits, splits, [found[ANCHOR_LABELS][0] for found in anchored])
+    return {**row, "title": title, "uses_labels": True, "n_labelled": ANCHOR_LABELS}
+
+
+def judged_row(
+    name: str, logits: ChoiceLogits, splits: Sequence[Split], fitted: Sequence[float | str]
+) -> MethodRow:
+    """The row of temperatures, one for each split, or why there is none."""
     judged: list[Judged | None] = []
     for split, tau in zip(splits, fitted, strict=True):
         part = logits.take(split.judge)
         judged.append(
             None if isinstance(tau, str) else judge_logits(part.chat_final, part.n_choices, part.labels, tau)
         )
-    row = _row(method.name, judged, len(splits[0].judge))
-    row["variant"] = method.variant if method.needs_layers else None
-    row["uses_labels"] = method.needs_labels
-    row["default"] = default
+    row = _row(name, judged, len(splits[0].judge))
     row["temperature"] = shape_spread(None if isinstance(tau, str) else tau for tau in fitted)
     row["not_identified"] = [tau for tau in fitted if isinstance(tau, str)]
     return row
@@ -153,6 +174,7 @@ def _row(name: str, judged: Sequence[Judged | None], n: int) -> MethodRow:
         "title": name,
         "variant": None,
         "uses_labels": False,
+        "n_labelled": None,
         "default": False,
         "temperature": None,
         "figures": {

@@ -55,6 +55,8 @@ _ABSENT: dict[tuple[type, str], Callable[[], Any]] = {
     (CompareResult, "settled"): lambda: None,
     (CompareResult, "reasons"): list,
     (CompareResult, "ablations"): dict,
+    (CompareResult, "learning_curve"): lambda: {"n_draws": 0, "lines": []},
+    (CompareResult, "scalings"): lambda: {"n_labelled": 0, "chosen": "temperature", "rows": []},
     (CompareResult, "extra_runs"): lambda: dict.fromkeys(("cape", "verbalized", "effects")),
     (Bootstrap, "n_by_subject"): int,
     (Bootstrap, "seed"): int,
@@ -253,6 +255,9 @@ def _check_lengths(result: Judgement) -> None:
     seeds = [result.data["seed"], result.bootstrap["seed"]]
     if isinstance(result, CompareResult):
         seeds += result.splits["seeds"]
+        for index, line in enumerate(result.learning_curve["lines"]):
+            counts = [point["n_labels"] for point in line["points"]]
+            _check_increasing(counts, f"learning_curve.lines[{index}].points' n_labels")
     if max(seeds) > _LARGEST_SEED:
         raise _MisfitError(f"a seed is {_shown(max(seeds))}, expected a possible number")
 

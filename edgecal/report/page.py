@@ -22,6 +22,7 @@ from edgecal.report.page_tables import (
     effects_table,
     figures_table,
     interval_level,
+    label_tables,
     methods_table,
     provenance,
     short,
@@ -154,6 +155,8 @@ def _contents(result: Judgement, markup: Any) -> dict[str, Any]:
         "figures": figures_table(result),
         "methods": None if compare is None else methods_table(compare),
         "methods_picture": None if compare is None else _methods_picture(compare, drawings),
+        "label_tables": [] if compare is None else label_tables(compare),
+        "learning": None if compare is None else _learning_picture(compare, drawings),
         "ablations": [] if compare is None else ablation_tables(compare),
         "sweeps": _sweeps(drawings),
         "subjects": subjects_table(result),
@@ -233,6 +236,18 @@ def _methods_picture(result: CompareResult, drawings: Mapping[str, Any]) -> _Pic
         return None
     sentence = prepare.methods_sentence(data, result.splits["n"])
     return _Picture("methods", "Calibration error of each method", drawings["methods"], sentence)
+
+
+def _learning_picture(result: CompareResult, drawings: Mapping[str, Any]) -> _Picture | None:
+    data = prepare.prepare_learning(result.learning_curve)
+    if data is None:
+        return None
+    return _Picture(
+        "learning",
+        "Error against the number of labels",
+        drawings["learning"],
+        prepare.learning_sentence(data),
+    )
 
 
 def _sweeps(drawings: Mapping[str, Any]) -> list[_Picture]:

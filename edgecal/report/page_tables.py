@@ -12,6 +12,7 @@ from typing import Any
 
 from edgecal.metrics import find_figure
 from edgecal.report.text import clipped, number, percent, plain, points, signed
+from edgecal.report.text_tables import TextTable, learning_table, scalings_table
 from edgecal.report.words import ABLATIONS, EFFECTS, METHODS, method_title
 from edgecal.results.judging import (
     BaseRun,
@@ -34,6 +35,7 @@ __all__ = [
     "effects_table",
     "figures_table",
     "interval_level",
+    "label_tables",
     "methods_table",
     "provenance",
     "short",
@@ -171,7 +173,9 @@ def methods_table(result: CompareResult) -> Table | None:
             )
         cells = [heading, _spread(row["temperature"], False)]
         cells += [_spread(row["figures"].get(name), find_figure(name).percent) for name in names]
-        cells.append(Cell("yes" if row["uses_labels"] else "no"))
+        cells.append(
+            Cell(f"{row['n_labelled']:,}" if row["n_labelled"] else "yes" if row["uses_labels"] else "no")
+        )
         n_failed = len(row["not_identified"])
         cells.append(Cell(f"{n_failed:,} of {splits['n']:,}" if failed else "none"))
         lines.append(Row(tuple(cells), strong=row["default"]))
@@ -213,6 +217,25 @@ def ablation_tables(result: CompareResult) -> list[Table]:
         )
         tables.append(Table(f"ablation-{index}", ABLATIONS.get(name, short(name)), columns, tuple(lines)))
     return tables
+
+
+def label_tables(result: CompareResult) -> list[Table]:
+    """What labels buy, and whether one temperature is enough; those that have rows."""
+    made = {"learning-curve": learning_table(result), "scalings": scalings_table(result)}
+    return [_as_table(name, text) for name, text in made.items() if text.rows]
+
+
+def _as_table(name: str, text: TextTable) -> Table:
+    """A table of texts as one of the page: numbers between the first column and the last."""
+    last = len(text.columns) - 1
+    columns = tuple(
+        Column(title.capitalize() if title.islower() else title, 0 < at < last)
+        for at, title in enumerate(text.columns)
+    )
+    rows = tuple(Row(tuple(Cell(clipped(cell, 400)) for cell in row)) for row in text.rows)
+    return Table(
+        name, text.title, columns, rows, [text.note[0].upper() + text.note[1:] + "."] if text.note else []
+    )
 
 
 def subjects_table(result: Judgement) -> Table | None:

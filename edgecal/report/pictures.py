@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PICTURES", "available_pictures", "draw", "page_pictures"]
 
-PICTURES = ("reliability", "loss", "layers", "risk-coverage", "methods", "lambda", "prompts")
+PICTURES = ("reliability", "loss", "layers", "risk-coverage", "methods", "learning", "lambda", "prompts")
 _WIDTH = 4.6  # inches, 331 units: on a phone's screen one unit is about one pixel
 _DPI = 200
 
@@ -104,6 +104,8 @@ def _numbers(result: Judgement, picture: str) -> Any:
         return None
     if picture == "methods":
         return prepare.prepare_methods(result.rows)
+    if picture == "learning":
+        return prepare.prepare_learning(result.learning_curve)
     return prepare.prepare_sweep(result.ablations.get(picture, []), picture)
 
 

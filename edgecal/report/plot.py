@@ -329,25 +329,30 @@ _LINES: Sequence[tuple[str, str, str | tuple[int, tuple[float, ...]]]] = (
     ("before", "s", (0, (5.0, 2.0))),
     ("base", "^", (0, (1.2, 1.6))),
     ("split", "D", (0, (6.0, 2.0, 1.2, 2.0))),
+    ("ink", "v", (0, (3.0, 1.5))),
 )
+_SWEPT = {  # name of the setting, and of the number below the calibration error
+    "lambda": ("weight of the process loss (lambda)", "temperature"),
+    "prompts": ("number of prompts used for the fit", "temperature"),
+    "learning": ("number of labels used for the fit", "temperature\noff by (ln)"),
+}
 
 
 def plot_sweep(figure: Figure, data: Sweep, palette: Palette, name: str) -> None:
-    """Calibration error and temperature, mean and spread over splits, against one setting."""
+    """Calibration error and temperature or its error, mean and bars, against one setting."""
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, 1.0])
     values = np.unique(np.concatenate([line.x for line in data.lines]))
     for index, line in enumerate(data.lines):
         colour, marker, dashes = _LINES[index % len(_LINES)]
         # Settings are steps of a ladder (0, 0.1, 1; 30, 60, 125): evenly spaced, labelled with their values.
         x = np.searchsorted(values, line.x) + (index - (len(data.lines) - 1) / 2) * 0.08
-        for axes, mean, sd in (
-            (upper, line.ece, line.ece_sd),
-            (lower, line.temperature, line.temperature_sd),
-        ):
+        for axes, mean, bar in ((upper, line.ece, line.ece_bar), (lower, line.other, line.other_bar)):
             known = np.isfinite(mean)
             intervals(
-                axes, x[known], np.asarray(mean - sd)[known], np.asarray(mean + sd)[known], palette[colour]
+                axes, x[known], np.asarray(mean - bar)[known], np.asarray(mean + bar)[known], palette[colour]
             )
+            if line.level and known.any():
+                axes.axhline(mean[0], color=palette[colour], linestyle=dashes, linewidth=1.1)
             axes.plot(
                 x[known],
                 mean[known],
@@ -365,7 +370,8 @@ def plot_sweep(figure: Figure, data: Sweep, palette: Palette, name: str) -> None
     upper.yaxis.set_major_formatter(PERCENT)
     upper.set_ylabel("calibration\nerror (ECE)")
     lower.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
-    lower.set_ylabel("temperature")
+    label, below = _SWEPT[name]
+    lower.set_ylabel(below)
     step = -(-len(values) // 8)
     shown = np.arange(0, len(values), step)
     lower.xaxis.set_major_locator(FixedLocator(shown.tolist()))
@@ -373,9 +379,7 @@ def plot_sweep(figure: Figure, data: Sweep, palette: Palette, name: str) -> None
         FuncFormatter(lambda place, _: f"{values[round(place)]:g}" if 0 <= round(place) < len(values) else "")
     )
     lower.set_xlim(-0.4, len(values) - 0.6)
-    lower.set_xlabel(
-        "weight of the process loss (lambda)" if name == "lambda" else "number of prompts used for the fit"
-    )
+    lower.set_xlabel(label)
     if len(data.lines) > 1:
         legend_above(figure, upper, 2)
     figure.align_ylabels()

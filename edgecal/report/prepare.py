@@ -17,6 +17,7 @@ from edgecal.report.words import method_title
 from edgecal.results.judging import (
     AblationRow,
     LayerDivergence,
+    LearningCurve,
     LossCurve,
     MethodRow,
     ReliabilityBins,
@@ -34,9 +35,11 @@ __all__ = [
     "Sweep",
     "SweepLine",
     "layers_sentence",
+    "learning_sentence",
     "loss_sentence",
     "methods_sentence",
     "prepare_layers",
+    "prepare_learning",
     "prepare_loss",
     "prepare_methods",
     "prepare_reliability",
@@ -126,14 +129,19 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class SweepLine:
-    """One method over a sweep: x increasing; mean and sd over splits of ECE (a share) and temperature."""
+    """One method over a sweep: x increasing; mean over splits of ECE (a share) and of another number, with their bars.
+
+    other: the temperature, or in a learning curve |ln(temperature / oracle)|. ece_bar, other_bar: a standard deviation,
+    in a learning curve a standard error. level: the method does not depend on x and has one point.
+    """
 
     method: str
     x: Floats
     ece: Floats
-    ece_sd: Floats
-    temperature: Floats
-    temperature_sd: Floats
+    ece_bar: Floats
+    other: Floats
+    other_bar: Floats
+    level: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,6 +240,24 @@ def prepare_sweep(rows: Sequence[AblationRow], name: str) -> Sweep | None:
             groups.setdefault(method, []).append((x, row))
     lines = tuple(_sweep_line(method, points) for method, points in groups.items())
     return Sweep(lines) if any(len(line.x) > 1 for line in lines) else None
+
+
+def prepare_learning(curve: LearningCurve) -> Sweep | None:
+    """The learning curve as lines; None with fewer than two points to join."""
+    lines = []
+    for line in curve["lines"]:
+        known = [point for point in line["points"] if point["ece"]["mean"] is not None]
+        if known and method_title(line["method"]) is not None:
+            both = [[point["ece"] for point in known], [point["error"] for point in known]]
+            means, bars = (
+                [_floats([item[key] for item in items]) for items in both] for key in ("mean", "error")
+            )
+            x = _floats([point["n_labels"] for point in known])
+            bars = [np.nan_to_num(bar) for bar in bars]
+            lines.append(
+                SweepLine(line["method"], x, means[0], bars[0], means[1], bars[1], not line["uses_labels"])
+            )
+    return Sweep(tuple(lines)) if any(len(line.x) > 1 for line in lines) else None
 
 
 def prepare_methods(rows: Sequence[MethodRow]) -> Methods | None:
@@ -385,6 +411,24 @@ def risk_sentence(curves: dict[str, Curve]) -> str:
             "a little of which questions it is surest."
         )
     return text
+
+
+def learning_sentence(data: Sweep) -> str:
+    """How far off the temperatures are with the fewest labels, and how to read the lines."""
+    text = (
+        "Below: how far the temperature is from the one that all labels of the judging questions give (0.1 is about "
+        "10 %). Marks are means over splits and draws of labels, bars one standard error; level lines are methods that "
+        "never see an answer."
+    )
+    at = {line.method: dict(zip(line.x.tolist(), line.other.tolist(), strict=True)) for line in data.lines}
+    both = sorted(at.get("anchored", {}).keys() & at.get("ts", {}).keys())
+    if not both:
+        return text
+    n = min(both, key=lambda n: abs(n - 30))
+    return (
+        f"{text} With {n:,.0f} labels the anchored temperature is off by {number(at['anchored'][n], 2)} on average, "
+        f"one fitted on these labels alone by {number(at['ts'][n], 2)}."
+    )
 
 
 def methods_sentence(data: Methods, n_splits: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from edgecal.metrics import find_figure
 from edgecal.report.text import number, percent, plain, points, signed, visible
-from edgecal.report.words import ABLATIONS
+from edgecal.report.words import ABLATIONS, SCALINGS
 from edgecal.results.fitting import Variant
 from edgecal.results.judging import (
     CompareResult,
@@ -18,7 +18,9 @@ from edgecal.results.judging import (
     EvalResult,
     FigureSet,
     Judgement,
+    MeanWithError,
     MethodRow,
+    ScalingRow,
     Spread,
 )
 
@@ -27,9 +29,11 @@ __all__ = [
     "TextTable",
     "describe_data",
     "describe_prompting",
+    "learning_table",
     "list_tables",
     "render_csv",
     "render_markdown",
+    "scalings_table",
 ]
 
 NOTHING = "–"
@@ -74,7 +78,8 @@ def list_tables(result: Judgement) -> list[TextTable]:
     """The tables of an `eval` or `compare` result, the most important first; empty ones are left out."""
     tables = [_figures(result)]
     if isinstance(result, CompareResult):
-        tables = [_methods(result), _figures(result), *_ablations(result)]
+        labels = [learning_table(result), scalings_table(result)]
+        tables = [_methods(result), _figures(result), *labels, *_ablations(result)]
     tables += [_subjects(result), _effects(result)]
     return [table for table in tables if table.rows]
 
@@ -171,7 +176,7 @@ def _remarks(row: MethodRow, n_splits: int) -> list[str]:
     if row["default"]:
         remarks.append("the verdict's")
     if row["uses_labels"]:
-        remarks.append("uses labels")
+        remarks.append(f"uses {row['n_labelled']} labels" if row["n_labelled"] else "uses labels")
     if row["not_identified"]:
         remarks.append(f"not identified on {len(row['not_identified'])} of {n_splits} splits")
     if row["n_worse"]:
@@ -181,6 +186,79 @@ def _remarks(row: MethodRow, n_splits: int) -> list[str]:
     if row["parsed_share"] is not None:
         remarks.append(f"{percent(row['parsed_share'])} of the answers understood")
     return remarks
+
+
+def learning_table(result: CompareResult) -> TextTable:
+    """Each method's error by number of labels."""
+    rows = []
+    for line in result.learning_curve["lines"]:
+        for point in line["points"]:
+            n = point["n_runs"]
+            counts = {
+                "worse NLL than as it is": point["n_harmful"],
+                "at an end of the range": point["n_at_bound"],
+            }
+            told = [f"{words} in {count:,} of {n:,} runs" for words, count in counts.items() if count]
+            cells = (
+                _with_error(point["error"]),
+                _with_error(point["ece"], 100.0, 1),
+                _with_error(point["nll"]),
+            )
+            labels = f"{point['n_labels']:,}" if line["uses_labels"] else "none"
+            rows.append((visible(line["method"]), labels, *cells, "; ".join(told)))
+    note = (
+        f"mean ± standard error over {result.splits['n']} splits, {result.learning_curve['n_draws']} random draws of "
+        "labels in each, the other questions unlabelled; off by: |ln(temperature / oracle)|, 0.1 is about 10 %; "
+        "the oracle is that of the judging questions' labels"
+    )
+    return TextTable(
+        "Learning curve", ("method", "labels", "off by", "ECE in %", "NLL", "remarks"), tuple(rows), note
+    )
+
+
+def scalings_table(result: CompareResult) -> TextTable:
+    """Each form of scaling: parameters, figures, and its gain over one temperature."""
+    rows = []
+    for row in result.scalings["rows"]:
+        figures = (
+            _spread("accuracy", row["accuracy"]),
+            _spread("ece", row["ece"]),
+            _spread("nll", row["nll"]),
+        )
+        gain = NOTHING if row["gain"] is None else _interval("nll", row["gain"], difference=True)
+        remarks = [f"chosen on {row['n_chosen']} of {result.splits['n']} splits"] if row["n_chosen"] else []
+        remarks += _parameters(row)
+        if row["withheld"] is not None:
+            remarks.append(f"not tried: {visible(row['withheld'])}")
+        found = row["found"]
+        tau = NOTHING if found is None else plain(found["temperature"])
+        rows.append((SCALINGS[row["form"]], tau, *figures, gain, "; ".join(remarks)))
+    note = (
+        f"fitted on {result.splits['n_fit']:,} questions with their labels, judged on {result.splits['n_evaluate']:,}; "
+        "temperature and gain: on the first split; gain: by how much the NLL of labels that it was not fitted on is "
+        "lower than with one temperature, with 2 standard errors; a file carries one temperature"
+    )
+    columns = ("scaling", "temperature", "accuracy", "ECE", "NLL", "gain in NLL", "remarks")
+    return TextTable("One number or more", columns, tuple(rows), note, ("accuracy",))
+
+
+def _parameters(row: ScalingRow) -> list[str]:
+    found = row["found"]
+    if found is None:
+        return []
+    many = (
+        ("temperatures", list(found["subjects"].values())),
+        ("scales", found["scales"]),
+        ("biases", found["biases"]),
+    )
+    return [f"{name} {plain(min(values))} to {plain(max(values))}" for name, values in many if values]
+
+
+def _with_error(item: MeanWithError, scale: float = 1.0, decimals: int = 3) -> str:
+    if item["mean"] is None:
+        return NOTHING
+    error = "" if item["error"] is None else f" ± {number(scale * item['error'], decimals)}"
+    return f"{number(scale * item['mean'], decimals)}{error}"
 
 
 def _ablations(result: CompareResult) -> list[TextTable]:

@@ -9,6 +9,7 @@ __all__ = [
     "ABLATIONS",
     "EFFECTS",
     "METHODS",
+    "SCALINGS",
     "method_title",
 ]
 
@@ -33,6 +34,7 @@ METHODS = {
     "daca": ("DACA", "matches the base model only where both choose alike"),
     "process": ("Process only", "matches how settled the layers are where the two models differ"),
     "dual-align": ("Dual-Align", "DACA's part and the process part together"),
+    "anchored": ("Anchored", "unlabelled questions and a few right answers together"),
     "ts": (
         "Temperature scaling",
         "fitted on the right answers: the goal that methods without labels approach",
@@ -52,6 +54,14 @@ EFFECTS = {
     "zero-shot": "Questions alone",
     "few-shot": "With worked examples",
     "chat-template": "In the chat model's own template",
+}
+
+SCALINGS = {
+    "none": "as it is",
+    "temperature": "one temperature",
+    "subject": "a temperature for each subject",
+    "bias": "a temperature, and a bias for each label",
+    "vector": "a scale and a bias for each label",
 }
 
 

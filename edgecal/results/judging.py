@@ -39,7 +39,11 @@ __all__ = [
     "Headline",
     "Judgement",
     "LayerDivergence",
+    "LearningCurve",
+    "LearningLine",
+    "LearningPoint",
     "LossCurve",
+    "MeanWithError",
     "MethodRow",
     "ModelRun",
     "Plots",
@@ -48,6 +52,10 @@ __all__ = [
     "RiskCurve",
     "RiskPlots",
     "RunCost",
+    "ScalingForm",
+    "ScalingFound",
+    "ScalingRow",
+    "Scalings",
     "SplitsUsed",
     "Spread",
     "SubjectFigures",
@@ -335,6 +343,7 @@ class MethodRow(TypedDict):
     title: what it is called.
     variant: its options; null where it has none.
     uses_labels: whether it sees answers.
+    n_labelled: of how many questions it sees the answer, if not of all that it is fitted on; null otherwise.
     default: whether it is the one that the verdict and the pictures are about.
     temperature: the fitted temperature; null for a method that fits none.
     figures: figures by name.
@@ -350,6 +359,7 @@ class MethodRow(TypedDict):
     title: str
     variant: Variant | None
     uses_labels: bool
+    n_labelled: Count | None
     default: bool
     temperature: Spread | None
     figures: dict[str, Spread]
@@ -411,6 +421,115 @@ class AblationRow(_Varied):
     not_identified: Count
 
 
+class MeanWithError(TypedDict):
+    """A mean over splits.
+
+    mean: the mean; null where it is undefined.
+    error: its standard error; null with a single split.
+    """
+
+    mean: float | None
+    error: NonNegative | None
+
+
+class LearningPoint(TypedDict):
+    """A method with a number of labels, judged on the questions that it was not fitted on.
+
+    n_labels: labels that it was fitted on.
+    n_runs: splits times draws of labels.
+    error: distance of ln temperature from that of supervised scaling on the judging questions, 0.1 is about 10 %.
+    ece: expected calibration error with 10 equal-width bins.
+    nll: negative log-likelihood in nats.
+    n_harmful: runs with a higher NLL than the model as it is.
+    n_at_bound: runs whose temperature is an end of the range that is searched.
+    """
+
+    n_labels: Count
+    n_runs: Count
+    error: MeanWithError
+    ece: MeanWithError
+    nll: MeanWithError
+    n_harmful: Count
+    n_at_bound: Count
+
+
+class LearningLine(TypedDict):
+    """A method by number of labels.
+
+    method: the method.
+    uses_labels: whether labels change it; if not, it has one point.
+    points: by ascending number of labels.
+    """
+
+    method: str
+    uses_labels: bool
+    points: list[LearningPoint]
+
+
+class LearningCurve(TypedDict):
+    """What labels buy.
+
+    n_draws: random draws of labels in each split.
+    lines: one for each method.
+    """
+
+    n_draws: Count
+    lines: list[LearningLine]
+
+
+ScalingForm = Literal["none", "temperature", "subject", "bias", "vector"]
+
+
+class ScalingFound(TypedDict):
+    """The parameters of a form of scaling: logits, less their mean, become logits / temperature * scales + biases.
+
+    temperature: of all questions, or of those whose subject has none of its own.
+    subjects: each subject's temperature in its place.
+    scales, biases: for the label at each place; null where the form has none.
+    """
+
+    temperature: Temperature
+    subjects: dict[str, Temperature]
+    scales: list[float] | None
+    biases: list[float] | None
+
+
+class ScalingRow(TypedDict):
+    """A form of scaling, fitted on labels.
+
+    form: "none" is the model as it is, "temperature" one number, "subject" a temperature for each subject, "bias" a
+        temperature and a bias for each label, "vector" a scale and a bias for each label.
+    withheld: why it was not tried; null where it was.
+    found: its parameters on the first split; null for "none".
+    gain: how much lower than with one temperature the mean NLL is (nats) for labels that it was not fitted on, by
+        cross-validation in the first split, with 2 standard errors; null for "none" and "temperature".
+    n_chosen: splits on which it is chosen.
+    accuracy, ece, nll: on the judging questions.
+    """
+
+    form: ScalingForm
+    withheld: str | None
+    found: ScalingFound | None
+    gain: Estimate | None
+    n_chosen: Count
+    accuracy: Spread
+    ece: Spread
+    nll: Spread
+
+
+class Scalings(TypedDict):
+    """Whether one temperature is enough.
+
+    n_labelled: labels that each form is fitted on.
+    chosen: the form chosen on the first split: "temperature" unless a richer one wins by more than 2 standard errors.
+    rows: the forms.
+    """
+
+    n_labelled: Count
+    chosen: ScalingForm
+    rows: list[ScalingRow]
+
+
 class Headline(TypedDict):
     """The chosen method on the first split.
 
@@ -441,6 +560,8 @@ class Comparison(TypedDict):
     reasons: list[str]
     rows: list[MethodRow]
     ablations: dict[str, list[AblationRow]]
+    learning_curve: LearningCurve
+    scalings: Scalings
     headline: Headline | None
     figures: Figures
     subjects: list[SubjectFigures]
@@ -503,6 +624,8 @@ class CompareResult(Printed):
         as the model is (n_worse; None for what is not fitted).
     extra_runs: prompts and tokens that were run beyond one run of each model over the questions.
     ablations: one option of the method changed at a time.
+    learning_curve: error against the number of labels, over the splits and several draws of labels in each.
+    scalings: whether one temperature is enough.
     headline: the chosen method on the first split: temperature, interval; None where not identified.
     figures: each figure on the headline's split, with its interval.
     subjects: the same by subject.
@@ -526,6 +649,8 @@ class CompareResult(Printed):
     rows: list[MethodRow]
     extra_runs: ExtraRuns
     ablations: dict[str, list[AblationRow]]
+    learning_curve: LearningCurve
+    scalings: Scalings
     headline: Headline | None
     figures: Figures
     subjects: list[SubjectFigures]

@@ -26,6 +26,7 @@ def compare(logits, *, method=None, **changes):
             {"where": f"line {i}", "subject": None, "question": "q", "choices": ["a", "b"], "answer": 0}
             for i in range(n)
         ],
+        "choice_labels": [tuple("ABCDE"[:k]) for k in logits.n_choices],
         "permuted": Permuted(softmax_probs(logits.chat_final, logits.n_choices), 1),
         "projected": Projected([logits.base_final[split.judge] for split in make_splits(n, range(2))]),
         "stated": Stated([(0, 0.5)] * n),
@@ -55,10 +56,11 @@ def test_all_methods_are_there(compared):
         "plm", "polm", "verbalized", "cape", "internal-consistency", "basecal-reeval", "basecal-proj", "naive", "daca",
         "process",
     ]  # fmt: skip
-    assert names[10:] == ["dual-align"] * 12 + ["ts"]
+    assert names[10:] == ["dual-align"] * 12 + ["ts", "anchored"]
     variants = [tuple(row["variant"].values()) for row in compared[1]["rows"] if row["name"] == "dual-align"]
     assert len(set(variants)) == len(DUAL_ALIGN_VARIANTS) == 12
-    assert [row["uses_labels"] for row in compared[1]["rows"]] == [False] * 22 + [True]
+    assert [row["uses_labels"] for row in compared[1]["rows"]] == [False] * 22 + [True] * 2
+    assert [row["n_labelled"] for row in compared[1]["rows"]] == [None] * 23 + [30]
     assert [row["variant"] for row in compared[1]["rows"] if row["default"]] == [Method().variant]
 
 

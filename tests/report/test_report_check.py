@@ -56,14 +56,23 @@ def test_what_may_be_null_may_be_missing():
 @pytest.mark.parametrize("make", [eval_result, compare_result])
 def test_whatever_an_older_version_did_not_print_may_be_missing(make):
     result = make()
-    for key in ("runtime", "subjects", "bracket", "settled", "harmful", "reasons", "ablations", "extra_runs"):
+    for key in ("runtime", "subjects", "bracket", "settled", "harmful", "reasons", "ablations", "extra_runs",
+                "learning_curve", "scalings"):  # fmt: skip
         result.pop(key, None)
     for key in ("formats", "decisions", "n_skipped", "skipped", "sha256", "limit", "seed", "subjects"):
         del result["data"][key]
     for key in ("template", "shots", "chat_template", "choice_mass", "effects"):
         del result["prompting"][key]
     for row in result.get("rows", ()):
-        for key in ("variant", "figures", "not_identified", "n_worse", "withheld", "parsed_share"):
+        for key in (
+            "variant",
+            "figures",
+            "not_identified",
+            "n_labelled",
+            "n_worse",
+            "withheld",
+            "parsed_share",
+        ):
             del row[key]
     checked = check_result(result, "here")
     assert checked.data["n_skipped"] == 0 and checked.prompting["choice_mass"] == {}
@@ -139,6 +148,9 @@ REL, RISK, LOSS, LAYERS = ("plots", "reliability", "before"), ("plots", "risk_co
         (("prompting", "choice_mass", "chat"), "0.5", "prompting.choice_mass.chat should be a number, got text"),
         (("ablations", "ise", 1, "ece", "sd"), "0.5", "ablations.ise[1].ece.sd should be a number or null, got text"),
         (("data", "seed"), 1 << 200, "a seed is 16069"),
+        (("learning_curve", "lines", 1, "points", 1, "n_labels"), 10,
+         "learning_curve.lines[1].points' n_labels does not increase"),
+        (("scalings", "rows", 0, "form"), "matrix", 'scalings.rows[0].form is "matrix"'),
         (("plots", "loss", "unit"), "bits", 'plots.loss.unit is "bits"'),
     ],
 )  # fmt: skip

@@ -120,6 +120,19 @@ def test_sweep_has_a_line_for_each_known_method(compare):
     assert prepare.prepare_sweep([], "lambda") is None
 
 
+def test_the_learning_curve_has_lines_and_levels(compare):
+    from edgecal.report.prepare import learning_sentence
+
+    curve = prepare.prepare_learning(compare.learning_curve)
+    assert [(line.method, line.level) for line in curve.lines] == [
+        ("anchored", False), ("ts", False), ("daca", True), ("dual-align", True), ("vanilla", True),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(curve.lines[1].x, [10, 30, 100])
+    assert curve.lines[1].other[1] == pytest.approx(30**-0.5)
+    assert "With 30 labels the anchored temperature is off by 0.10 on average" in learning_sentence(curve)
+    assert prepare.prepare_learning({"n_draws": 0, "lines": compare.learning_curve["lines"][2:]}) is None
+
+
 def test_methods_are_the_default_rows_that_were_judged(compare):
     methods = prepare.prepare_methods(compare.rows)
     assert methods.titles.count("Dual-Align") == 1
@@ -128,7 +141,7 @@ def test_methods_are_the_default_rows_that_were_judged(compare):
         "Base model": "reference", "Chat model": "reference", "CAPE": "label-free",
         "Internal consistency": "label-free", "BaseCal-ReEval": "label-free", "BaseCal-Proj": "label-free",
         "Naive": "label-free", "DACA": "label-free", "Process only": "label-free", "Dual-Align": "label-free",
-        "Temperature scaling": "labels",
+        "Temperature scaling": "labels", "Anchored": "labels",
     }  # fmt: skip
 
 
@@ -202,7 +215,7 @@ def test_page_pictures_share_a_page(compare):
     pictures = page_pictures(compare)
     assert list(pictures) == [
         "reliability-before", "reliability-after", "reliability-base",
-        "loss", "layers", "risk-coverage", "methods", "lambda", "prompts",
+        "loss", "layers", "risk-coverage", "methods", "learning", "lambda", "prompts",
     ]  # fmt: skip
     everything = "".join(pictures.values())
     ids = re.findall(r'\bid="([^"]+)"', everything)

@@ -52,6 +52,8 @@ def minimal_result(kind):
         result["headline"] = None
         result["extra_runs"] = {"cape": None, "verbalized": None, "effects": None}
         result["ablations"] = {name: [] for name in result["ablations"]}
+        result["learning_curve"]["lines"] = []
+        result["scalings"]["rows"] = []
     return result
 
 
@@ -71,7 +73,7 @@ HOSTILE = [
 ]
 
 
-ENUMERATED = {"kind", "source", "unit"}  # of these only known values pass
+ENUMERATED = {"kind", "source", "unit", "form", "chosen"}  # of these only known values pass
 
 
 def hostile_result(kind):
@@ -195,7 +197,8 @@ def _row(
         key: _spread(finite(v), abs(v) * 0.06 + 0.002) for key, v in figures_once(probs, labels).items()
     }
     return {
-        "name": name, "title": title, "variant": variant, "uses_labels": uses_labels, "default": default,
+        "name": name, "title": title, "variant": variant, "uses_labels": uses_labels, "n_labelled": None,
+        "default": default,
         "temperature": None if temperature is None else _spread(temperature, 0.03 * temperature),
         "figures": figures, "n": 840, "not_identified": [], "withheld": None, "parsed_share": None,
         "n_permutations": None, "n_worse": None if temperature is None else 0, **more,
@@ -207,6 +210,23 @@ def _ablation_row(name, chat, labels, temperature, **more):
     return {
         "name": name, "temperature": _spread(temperature, 0.03 * temperature),
         "ece": _spread(figures["ece"], 0.006), "nll": _spread(figures["nll"], 0.01), "not_identified": 0, **more,
+    }  # fmt: skip
+
+
+def _point(n, error):
+    return {
+        "n_labels": n, "n_runs": 50, "error": {"mean": error, "error": error / 10},
+        "ece": {"mean": 0.05 + error / 10, "error": 0.004}, "nll": {"mean": 0.86 + error / 50, "error": None},
+        "n_harmful": int(error > 0.3), "n_at_bound": int(error > 0.3),
+    }  # fmt: skip
+
+
+def _scaling(form, found, gain=None, n_chosen=0):
+    return {
+        "form": form, "withheld": None, "n_chosen": n_chosen,
+        "found": found and {"subjects": {}, "scales": None, "biases": None, **found},
+        "gain": gain and {"value": gain, "low": gain - 0.01, "high": gain + 0.01},
+        "accuracy": _spread(0.57, 0.01), "ece": _spread(0.05, 0.01), "nll": _spread(0.86, 0.01),
     }  # fmt: skip
 
 
@@ -243,6 +263,7 @@ def _compare():
             for i, (variant, t) in enumerate(zip(variants, np.linspace(3.74, 4.6, 12).tolist(), strict=True))
         ),
         _row("ts", "supervised", softmax(chat, 3.95), labels, 3.95, uses_labels=True),
+        _row("anchored", "30 labels", softmax(chat, 3.8), labels, 3.8, uses_labels=True) | {"n_labelled": 30},
     ]  # fmt: skip
     result = {
         "kind": "compare",
@@ -290,6 +311,26 @@ def _compare():
                    | {"not_identified": 5} if n < 60 and name == "dual-align" else {})
                 for name, t in (("daca", 3.42), ("dual-align", 3.74), ("ts", 3.95))
                 for n in (30, 60, 125, 250, 360)
+            ],
+        },
+        "learning_curve": {
+            "n_draws": 10,
+            "lines": [
+                {"method": "anchored", "uses_labels": True,
+                 "points": [_point(n, 0.12 - n / 2000) for n in (0, 10, 30, 100)]},
+                {"method": "ts", "uses_labels": True, "points": [_point(n, 1.0 / n**0.5) for n in (10, 30, 100)]},
+                *({"method": name, "uses_labels": False, "points": [_point(0, error)]}
+                  for name, error in (("daca", 0.12), ("dual-align", 0.08), ("vanilla", 1.3))),
+            ],
+        },
+        "scalings": {
+            "n_labelled": 360, "chosen": "subject",
+            "rows": [
+                _scaling("none", None),
+                _scaling("temperature", {"temperature": 3.9}, n_chosen=1),
+                _scaling("subject", {"temperature": 3.9, "subjects": dict.fromkeys(SUBJECTS, 3.5)}, 0.02, n_chosen=4),
+                _scaling("bias", {"temperature": 3.8, "biases": [0.5, 0.1, -0.6, 0.0]}, -0.01),
+                _scaling("vector", None) | {"withheld": "the labels differ between prompts"},
             ],
         },
         "headline": {

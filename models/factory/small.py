@@ -1,7 +1,7 @@
 """The small pairs: base models of several worlds, sizes and lengths of training, and what each was taught afterwards.
 
 Every base is one run of pre-training on a generated world; it is taken at its end ("late") or on the way, where the
-learning rate has not fallen yet and less is known ("early"). No recipe was chosen by how its pair came out.
+learning rate has not fallen to the end and less is known ("early"). No recipe was chosen by how its pair came out.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from factory.recipe import Evaluation, Made, PairRecipe, Say
 from network import Network, Shape
 from posttrain import RECIPES as POST_RECIPES
 from posttrain import PostRecipe, posttrain
-from pretrain import Recipe
+from pretrain import Recipe, save_whole
 from tokenizers import Tokenizer
 from world import INSTRUCTION, LETTERS, Question, World, question_rows, render
 
 N_QUESTIONS = 1600
 SEED_ORDER = 16
+SEED_BEFORE = 1000  # added to a pair's seed for what its base was taught
 CONTENT_FREE = ("N/A", "[MASK]", "")
 QUANTIZATION = "Q8_0"
 LATE = 1.0
@@ -141,7 +142,7 @@ TEACHINGS = {
         ),
         Teaching(
             "biased",
-            "fine-tuned on 1,500 questions of which 40 % have A as the answer",
+            "fine-tuned on 1,500 questions, A taught as the answer to 40 % of them, right or wrong",
             SFT,
             answers="A too often",
         ),
@@ -207,24 +208,45 @@ def _content_free() -> Iterator[dict[str, Any]]:
 
 
 def make_small(
-    run: BaseRun, stop: float, teaching: Teaching, seed: int, n_questions: int, work: Path, say: Say
+    run: BaseRun,
+    stop: float,
+    before: Teaching | None,
+    teaching: Teaching,
+    seed: int,
+    n_questions: int,
+    work: Path,
+    say: Say,
 ) -> Made:
     """Train what is not there yet and write both models."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     bases = work / "bases"
     base, tokenizer = make_base(bases, run, stop, say)
-    base_path = _write(base, tokenizer, weights_path(bases, run, stop).with_suffix(""), "Base")
-    name = _name(run, stop, teaching)
+    base_stem = weights_path(bases, run, stop).with_suffix("")
+    name = _name(run, stop, before, teaching)
     stem = work / "small" / name
     chat_path = stem.with_name(f"{name}-{QUANTIZATION}.gguf")
+
+    def teach(network: Network, what: Teaching, seed: int) -> Network:
+        questions, answers = questions_of(what, run, seed)
+        report = partial(_report, say, name)
+        return posttrain(network, tokenizer, questions, what.recipe, seed, report, answers)
+
+    if before is not None:
+        base_stem = stem.with_name(f"{name}-base")
+        weights = base_stem.with_suffix(".pt")
+        if not weights.exists():
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            save_whole(teach(base, before, SEED_BEFORE + seed).state_dict(), weights)
+        base.load_state_dict(torch.load(weights, weights_only=True))
+    base_path = _write(base, tokenizer, base_stem, "Base")
     if not chat_path.exists():
-        questions, answers = questions_of(teaching, run, seed)
-        chat = posttrain(
-            base, tokenizer, questions, teaching.recipe, seed, lambda text: say(f"{name}: {text}"), answers
-        )
-        _write(chat, tokenizer, stem, "Chat")
+        _write(teach(base, teaching, seed), tokenizer, stem, "Chat")
     return Made(base_path, chat_path, evaluation_of(run.world_seed, n_questions))
+
+
+def _report(say: Say, name: str, text: str) -> None:
+    say(f"{name}: {text}")
 
 
 def _write(network: Network, tokenizer: Tokenizer, stem: Path, finetune: str) -> Path:
@@ -241,36 +263,46 @@ def _write(network: Network, tokenizer: Tokenizer, stem: Path, finetune: str) ->
     return target
 
 
-def _name(run: BaseRun, stop: float, teaching: Teaching) -> str:
-    return f"{run.name}-{'late' if stop == LATE else 'early'}-{teaching.name}"
+def _name(run: BaseRun, stop: float, before: Teaching | None, teaching: Teaching) -> str:
+    when = "late" if stop == LATE else "early"
+    return "-".join([run.name, when, *([before.name, "then"] if before else []), teaching.name])
 
 
 def recipe_of(
-    run: BaseRun, stop: float, teaching: Teaching, seed: int, n_questions: int = N_QUESTIONS
+    run: BaseRun,
+    stop: float,
+    teaching: Teaching,
+    seed: int,
+    n_questions: int = N_QUESTIONS,
+    before: Teaching | None = None,
 ) -> PairRecipe:
-    """The recipe as the factory lists it."""
+    """The recipe as the factory lists it. With `before`, the pair's base model was itself taught that already."""
     shape = run.shape
     when = "whole pre-training" if stop == LATE else f"stopped after {stop:.0%} of its pre-training"
+    settings: dict[str, Any] = {
+        "world_seed": run.world_seed,
+        "pretrain_seed": run.seed,
+        "shape": asdict(shape),
+        "pretrain": asdict(run.recipe),
+        "stop": stop,
+        "posttrain": asdict(teaching.recipe),
+        "answers": teaching.answers,
+        "task": teaching.task,
+        "posttrain_seed": seed,
+        "quantization": QUANTIZATION,
+        "n_questions": n_questions,
+        "order_seed": SEED_ORDER,
+    }
+    if before:
+        settings["before"] = {**asdict(before), "seed": SEED_BEFORE + seed}
     return PairRecipe(
-        name=_name(run, stop, teaching),
+        name=_name(run, stop, before, teaching),
         kind="small",
-        base=f"{run.name}: {shape.n_layer} blocks of {shape.n_embd}, world {run.world_seed}, {when}",
+        base=f"{run.name}: {shape.n_layer} blocks of {shape.n_embd}, world {run.world_seed}, {when}"
+        + (f", then {before.words}" if before else ""),
         words=teaching.words,
-        settings={
-            "world_seed": run.world_seed,
-            "pretrain_seed": run.seed,
-            "shape": asdict(shape),
-            "pretrain": asdict(run.recipe),
-            "stop": stop,
-            "posttrain": asdict(teaching.recipe),
-            "answers": teaching.answers,
-            "task": teaching.task,
-            "posttrain_seed": seed,
-            "quantization": QUANTIZATION,
-            "n_questions": n_questions,
-            "order_seed": SEED_ORDER,
-        },
-        make=partial(make_small, run, stop, teaching, seed, n_questions),
+        settings=settings,
+        make=partial(make_small, run, stop, before, teaching, seed, n_questions),
     )
 
 
@@ -292,7 +324,24 @@ PAIRS = (
     ("fir", "early", "reinforced"),
     ("fir", "early", "elsewhere"),
 )
-RECIPES = tuple(
-    recipe_of(RUNS[run], EARLY[run] if when == "early" else LATE, TEACHINGS[teaching], seed)
-    for seed, (run, when, teaching) in enumerate(PAIRS)
+# Pairs whose base model is no yardstick: it was taught something itself, and then more.
+TAUGHT_BASES = (
+    ("oak", "late", "sft", "reinforced"),
+    ("fir", "late", "smoothed", "sft"),
+)
+RECIPES = (
+    *(
+        recipe_of(RUNS[run], EARLY[run] if when == "early" else LATE, TEACHINGS[teaching], seed)
+        for seed, (run, when, teaching) in enumerate(PAIRS)
+    ),
+    *(
+        recipe_of(
+            RUNS[run],
+            EARLY[run] if when == "early" else LATE,
+            TEACHINGS[teaching],
+            seed,
+            before=TEACHINGS[before],
+        )
+        for seed, (run, when, before, teaching) in enumerate(TAUGHT_BASES, len(PAIRS))
+    ),
 )

@@ -122,6 +122,17 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(folder, tmp_path
     assert not (tmp_path / "work/bases/toy/checkpoint.pt").exists()
 
 
+def test_a_base_that_was_taught_itself(folder):
+    """Its weights are the run's after the first lesson; the chat model is made from them, not from the run's end."""
+    recipe = small.recipe_of(RUN, 1.0, TEACHING, 5, N_QUESTIONS, before=replace(TEACHING, name="first"))
+    assert recipe.name == "toy-late-first-then-toy"
+    make_pairs([recipe], folder / "work", folder / "pairs", lambda text: None)
+    then, once = (check_file(folder / f"pairs/{name}.npz") for name in (recipe.name, "toy-late-toy"))
+    assert not np.array_equal(then["base_final"], once["base_final"])
+    assert not np.array_equal(then["chat_final"], once["chat_final"])
+    assert read_meta(folder / f"pairs/{recipe.name}.npz")["settings"]["before"]["seed"] == 1005
+
+
 def test_an_early_stop_is_the_same_run_on_its_way(folder):
     early, late = (
         torch.load(bases.weights_path(folder / "work/bases", RUN, stop), weights_only=True)

@@ -1,9 +1,9 @@
 """The anchored fit: a temperature from unlabelled prompts and a few labels together.
 
 The unlabelled prompts give a prior for x = ln tau, the labels a likelihood, and the temperature is the posterior
-median, which minimises the expected |ln tau error|. The prior is a Student t distribution: near its centre it acts like
-many labels, but its tails are so heavy that labels which contradict it overrule it. Everything is computed on a grid in
-x, so the result is deterministic and has no local minima.
+median, which minimises the expected |ln tau error|. The prior's parts are Student t distributions: near their centres
+they act like many labels, but their tails are so heavy that labels which contradict them overrule them. Everything is
+computed on a grid in x, so the result is deterministic and has no local minima.
 
 Labels that were chosen with unequal probabilities (see `edgecal label`) come with weights, the inverse probabilities.
 The weighted log-likelihood then estimates that of a uniform choice; it is scaled so that its curvature equals the
@@ -19,32 +19,40 @@ from typing import Final
 import numpy as np
 
 from edgecal.calibration.arrays import FloatArray
+from edgecal.calibration.bracket import fit_bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
+from edgecal.calibration.harm import MIN_MASS
+from edgecal.calibration.method import Method
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
-from edgecal.errors import InputError
+from edgecal.calibration.temperature_fit import fit_temperature
+from edgecal.errors import InputError, NotIdentifiedError
 
 __all__ = ["AnchoredFit", "Prior", "combine", "fit_anchored", "label_free_prior", "label_losses"]
 
 GRID_LN_TAU: Final[FloatArray] = np.linspace(math.log(TAU_MIN), math.log(TAU_MAX), 513)
 GRID_LN_TAU.setflags(write=False)
 
+# The prior's parts, chosen on the choosing half of the stored pairs (docs/pairs.md).
+OVERCONFIDENCE: Final = (-0.03, 0.28)  # in probability, between which all values are about equally plausible
+OVERCONFIDENCE_SCALE: Final = 0.04
+_LEAST_SLOPE: Final = 1e-4  # so that no temperature is impossible
+WEIGHT_ONE: Final = 0.15
+SCALE_ONE: Final = 0.15
+WEIGHT_YARDSTICK: Final = 1.5
+SHARE_MIDDLE: Final = 0.3
+SCALE_YARDSTICK: Final = 0.06
+SCALE_BY_RATIO: Final = 0.15  # of ln(high / low)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Prior:
-    """A Student t distribution of ln tau: what the unlabelled prompts say.
+    """What the unlabelled prompts say of ln tau: its density on GRID_LN_TAU, float64 [513], not normalised."""
 
-    `location` and `scale` in ln tau; `dof`: degrees of freedom, small for heavy tails.
-    """
-
-    location: float
-    scale: float
-    dof: float = 4.0
+    density: FloatArray
 
     def log_density(self) -> FloatArray:
-        """The logarithm of the density on GRID_LN_TAU, up to a constant: float64 [513]."""
-        distance = (GRID_LN_TAU - self.location) / self.scale
-        density: FloatArray = -(self.dof + 1.0) / 2.0 * np.log1p(distance**2 / self.dof)
-        return density
+        """The logarithm of the density, up to a constant: float64 [513]."""
+        return np.log(self.density)
 
 
 @dataclass(frozen=True)
@@ -163,17 +171,68 @@ class _Distribution:
 
 
 def label_free_prior(logits: ChoiceLogits, base_mass: float) -> Prior:
-    """What the unlabelled prompts say of ln tau; the labels are not looked at.
+    """What the unlabelled prompts say of ln tau; labels are not looked at.
 
-    PRELIMINARY: to be replaced by what the factory of pairs shows.
+    The prior is a mixture of three statements, with the weights and widths above (docs/pairs.md judges them):
+
+    - *Post-training makes models overconfident by 0 to 28 points.* The chat model's mean confidence at tau, which
+      calibration would make its accuracy, falls as tau grows; how far it may fall below that at tau = 1 is nearly the
+      same for all models, which the temperature itself is not.
+    - *Nothing is wrong*: tau is near 1.
+    - *The base model is a yardstick*: tau is near the point between DACA's temperature and the bracket's middle, the
+      nearer the narrower the bracket. Said only where the base model puts most of its probability on the choices.
     """
-    from edgecal.calibration.method import MIN_EXAMPLES, Method
-    from edgecal.calibration.temperature_fit import fit_temperature
-    from edgecal.errors import NotIdentifiedError
+    confidence = _mean_confidence(logits)
+    at_one = float(np.interp(0.0, GRID_LN_TAU, confidence))
+    slope = np.abs(np.gradient(confidence, GRID_LN_TAU))
+    overconfidence = _flat(at_one - confidence, *OVERCONFIDENCE, OVERCONFIDENCE_SCALE)
+    density = overconfidence * (slope + _LEAST_SLOPE)
+    density /= density.sum() * (GRID_LN_TAU[1] - GRID_LN_TAU[0])
+    density += WEIGHT_ONE * _student(GRID_LN_TAU, 0.0, SCALE_ONE)
+    yardstick = _yardstick(logits) if base_mass >= MIN_MASS else None
+    if yardstick is not None:
+        density += WEIGHT_YARDSTICK * _student(GRID_LN_TAU, *yardstick)
+    return Prior(density)
 
+
+def _yardstick(logits: ChoiceLogits) -> tuple[float, float] | None:
+    """Centre and scale in ln tau of what the base model says; None if it says nothing."""
     try:
-        fitted = fit_temperature(logits, Method("daca"), n_bootstrap=0)
+        daca = math.log(fit_temperature(logits, Method("daca"), n_bootstrap=0).temperature)
     except NotIdentifiedError:
-        return Prior(0.5, 0.8)
-    trusted = base_mass >= 0.8 and logits.n_prompts >= MIN_EXAMPLES
-    return Prior(math.log(fitted.temperature), 0.2 if trusted else 0.8)
+        return None
+    bracket = fit_bracket(logits, n_bootstrap=0)
+    if bracket.low is None or bracket.high is None:
+        return None
+    middle = math.log(bracket.low * bracket.high) / 2.0
+    centre = (1.0 - SHARE_MIDDLE) * daca + SHARE_MIDDLE * middle
+    return centre, SCALE_YARDSTICK + SCALE_BY_RATIO * math.log(bracket.ratio)
+
+
+def _mean_confidence(logits: ChoiceLogits) -> FloatArray:
+    """The chat model's mean top probability over all prompts at every tau of GRID_LN_TAU: float64 [513]."""
+    z = logits.chat_final.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True, initial=-np.inf)
+    confidence: FloatArray = np.array(
+        [(1.0 / np.exp(z * beta).sum(axis=1)).mean() for beta in np.exp(-GRID_LN_TAU)]
+    )
+    return confidence
+
+
+def _student(x: FloatArray, centre: float, scale: float) -> FloatArray:
+    """The density of a Student t distribution with four degrees of freedom."""
+    distance = (x - centre) / scale
+    density: FloatArray = 0.375 / scale * (1.0 + distance**2 / 4.0) ** -2.5
+    return density
+
+
+def _flat(x: FloatArray, low: float, high: float, scale: float) -> FloatArray:
+    """The density of a uniform variable between low and high, plus a Student t variable (four degrees of freedom)."""
+
+    def cdf(distance: FloatArray) -> FloatArray:
+        u = distance / np.sqrt(4.0 + distance**2)
+        share: FloatArray = 0.5 + 0.75 * u - 0.25 * u**3
+        return share
+
+    density: FloatArray = (cdf((x - low) / scale) - cdf((x - high) / scale)) / (high - low)
+    return density

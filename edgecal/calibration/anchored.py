@@ -33,15 +33,14 @@ GRID_LN_TAU: Final[FloatArray] = np.linspace(math.log(TAU_MIN), math.log(TAU_MAX
 GRID_LN_TAU.setflags(write=False)
 
 # The prior's parts, chosen on the choosing half of the stored pairs (docs/pairs.md).
-OVERCONFIDENCE: Final = (-0.03, 0.28)  # in probability, between which all values are about equally plausible
-OVERCONFIDENCE_SCALE: Final = 0.04
+OVERCONFIDENCE: Final = (
+    (0.0, 0.28, 0.03, 1.0),
+    (-0.3, 0.45, 0.08, 0.6),
+)  # low, high, scale of the edges, weight
 _LEAST_SLOPE: Final = 1e-4  # so that no temperature is impossible
-WEIGHT_ONE: Final = 0.15
-SCALE_ONE: Final = 0.15
-WEIGHT_YARDSTICK: Final = 1.5
-SHARE_MIDDLE: Final = 0.3
-SCALE_YARDSTICK: Final = 0.06
-SCALE_BY_RATIO: Final = 0.15  # of ln(high / low)
+WEIGHT_YARDSTICK: Final = 2.5
+SCALE_YARDSTICK: Final = 0.08  # in ln tau
+SCALE_BY_RATIO: Final = 0.1  # of ln(high / low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,22 +172,21 @@ class _Distribution:
 def label_free_prior(logits: ChoiceLogits, base_mass: float) -> Prior:
     """What the unlabelled prompts say of ln tau; labels are not looked at.
 
-    The prior is a mixture of three statements, with the weights and widths above (docs/pairs.md judges them):
+    The prior is a mixture of two statements, with the widths and weights above (docs/pairs.md judges them):
 
-    - *Post-training makes models overconfident by 0 to 28 points.* The chat model's mean confidence at tau, which
-      calibration would make its accuracy, falls as tau grows; how far it may fall below that at tau = 1 is nearly the
-      same for all models, which the temperature itself is not.
-    - *Nothing is wrong*: tau is near 1.
-    - *The base model is a yardstick*: tau is near the point between DACA's temperature and the bracket's middle, the
+    - *Post-training mostly makes models overconfident, by up to 28 points; less often it makes them still more so, or
+      underconfident.* The chat model's mean confidence at tau, which calibration would make its accuracy, falls as tau
+      grows. How far it may have to fall is much the same for all models, which the temperature itself is not.
+    - *The base model is a yardstick*: ln tau is near the mean of DACA's and of the bracket's two ends' middle, the
       nearer the narrower the bracket. Said only where the base model puts most of its probability on the choices.
     """
     confidence = _mean_confidence(logits)
-    at_one = float(np.interp(0.0, GRID_LN_TAU, confidence))
-    slope = np.abs(np.gradient(confidence, GRID_LN_TAU))
-    overconfidence = _flat(at_one - confidence, *OVERCONFIDENCE, OVERCONFIDENCE_SCALE)
-    density = overconfidence * (slope + _LEAST_SLOPE)
+    fall = float(np.interp(0.0, GRID_LN_TAU, confidence)) - confidence
+    plausible: FloatArray = np.zeros(GRID_LN_TAU.size)
+    for low, high, scale, weight in OVERCONFIDENCE:
+        plausible += weight * _flat(fall, low, high, scale)
+    density = plausible * (np.abs(np.gradient(confidence, GRID_LN_TAU)) + _LEAST_SLOPE)
     density /= density.sum() * (GRID_LN_TAU[1] - GRID_LN_TAU[0])
-    density += WEIGHT_ONE * _student(GRID_LN_TAU, 0.0, SCALE_ONE)
     yardstick = _yardstick(logits) if base_mass >= MIN_MASS else None
     if yardstick is not None:
         density += WEIGHT_YARDSTICK * _student(GRID_LN_TAU, *yardstick)
@@ -205,8 +203,7 @@ def _yardstick(logits: ChoiceLogits) -> tuple[float, float] | None:
     if bracket.low is None or bracket.high is None:
         return None
     middle = math.log(bracket.low * bracket.high) / 2.0
-    centre = (1.0 - SHARE_MIDDLE) * daca + SHARE_MIDDLE * middle
-    return centre, SCALE_YARDSTICK + SCALE_BY_RATIO * math.log(bracket.ratio)
+    return (daca + middle) / 2.0, SCALE_YARDSTICK + SCALE_BY_RATIO * math.log(bracket.ratio)
 
 
 def _mean_confidence(logits: ChoiceLogits) -> FloatArray:

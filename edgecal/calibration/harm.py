@@ -4,8 +4,8 @@ Two independent tests. Without labels, a temperature is *settled* if the bracket
 of its probability on the choices, because only then can it serve as a yardstick. With labels, which no label-free
 method uses, a temperature is *harmful* if it does not make them more probable.
 
-The limits come from two kinds of pairs (docs/log.md): on five small ones that a fit helped the ratio was 1.3 to 1.9 and
-the mass 0.99; on a real one, whose calibration error every label-free method multiplied, 3.8 and 0.56.
+The limits come from the choosing half of the stored small and real pairs: docs/pairs.md shows what others would let
+through and stop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgecal.calibration.bracket import MAX_SHARE_LOST, Bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.method import MIN_EXAMPLES
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
-from edgecal.results.fitting import LabelVerdict
+from edgecal.results.fitting import MAX_RATIO, LabelVerdict
 
 __all__ = [
     "MAX_RATIO",
@@ -34,7 +34,6 @@ __all__ = [
     "is_hopeless",
 ]
 
-MAX_RATIO: Final = 2.0  # of the bracket's ends
 MIN_MASS: Final = 0.8  # the base model's mean probability on all choices together
 MIN_LABELLED: Final = 30
 

@@ -10,7 +10,7 @@ from edgecal.cli.doctor import describe_error
 from edgecal.cli.stdio import printable
 from edgecal.report.text_tables import TextTable, describe_data, describe_prompting, list_tables
 from edgecal.results import FitResult, PlanResult
-from edgecal.results.fitting import BracketEnds
+from edgecal.results.fitting import MAX_RATIO, BracketEnds
 from edgecal.results.judging import CompareResult, EvalResult, Judgement, RunCost, TemperatureUsed
 
 __all__ = [
@@ -163,7 +163,7 @@ def bracket_text(bracket: BracketEnds) -> str:
     low, high = bracket["low"], bracket["high"]
     ratio = ""
     if low is not None and high is not None:
-        ratio = f", ratio {max(low, high) / min(low, high):.2f} (2 allowed)"
+        ratio = f", ratio {max(low, high) / min(low, high):.2f} ({MAX_RATIO:g} allowed)"
     return f"{said('low', low, bracket['low_interval'])} to {said('high', high, bracket['high_interval'])}{ratio}"
 
 

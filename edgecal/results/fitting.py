@@ -4,7 +4,7 @@ with a model."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from edgecal.results.printed import (
     Count,
@@ -21,6 +21,7 @@ from edgecal.results.printed import (
 from edgecal.results.questions import DataRead, PromptingUsed
 
 __all__ = [
+    "MAX_RATIO",
     "AccuracyByRole",
     "Adaptive",
     "BracketEnds",
@@ -58,6 +59,11 @@ tau_scope: which layers the temperature divides: "final" or "all".
 combine: how the two losses are combined: "divergence", "stratified" or "sum".
 lambda: weight of the process loss where they are summed.
 """
+
+
+MAX_RATIO: Final = (
+    1.5  # of the bracket's ends, above which a label-free temperature is unsettled (docs/pairs.md)
+)
 
 
 class BracketEnds(TypedDict):

@@ -30,9 +30,9 @@ def bracket(low=2.0, high=3.0, *, low_lost=0.0, high_lost=0.0, n=200, ratios=Non
 @pytest.mark.parametrize(
     ("found", "mass", "words"),
     [
-        (bracket(2.0, 4.0), 0.8, []),
-        (bracket(2.0, 4.001), 0.8, [["ratio of 2 ", "at most 2", "2 to 4", "--method ts", "base"]]),
-        (bracket(4.0, 1.9), 0.8, [["ratio of 2.1", "at most 2"]]),
+        (bracket(2.0, 3.0), 0.8, []),
+        (bracket(2.0, 3.001), 0.8, [["ratio of 1.5 ", "at most 1.5", "2 to 3", "--method ts", "base"]]),
+        (bracket(4.0, 1.9), 0.8, [["ratio of 2.1", "at most 1.5"]]),
         (bracket(), 0.799, [["79.9%", "80%", "--method ts", "base"]]),
         (bracket(low=None), 1.0, [["no low end", "0.05 to 50", "--method ts"]]),
         (bracket(high=None), 1.0, [["no high end", "0.05 and 50", "--method ts"]]),
@@ -128,7 +128,7 @@ def given_up(noise, seed, plan):
     return looks[-1].n_prompts if looks[-1].hopeless else None
 
 
-@pytest.mark.parametrize(("noise", "settled"), [(0.77, True), (1.0, False)])
+@pytest.mark.parametrize(("noise", "settled"), [(0.55, True), (1.0, False)])
 def test_runs_are_seldom_given_up_wrongly_and_often_rightly(noise, settled):
     """A population whose ratio is just within the bound, and one well beyond it."""
     before = numba.get_num_threads()
@@ -136,7 +136,7 @@ def test_runs_are_seldom_given_up_wrongly_and_often_rightly(noise, settled):
     try:
         truth = make_choice_logits(100_000, 1, 4, seed=1, layers=False, labels=False, noise=noise)
         ratio = fit_bracket(truth, n_bootstrap=0).ratio
-        assert (1.85 < ratio < MAX_RATIO) if settled else ratio > 2.3
+        assert (1.4 < ratio < MAX_RATIO) if settled else ratio > 2.3
         ends = [given_up(noise, 500 + seed, AdaptivePlan()) for seed in range(120)]
     finally:
         numba.set_num_threads(before)

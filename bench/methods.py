@@ -347,12 +347,14 @@ INTRODUCTION = """# Methods, judged on {n} pairs
 
 `python bench/methods.py --output docs/pairs.md` makes this page from the captured numbers in `bench/pairs/`: {small}
 small pairs and {real} real ones, made by `make pairs`. Of each pair's questions {pool} are drawn as the prompts that a
-user has and the rest judge, {pools} times; labels are drawn from each pool {draws} times. **error** is
-\\|ln(τ / right τ)\\|, where the right τ has the lowest negative log-likelihood (NLL) over all questions, by the known
-probabilities of the answers on small pairs and by labels on real ones; 0.14 is 15 %. "±" is a standard error over pairs.
-**harmful** is a τ with which the judging questions are less probable than with τ = 1 by more than two standard errors.
-Methods and bounds were chosen on the *choosing* half, which the hash of a pair's name decides; the *judging* half was
-looked at last.
+user has and the rest judge, {pools} times; labels are drawn from each pool {draws} times.
+
+- **error** is \\|ln(τ / right τ)\\|; 0.14 is 15 %. The right τ has the lowest negative log-likelihood (NLL) over all
+  questions, by the known probabilities of the answers on small pairs and by labels on real ones.
+- **harmful** is a τ with which the judging questions are less probable than with τ = 1 by more than two standard
+  errors.
+- "±" is a standard error over pairs.
+- Methods and bounds were chosen on the *choosing* half, which the hash of a pair's name decides.
 """
 
 BOUNDS = """## Bounds of "settled"

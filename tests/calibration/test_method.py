@@ -23,7 +23,7 @@ def test_variant_has_none_for_what_does_not_apply(name):
     assert (method.variant["ise"] is not None) == lensed == method.needs_layers
     assert (method.variant["tau_scope"] is not None) == lensed
     assert (method.variant["combine"] is not None) == (name == "dual-align")
-    assert method.variant["lambda"] is None
+    assert method.variant["lambda"] == (DEFAULT_LAMBDA if method.combine == "sum" else None)
     assert method.needs_labels == (name == "ts")
 
 

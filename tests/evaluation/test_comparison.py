@@ -237,7 +237,7 @@ def test_ablations_change_one_thing(compared):
     both = ablations["losses"][-1]
     default = next(row for row in compared[1]["rows"] if row["default"])
     assert both["temperature"] == default["temperature"]
-    assert dataclasses.asdict(Method())["combine"] == "divergence"
+    assert dataclasses.asdict(Method())["combine"] == "sum"
 
 
 def test_the_bracket_and_what_a_fit_would_say_are_those_of_the_headlines_split(logits, compared):

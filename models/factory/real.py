@@ -89,7 +89,7 @@ TEACHINGS = (
         "gemma-sft-many-steps",
         "gemma",
         "supervised on few rows of the tasks that are asked, many times",
-        n_examples=200,
+        n_examples=160,
         training=Training(n_epochs=6),
     ),
     Teaching(

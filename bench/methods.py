@@ -16,7 +16,7 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,26 +25,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pairs_page import write_page
 from stored_pairs import FOLDER, Floats, StoredPair, read_pairs
 
 from edgecal.calibration import Bracket, ChoiceLogits, Method, find_doubts, fit_bracket, fit_temperature
 from edgecal.calibration.anchored import GRID_LN_TAU, Prior, combine, label_free_prior, label_losses
-from edgecal.calibration.harm import MAX_RATIO
 from edgecal.errors import NotIdentifiedError
 from edgecal.evaluation.method_rows import DUAL_ALIGN_VARIANTS, hide_labels
 
 N_POOL = 600
-N_POOLS = 6
+N_POOLS = 4
 N_DRAWS = 15  # of labels from each pool
 N_LABELS = (10, 20, 30, 50, 100, 200)
 N_BOOTSTRAP = 200
 VARIANTS = (Method("process"), *DUAL_ALIGN_VARIANTS)
-N_VARIANT_POOLS = 2
-MAX_DOUBT = 0.05
-NEAR = math.log(1.15)  # right within 15 %
-DEFAULT = "dual-align"
-RATIOS, MASSES = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0), (0.0, 0.8, 0.95)
-LABEL_FREE = ("as it is", "dual-align", "daca", "naive", "low end", "middle", "prior")
+N_VARIANT_POOLS = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,12 +150,12 @@ def study(pair: StoredPair) -> dict[str, Any]:
                 found[f"supervised {n}"].append(jury.verdict(lowest(losses)))
                 fitted = combine(prior, losses, n_prompts=N_POOL, n_labelled=n)
                 low, high = np.log(fitted.interval).tolist()
-                settled = fitted.doubt <= MAX_DOUBT and high - low <= math.log(MAX_RATIO)
                 found[f"anchored {n}"].append(
                     jury.verdict(
                         math.log(fitted.temperature),
                         covered=float(low <= jury.ln_oracle <= high),
-                        settled=float(settled),
+                        width=high - low,
+                        doubt=fitted.doubt,
                     )
                 )
     return {
@@ -341,330 +336,6 @@ def _auroc(score: Floats, right: Floats) -> float:
     return float((good * (below + bad / 2.0)).sum() / (good.sum() * bad.sum()))
 
 
-# The page.
-
-INTRODUCTION = """# Methods, judged on {n} pairs
-
-`python bench/methods.py --output docs/pairs.md` makes this page from the captured numbers in `bench/pairs/`: {small}
-small pairs and {real} real ones, made by `make pairs`. Of each pair's questions {pool} are drawn as the prompts that a
-user has and the rest judge, {pools} times; labels are drawn from each pool {draws} times.
-
-- **error** is \\|ln(τ / right τ)\\|; 0.14 is 15 %. The right τ has the lowest negative log-likelihood (NLL) over all
-  questions, by the known probabilities of the answers on small pairs and by labels on real ones.
-- **harmful** is a τ with which the judging questions are less probable than with τ = 1 by more than two standard
-  errors.
-- "±" is a standard error over pairs.
-- Methods and bounds were chosen on the *choosing* half, which the hash of a pair's name decides.
-"""
-
-BOUNDS = """## Bounds of "settled"
-
-Each pool's result of dual-align, the default: what bounds on the bracket's ratio and on the base model's choice mass
-let through and stop. "Good" is within 15 % of the right τ."""
-
-NUISANCE = """## The base model as a nuisance
-
-What a change of the base model's logits buys. "Batch prior" adds one bias for each choice (real pairs: for each
-subject) so that the mean probabilities are uniform, or the chat model's. The last row uses labels and shows what a
-known temperature of the base would be worth."""
-
-BEHAVIOUR = """## Where post-training changed behaviour on purpose, does agreement still measure honesty?
-
-"Right" is the chat model's accuracy on the questions where both models choose alike, and where they do not. AUROC is
-the probability that a right answer has the higher score than a wrong one: 0.5 says nothing."""
-
-
-def mean_of(values: Iterable[float]) -> tuple[float, float]:
-    """Mean and standard error of the defined values; NaN where there are none."""
-    array = np.array([value for value in values if not math.isnan(value)])
-    if not array.size:
-        return math.nan, math.nan
-    return float(array.mean()), float(
-        array.std(ddof=1) / math.sqrt(array.size)
-    ) if array.size > 1 else math.nan
-
-
-def show(values: Iterable[float], digits: int = 2, scale: float = 1.0) -> str:
-    """ "mean ± standard error"."""
-    mean, error = mean_of(values)
-    if math.isnan(mean):
-        return "–"
-    return f"{scale * mean:.{digits}f}" + ("" if math.isnan(error) else f" ± {scale * error:.{digits}f}")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
-
-
-Study = Mapping[str, Any]
-
-
-def per_pair(study: Study, name: str, key: str) -> float:
-    """The mean over a pair's pools (and draws) of one figure of one method; NaN if no pool has it."""
-    values = [entry[key] for entry in study["found"][name] if key in entry]
-    return float(np.mean(values)) if values else math.nan
-
-
-def label_free_rows(studies: Sequence[Study]) -> Iterable[Sequence[str]]:
-    for name in (*LABEL_FREE, *map(_title, VARIANTS)):
-        errors = [per_pair(study, name, "error") for study in studies]
-        entries = [entry for study in studies for entry in study["found"][name]]
-        found = [entry for entry in entries if "error" in entry]
-        if not found:
-            continue
-        yield (
-            name,
-            show(errors),
-            f"{np.nanmax(errors):.2f}",
-            f"{np.mean([entry['error'] <= NEAR for entry in found]):.0%}",
-            show([per_pair(study, name, "ece_before") for study in studies], 1, 100),
-            show([per_pair(study, name, "ece") for study in studies], 1, 100),
-            show([per_pair(study, name, "nll") for study in studies], 3),
-            f"{sum(per_pair(study, name, 'harmful') > 0.5 for study in studies)} of {len(studies)}",
-            f"{np.mean(['missing' in entry for entry in entries]):.0%}",
-        )
-
-
-def bound_rows(studies: Sequence[Study]) -> Iterable[Sequence[str]]:
-    """For each pair of bounds: how many of the pools' results are settled, and what they are worth."""
-    for ratio in RATIOS:
-        for mass in MASSES:
-            settled, harmful, wrong, stopped, good = 0, 0, 0, 0, 0
-            for study in studies:
-                for bracket, entry in zip(study["brackets"], study["found"][DEFAULT], strict=True):
-                    near = entry.get("error", math.inf) <= NEAR
-                    ok = bracket["ratio"] <= ratio and bracket["mass"] >= mass and bracket["lost"] <= 0.05
-                    ok = ok and "error" in entry
-                    settled += ok
-                    harmful += ok and entry["harmful"] > 0.0
-                    wrong += ok and not near
-                    good += near
-                    stopped += near and not ok
-            yield (
-                f"{ratio:g}",
-                f"{mass:g}",
-                *(str(int(n)) for n in (settled, harmful, wrong, stopped, good)),
-            )
-
-
-def labelled_rows(studies: Sequence[Study]) -> Iterable[Sequence[str]]:
-    for n in N_LABELS:
-        ours, theirs = f"anchored {n}", f"supervised {n}"
-        ratios = [per_pair(s, ours, "error") / per_pair(s, theirs, "error") for s in studies]
-        worst = int(np.argmax(ratios))
-        mean = mean_of(per_pair(s, ours, "error") for s in studies)[0]
-        yield (
-            str(n),
-            show([per_pair(s, theirs, "error") for s in studies], 3),
-            show([per_pair(s, ours, "error") for s in studies], 3),
-            f"{mean / mean_of(per_pair(s, theirs, 'error') for s in studies)[0]:.2f}",
-            f"{ratios[worst]:.2f} ({studies[worst]['name']})",
-            *(show([per_pair(s, name, "ece") for s in studies], 1, 100) for name in (theirs, ours)),
-            *(show([per_pair(s, name, "nll") for s in studies], 3) for name in (theirs, ours)),
-            *(show([per_pair(s, name, "harmful") for s in studies], 1, 100) for name in (theirs, ours)),
-            show([per_pair(s, ours, "covered") for s in studies], 0, 100),
-        )
-
-
-def settled_rows(studies: Sequence[Study]) -> Iterable[Sequence[str]]:
-    for n in N_LABELS:
-        entries = [entry for s in studies for entry in s["found"][f"anchored {n}"]]
-        ours = [entry for entry in entries if entry["settled"]]
-        if not ours:
-            yield (str(n), "0 %", "–", "–", "–")
-            continue
-        yield (
-            str(n),
-            f"{len(ours) / len(entries):.0%}",
-            f"{np.mean([entry['error'] <= NEAR for entry in ours]):.0%}",
-            f"{np.mean([entry['harmful'] for entry in ours]):.2%}",
-            f"{np.mean([entry['ece'] > entry['ece_before'] + 0.01 for entry in ours]):.2%}",
-        )
-
-
-def nuisance_rows(studies: Sequence[Study]) -> Iterable[Sequence[str]]:
-    for name in BASES:
-        chosen = [s["nuisance"][name] for s in studies if s["nuisance"][name] is not None]
-        if chosen:
-            columns = (
-                show([c[key] for c in chosen], digits, scale)
-                for key, digits, scale in (("accuracy", 1, 100), ("daca", 2, 1), ("low end", 2, 1))
-            )
-            missing = sum(math.isnan(c["low end"]) for c in chosen)
-            yield (name, *columns, f"{missing} of {len(chosen)}")
-
-
-def write_page(studies: Sequence[Study]) -> str:
-    halves = {half: [s for s in studies if s["half"] == half] for half in ("choosing", "judging")}
-    kinds = {kind: [s for s in studies if s["kind"] == kind] for kind in ("small", "real")}
-    lines = [
-        INTRODUCTION.format(
-            n=len(studies),
-            small=len(kinds["small"]),
-            real=len(kinds["real"]),
-            pool=N_POOL,
-            pools=N_POOLS,
-            draws=N_DRAWS,
-        ),
-        "## The pairs",
-        "",
-    ]
-    head = (
-        "pair",
-        "half",
-        "post-training",
-        "right, base",
-        "chat",
-        "agree",
-        "mass",
-        "ECE of the chat model",
-        "right τ",
-        "ECE there",
-        "base's own right τ",
-    )
-    lines += table(
-        head,
-        (
-            (
-                s["name"],
-                s["half"],
-                s["recipe"],
-                *(f"{s['facts'][key]:.1%}" for key in ("accuracy_base", "accuracy_chat", "agreement")),
-                f"{s['facts']['mass']:.2f}",
-                f"{s['facts']['ece']:.1%}",
-                f"{s['oracle']:.2f}",
-                f"{s['facts']['ece_oracle']:.1%}",
-                f"{s['facts']['oracle_base']:.2f}",
-            )
-            for s in studies
-        ),
-    )
-    head = (
-        "method",
-        "error",
-        "worst pair",
-        "within 15 %",
-        "ECE before, %",
-        "ECE after, %",
-        "NLL after",
-        "harmful on",
-        "no result",
-    )
-    for title, chosen in (*halves.items(), *kinds.items()):
-        lines += [
-            f"## Without labels: {title} ({len(chosen)} pairs)",
-            "",
-            *table(head, label_free_rows(chosen)),
-        ]
-    lines += ["## Error of each label-free method, pair by pair", ""]
-    lines += table(
-        ("pair", *LABEL_FREE, "low", "high"),
-        (
-            (
-                s["name"],
-                *(show([per_pair(s, name, "error")]) for name in LABEL_FREE),
-                show([b["low"] if b["low"] is not None else math.nan for b in s["brackets"]]),
-                show([b["high"] if b["high"] is not None else math.nan for b in s["brackets"]]),
-            )
-            for s in studies
-        ),
-    )
-    lines += [BOUNDS, ""]
-    for title, chosen in halves.items():
-        lines += [
-            f"### {title}",
-            "",
-            *table(
-                (
-                    "ratio at most",
-                    "mass at least",
-                    "settled",
-                    "harmful let through",
-                    "off by over 15 % let through",
-                    "good ones stopped",
-                    "good ones",
-                ),
-                bound_rows(chosen),
-            ),
-        ]
-    head = (
-        "labels",
-        "error, supervised",
-        "anchored",
-        "ratio",
-        "worst pair's ratio",
-        "ECE, %: supervised",
-        "anchored",
-        "NLL: supervised",
-        "anchored",
-        "harmful, %: supervised",
-        "anchored",
-        "right τ in the 95 % interval, %",
-    )
-    for title, chosen in (*halves.items(), *kinds.items()):
-        lines += [f"## With labels: {title}", "", *table(head, labelled_rows(chosen))]
-        lines += table(
-            ("labels", "settled", "of these within 15 %", "harmful", "ECE up by over a point"),
-            settled_rows(chosen),
-        )
-    lines += ["## Ratio of the anchored error to the supervised one, pair by pair", ""]
-    lines += table(
-        ("pair", *(f"{n} labels" for n in N_LABELS)),
-        (
-            (
-                s["name"],
-                *(
-                    f"{per_pair(s, f'anchored {n}', 'error') / per_pair(s, f'supervised {n}', 'error'):.2f}"
-                    for n in N_LABELS
-                ),
-            )
-            for s in studies
-        ),
-    )
-    lines += [NUISANCE, ""]
-    for title, chosen in kinds.items():
-        lines += [
-            f"### {title}",
-            "",
-            *table(
-                ("the base's logits", "base right, %", "error of DACA", "of the low end", "low end missing"),
-                nuisance_rows(chosen),
-            ),
-        ]
-    lines += [
-        BEHAVIOUR,
-        "",
-        *table(
-            (
-                "pair",
-                "post-training",
-                "agree",
-                "chat right where they agree",
-                "where they do not",
-                "base right where they do not",
-                "AUROC: the chat model's own confidence",
-                "the base's probability of its choice",
-                "agreement alone",
-            ),
-            (
-                (
-                    s["name"],
-                    s["recipe"],
-                    f"{s['facts']['agreement']:.1%}",
-                    *(
-                        f"{s['behaviour'][key]:.1%}"
-                        for key in ("right_agree", "right_disagree", "base_right_disagree")
-                    ),
-                    *(f"{s['behaviour'][key]:.3f}" for key in ("auroc_own", "auroc_base", "auroc_agree")),
-                )
-                for s in studies
-            ),
-        ),
-    ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=Path, default=FOLDER)
@@ -677,7 +348,8 @@ def main() -> None:
         parser.error(f"{arguments.pairs} holds no pairs; `make pairs` makes them")
     with ProcessPoolExecutor() as pool:
         studies = list(pool.map(study, pairs))
-    page = write_page(studies)
+    counts = {"pool": N_POOL, "pools": N_POOLS, "draws": N_DRAWS}
+    page = write_page(studies, N_LABELS, counts)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(studies) + "\n", "utf-8")
     if arguments.output is None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from edgecal.api.doctor import doctor
     from edgecal.api.evaluate import evaluate
     from edgecal.api.fit import OutputOptions, fit
+    from edgecal.api.label import label
+    from edgecal.api.label_session import LabelSession
     from edgecal.api.plan import plan
     from edgecal.api.progress import Progress
     from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         EditResult,
         EvalResult,
         FitResult,
+        LabelResult,
         PlanResult,
         QuestionsResult,
         ShowResult,
@@ -68,6 +71,8 @@ __all__ = [
     "EvalResult",
     "FitResult",
     "InputError",
+    "LabelResult",
+    "LabelSession",
     "Method",
     "ModelError",
     "NotIdentifiedError",
@@ -93,6 +98,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "fit",
+    "label",
     "load",
     "load_prompts",
     "plan",

@@ -1,4 +1,4 @@
-"""Runs the stages together: fit, plan, capture, evaluate, compare and doctor, with their options.
+"""Runs the stages together: fit, label, plan, capture, evaluate, compare and doctor, with their options.
 
 These functions call the mathematics and llama.cpp but contain neither, and print nothing; the command line is a thin
 layer on top. Importing them loads no llama.cpp, numba or matplotlib.
@@ -9,6 +9,8 @@ from edgecal.api.compare import compare
 from edgecal.api.doctor import doctor
 from edgecal.api.evaluate import evaluate
 from edgecal.api.fit import OutputOptions, fit
+from edgecal.api.label import DEFAULT_RATIO, label
+from edgecal.api.label_session import LabelSession
 from edgecal.api.plan import plan
 from edgecal.api.progress import Progress
 from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
@@ -17,7 +19,9 @@ from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.run import RunOptions
 
 __all__ = [
+    "DEFAULT_RATIO",
     "CaptureSettings",
+    "LabelSession",
     "Method",
     "OutputOptions",
     "Progress",
@@ -28,6 +32,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "fit",
+    "label",
     "load_prompts",
     "plan",
     "read_questions",

@@ -24,6 +24,7 @@ _COMMANDS = {
     "eval": ("eval", "Judge a model's confidence on questions with answers."),
     "export": ("export", "Print what another program needs to use a calibrated file."),
     "fit": ("fit", "Fit a chat model's temperature against its base model."),
+    "label": ("label", "Label the questions that say most of the temperature."),
     "plot": ("plot", "Draw the pictures of a saved result."),
     "questions": ("questions", "Show how question files are read, or convert them."),
     "schema": ("schema", "Print the JSON Schema of what commands print with --json."),

@@ -47,7 +47,7 @@ def export_command(file: str, target: str, sampling: bool | None, output: str | 
         with printing():
             click.echo(artefact.text, nl=False)
     else:
-        from edgecal.report.atomic_write import write_whole
+        from edgecal.atomic_write import write_whole
 
         path = Path(output)
         if os.path.lexists(path) and not force:

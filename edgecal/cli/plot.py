@@ -52,10 +52,10 @@ def plot_command(
     loss.svg and so on; their paths are printed. If one of the files exists already, nothing is drawn unless
     --force is given.
     """
+    from edgecal.atomic_write import check_target, make_folder, write_whole
     from edgecal.cli.stdio import printing
     from edgecal.errors import OutputError
     from edgecal.report import available_pictures, check_result, draw
-    from edgecal.report.atomic_write import check_target, make_folder, write_whole
 
     name = "standard input" if result == "-" else result
     checked = check_result(_read_json(result, name), name)

@@ -13,9 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from edgecal.atomic_write import check_target, write_whole
 from edgecal.errors import OutputError
 from edgecal.report import prepare
-from edgecal.report.atomic_write import check_target, write_whole
 from edgecal.report.check import check_result
 from edgecal.report.page_tables import (
     ablation_tables,

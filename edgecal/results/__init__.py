@@ -6,6 +6,7 @@ Schema of `edgecal schema` from the same types.
 
 from edgecal.results.fitting import DoctorResult, FitResult, PlanResult
 from edgecal.results.judging import CompareResult, EvalResult
+from edgecal.results.labelling import LabelResult
 from edgecal.results.model_files import BakeResult, EditResult, ShowResult, StampResult, UnbakeResult
 from edgecal.results.questions import QuestionsResult
 
@@ -16,6 +17,7 @@ __all__ = [
     "EditResult",
     "EvalResult",
     "FitResult",
+    "LabelResult",
     "PlanResult",
     "QuestionsResult",
     "ShowResult",

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from edgecal.results import fitting, judging, model_files, questions
+from edgecal.results import fitting, judging, labelling, model_files, questions
 from edgecal.results.printed import NotRequired, Range, is_printed
 
 __all__ = ["PRINTED", "describe_keys", "make_schema", "struct_of"]
@@ -35,6 +35,7 @@ PRINTED: dict[str, tuple[type, ...]] = {
     "eval": (judging.EvalResult,),
     "export": (model_files.Sidecar,),
     "fit": (fitting.FitResult, fitting.PlanResult),
+    "label": (labelling.LabelResult,),
     "questions": (questions.QuestionLine, questions.PromptLine, questions.TokensLine),
     "set": (model_files.EditResult,),
     "show": (model_files.ShowResult,),
@@ -169,7 +170,7 @@ def _read_docstring(shape: type) -> tuple[str, dict[str, str]]:
 
 _SHAPES = [
     shape
-    for module in (model_files, fitting, judging, questions)
+    for module in (model_files, fitting, judging, labelling, questions)
     for shape in vars(module).values()
     if is_typeddict(shape)
 ]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgecal.gguf.shards import ShardSet
     from edgecal.pair.pair_capture import PairCapture
     from edgecal.pair.run import RunOptions
-    from edgecal.prompts import PromptPair
+    from edgecal.prompts import Prompting, PromptPair
 
 __all__ = ["DEFAULT_RATIO", "label"]
 
@@ -144,7 +144,7 @@ def label(
 
 
 def _without_answers(loaded: LoadedQuestions) -> tuple[LoadedQuestions, list[str]]:
-    """The questions as if nobody knew an answer, and a warning if somebody did; refuses what nobody can read."""
+    """Each question once, as if nobody knew an answer, and warnings; refuses what nobody can read."""
 
     def hide(pair: PromptPair) -> PromptPair:
         if pair.base.text is None:
@@ -156,11 +156,20 @@ def _without_answers(loaded: LoadedQuestions) -> tuple[LoadedQuestions, list[str
         question = None if pair.question is None else replace(pair.question, answer=None)
         return replace(pair, base=base, chat=chat, question=question)
 
-    known = int((loaded.labels >= 0).sum())
-    warning = (
-        f"{known} of {len(loaded.pairs)} questions have an answer already, which is neither shown nor used"
-    )
-    return replace(loaded, pairs=tuple(map(hide, loaded.pairs))), [warning] if known else []
+    once = {_content(loaded.prompting, pair): pair for pair in reversed(loaded.pairs)}
+    warnings = []
+    if known := int((loaded.labels >= 0).sum()):
+        warnings.append(f"{known} questions have an answer already, which is neither shown nor used")
+    if repeats := len(loaded.pairs) - len(once):
+        warnings.append(f"{repeats} questions repeat another and are asked once")
+    return replace(loaded, pairs=tuple(map(hide, reversed(once.values())))), warnings
+
+
+def _content(prompting: Prompting, pair: PromptPair) -> bytes:
+    """The same for questions that are one to a fit, to which worked examples are no part of them."""
+    from edgecal.prompts import digest_prompt
+
+    return digest_prompt(pair.base if pair.question is None else prompting.template.render(pair.question))
 
 
 def _compute_digest(

@@ -27,7 +27,15 @@ from edgecal.calibration.search import TAU_MAX, TAU_MIN
 from edgecal.calibration.temperature_fit import fit_temperature
 from edgecal.errors import InputError, NotIdentifiedError
 
-__all__ = ["AnchoredFit", "Prior", "combine", "fit_anchored", "label_free_prior", "label_losses"]
+__all__ = [
+    "AnchoredFit",
+    "Prior",
+    "combine",
+    "fit_anchored",
+    "label_free_prior",
+    "label_losses",
+    "weigh_losses",
+]
 
 GRID_LN_TAU: Final[FloatArray] = np.linspace(math.log(TAU_MIN), math.log(TAU_MAX), 513)
 GRID_LN_TAU.setflags(write=False)
@@ -96,7 +104,7 @@ def fit_anchored(
         chosen = np.asarray(weights, dtype=np.float64)[labelled]
         if not np.all(np.isfinite(chosen) & (chosen > 0.0)):
             raise InputError("a weight of a labelled prompt is not a finite number above 0")
-        total = _weighted_total(losses, chosen)
+        total = weigh_losses(losses, chosen)
     return combine(prior, total, n_prompts=logits.n_prompts, n_labelled=labelled.size, level=level)
 
 
@@ -131,7 +139,7 @@ def label_losses(logits: ChoiceLogits, rows: np.typing.NDArray[np.integer]) -> F
     return losses
 
 
-def _weighted_total(losses: FloatArray, weights: FloatArray) -> FloatArray:
+def weigh_losses(losses: FloatArray, weights: FloatArray) -> FloatArray:
     """The weighted sum of losses, scaled so that its curvature is the inverse variance of its minimum.
 
     With scores s_i the variance of the minimum is sum(w^2 s^2) / (sum w s^2)^2 (the sandwich, Huber 1967), so the scale

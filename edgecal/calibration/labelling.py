@@ -7,10 +7,11 @@ among the n, and the inverse probabilities weigh the labels so that the choice d
 2007, rank conditioning).
 
 With such weights the variance of the fitted ln tau is smallest if sizes are proportional to the root of the expected
-square of a label's score, the derivative of its negative log-likelihood by ln tau (Neyman 1934). (The Fisher
-information itself, without the root, gains nothing: it trades questions for weights one to one.) Where the models
-differ nobody knows which one is right, so the expectation is over labels drawn from both. Half of the mean is
-added to each size: no weight is more than twice another's then, though neither model may be honest.
+square of a label's score, the derivative of its negative log-likelihood by ln tau (Neyman 1934). The Fisher
+information itself, without the root, gains nothing: it trades questions for weights one to one. Where the models
+differ nobody knows which one is right, so the expectation is over labels drawn from both. Half of the mean is added to
+half of each size, so that no label weighs more than twice what it would in a uniform draw, however wrong both models
+are.
 """
 
 from __future__ import annotations

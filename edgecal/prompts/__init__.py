@@ -16,6 +16,7 @@ from edgecal.prompts.orders import (
     canonical_order,
     compute_prompts_sha256,
     count_repeats,
+    digest_prompt,
     permute_question,
     reorder,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "compute_prompts_sha256",
     "count_repeats",
     "describe_record",
+    "digest_prompt",
     "draw_pairs",
     "holds_worked_examples",
     "parse_record",

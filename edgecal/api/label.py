@@ -67,7 +67,7 @@ def label(
     OutputError: `output` cannot be written.
     """
     from edgecal.atomic_write import check_target
-    from edgecal.calibration import fit_anchored
+    from edgecal.calibration.anchored import fit_anchored, label_free_prior
     from edgecal.calibration.labelling import compute_label_sizes, draw_label_order
     from edgecal.gguf.shards import find_shards
     from edgecal.pair.compatibility import check_not_itself, check_pair
@@ -126,8 +126,9 @@ def label(
     if on_progress is not None:
         on_progress(Progress("fit"))
     mass = captured.choice_mass["base"]
+    prior = label_free_prior(captured.logits, mass)
     if source is None:
-        source = wanted | {"temperature": fit_anchored(captured.logits, mass).prior_temperature}
+        source = wanted | {"temperature": fit_anchored(captured.logits, mass, prior=prior).temperature}
     sizes = compute_label_sizes(captured.logits, source["temperature"])
     return LabelSession(
         path,
@@ -135,6 +136,7 @@ def label(
         loaded.records,
         captured.logits,
         mass,
+        prior,
         draw_label_order(sizes, asked.seed),
         ratio=ratio,
         data=loaded.describe(asked, with_answers=False),

@@ -18,6 +18,7 @@ from edgecal.results import LabelResult
 
 if TYPE_CHECKING:
     from edgecal.calibration import AnchoredFit, ChoiceLogits
+    from edgecal.calibration.anchored import Prior
     from edgecal.calibration.labelling import LabelOrder
     from edgecal.prompts import Prompt, Question
     from edgecal.results.questions import DataRead, PromptingUsed
@@ -79,6 +80,7 @@ class LabelSession:
         records: Sequence[Question | Prompt],
         logits: ChoiceLogits,
         base_mass: float,
+        prior: Prior,
         order: LabelOrder,
         *,
         ratio: float,
@@ -96,7 +98,7 @@ class LabelSession:
         self._about = data, prompting, list(warnings)
         self._path, self._source, self._order = path, source, order
         self._records = [replace(records[index], answer=None) for index in order.order]
-        self._logits, self._base_mass = logits, base_mass
+        self._logits, self._base_mass, self._prior = logits, base_mass, prior
         self._found = _identify(path)
         self.answers = self._read_answers()
         self.fit = self._fit(self.answers)
@@ -187,7 +189,10 @@ class LabelSession:
         labels[:] = -1
         labels[self._order.order[: len(answers)]] = [-1 if item is None else item for item in answers]
         return fit_anchored(
-            replace(self._logits, labels=labels), self._base_mass, weights=self._order.weights(len(answers))
+            replace(self._logits, labels=labels),
+            self._base_mass,
+            weights=self._order.weights(len(answers)),
+            prior=self._prior,
         )
 
     def _keep(self, answers: list[int | None]) -> None:

@@ -87,15 +87,21 @@ class AnchoredFit:
 
 
 def fit_anchored(
-    logits: ChoiceLogits, base_mass: float, *, weights: FloatArray | None = None, level: float = 0.95
+    logits: ChoiceLogits,
+    base_mass: float,
+    *,
+    weights: FloatArray | None = None,
+    level: float = 0.95,
+    prior: Prior | None = None,
 ) -> AnchoredFit:
     """Fits one temperature to all prompts and the labels that some of them have (none is allowed).
 
     base_mass: the base model's mean probability on the choices, 0 to 1. weights: float64 [n_prompts], for labelled
     prompts the inverse of the probability with which each was chosen for labelling, up to a common factor; None: all
-    had the same.
+    had the same. prior: `label_free_prior` of the same arguments, if at hand; it takes most of the time.
     """
-    prior = label_free_prior(logits, base_mass)
+    if prior is None:
+        prior = label_free_prior(logits, base_mass)
     labelled = np.flatnonzero(logits.labels >= 0)
     losses = label_losses(logits, labelled)
     if weights is None:

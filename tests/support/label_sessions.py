@@ -5,6 +5,7 @@ from support.questions import make_questions
 
 from edgecal.api.label_session import LabelSession
 from edgecal.calibration import ChoiceLogits
+from edgecal.calibration.anchored import label_free_prior
 from edgecal.calibration.labelling import compute_label_sizes, draw_label_order
 from edgecal.prompts import parse_record
 
@@ -29,7 +30,8 @@ def make_session(path, *, n=200, ratio=1.5, records=None, warnings=()):
     labels = np.full(n, -1, np.int32)
     logits = ChoiceLogits(honest.astype("f4"), (2 * honest).astype("f4"), None, None, counts, labels)
     order = draw_label_order(compute_label_sizes(logits, SOURCE["temperature"]), SOURCE["seed"])
+    prior = label_free_prior(logits, 0.99)
     session = LabelSession(
-        path, SOURCE, records, logits, 0.99, order, ratio=ratio, warnings=list(warnings), **_ABOUT
+        path, SOURCE, records, logits, 0.99, prior, order, ratio=ratio, warnings=list(warnings), **_ABOUT
     )
     return session, truth[order.order].tolist()

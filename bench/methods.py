@@ -33,7 +33,7 @@ from edgecal.calibration.anchored import GRID_LN_TAU, Prior, combine, label_free
 from edgecal.errors import NotIdentifiedError
 from edgecal.evaluation.method_rows import DUAL_ALIGN_VARIANTS, hide_labels
 
-N_POOL = 600
+N_POOL = 500
 N_POOLS = 4
 N_DRAWS = 15  # of labels from each pool
 N_LABELS = (10, 20, 30, 50, 100, 200)

@@ -12,8 +12,8 @@ from typing import Any
 
 from edgecal.metrics import find_figure
 from edgecal.report.text import clipped, number, percent, plain, points, signed
-from edgecal.report.text_tables import TextTable, learning_table, scalings_table
-from edgecal.report.words import ABLATIONS, EFFECTS, METHODS, method_title
+from edgecal.report.text_tables import TextTable, ablation_texts, learning_table, scalings_table
+from edgecal.report.words import EFFECTS, METHODS, method_title
 from edgecal.results.judging import (
     BaseRun,
     CompareResult,
@@ -194,29 +194,7 @@ def methods_table(result: CompareResult) -> Table | None:
 
 def ablation_tables(result: CompareResult) -> list[Table]:
     """One table for each setting that was varied."""
-    tables = []
-    for index, (name, rows) in enumerate(result.ablations.items()):
-        if not rows:
-            continue
-        lines = []
-        for row in rows:
-            failed = row["not_identified"]
-            remark = f"not identified on {failed:,} split{'s' if failed > 1 else ''}" if failed else ""
-            cells = (
-                Cell(short(row["name"]), remark),
-                _spread(row["temperature"], False),
-                _spread(row["ece"], True),
-                _spread(row["nll"], False),
-            )
-            lines.append(Row(cells))
-        columns = (
-            Column("Setting", numeric=False),
-            Column("Temperature"),
-            Column("ECE", detail="in %"),
-            Column("NLL", detail="in nats"),
-        )
-        tables.append(Table(f"ablation-{index}", ABLATIONS.get(name, short(name)), columns, tuple(lines)))
-    return tables
+    return [_as_table(f"ablation-{at}", text) for at, text in enumerate(ablation_texts(result)) if text.rows]
 
 
 def label_tables(result: CompareResult) -> list[Table]:
@@ -229,12 +207,15 @@ def _as_table(name: str, text: TextTable) -> Table:
     """A table of texts as one of the page: numbers between the first column and the last."""
     last = len(text.columns) - 1
     columns = tuple(
-        Column(title.capitalize() if title.islower() else title, 0 < at < last)
-        for at, title in enumerate(text.columns)
+        Column(title[0].upper() + title[1:], 0 < at < last) for at, title in enumerate(text.columns)
     )
     rows = tuple(Row(tuple(Cell(clipped(cell, 400)) for cell in row)) for row in text.rows)
     return Table(
-        name, text.title, columns, rows, [text.note[0].upper() + text.note[1:] + "."] if text.note else []
+        name,
+        short(text.title),
+        columns,
+        rows,
+        [text.note[0].upper() + text.note[1:] + "."] if text.note else [],
     )
 
 

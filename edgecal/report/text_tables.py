@@ -27,6 +27,7 @@ from edgecal.results.judging import (
 __all__ = [
     "NOTHING",
     "TextTable",
+    "ablation_texts",
     "describe_data",
     "describe_prompting",
     "learning_table",
@@ -79,7 +80,7 @@ def list_tables(result: Judgement) -> list[TextTable]:
     tables = [_figures(result)]
     if isinstance(result, CompareResult):
         labels = [learning_table(result), scalings_table(result)]
-        tables = [_methods(result), _figures(result), *labels, *_ablations(result)]
+        tables = [_methods(result), _figures(result), *labels, *ablation_texts(result)]
     tables += [_subjects(result), _effects(result)]
     return [table for table in tables if table.rows]
 
@@ -261,21 +262,24 @@ def _with_error(item: MeanWithError, scale: float = 1.0, decimals: int = 3) -> s
     return f"{number(scale * item['mean'], decimals)}{error}"
 
 
-def _ablations(result: CompareResult) -> list[TextTable]:
+def ablation_texts(result: CompareResult) -> list[TextTable]:
+    """One table for each setting that was varied."""
     tables = []
     for name, rows in result.ablations.items():
         made = tuple(
             (
-                row["name"],
+                visible(row["name"]),
                 _temperature(row["temperature"]),
                 _spread("ece", row["ece"]),
                 _spread("nll", row["nll"]),
-                f"not identified on {row['not_identified']} splits" if row["not_identified"] else "",
+                f"not identified on {row['not_identified']} of {result.splits['n']} splits"
+                if row["not_identified"]
+                else "",
             )
             for row in rows
         )
         columns = ("variant", "temperature", "ECE", "NLL", "remarks")
-        tables.append(TextTable(ABLATIONS.get(name, name), columns, made))
+        tables.append(TextTable(ABLATIONS.get(name, visible(name)), columns, made))
     return tables
 
 

@@ -265,7 +265,7 @@ def test_ablations(pages):
                   "How the two losses are combined", "Which loss is used", "How much the process loss weighs",
                   "How many prompts are used"):  # fmt: skip
         assert title in text
-    assert "dual-align, 30 prompts not identified on 5 splits – – –" in text
+    assert "dual-align, 30 prompts – – – not identified on 5 of 5 splits" in text
 
 
 def test_wrong_answers(pages):

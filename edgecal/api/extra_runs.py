@@ -35,9 +35,6 @@ __all__ = [
 _HOPE_AFTER = 64
 _HOPE_SHARE = 0.25
 
-# Fewer prompts do not show what a linear map between hidden states is to be.
-_MIN_MAPPED = 30
-
 RoleProgress = Callable[[str, "CaptureProgress"], None]
 
 
@@ -117,38 +114,36 @@ def run_projection(
     no_layers: str | None,
     options: RunOptions,
 ) -> Projected:
-    """Maps the chat model's last hidden states to the base model's, split by split, and has the base model's norm and
-    head read them. The map is fitted on the prompts that a split fits on; no answer is seen and no prompt is run.
+    """Maps the chat model's last hidden states to the base model's logits, split by split. The map is fitted on the
+    prompts that a split fits on, to what the base model's head says of its own states; no answer is seen and no prompt
+    is run.
 
     Raises
     ------
     ModelError: the base model's head could not be read.
     """
     from edgecal.evaluation.comparison import Projected
-    from edgecal.evaluation.linear_map import fit_linear_map
+    from edgecal.evaluation.linear_map import MIN_MAPPED, fit_linear_map
     from edgecal.pair.run import project_states
+    from edgecal.pair.worker_project import pick
 
     if not wanted:
         return Projected(None, "not asked for (--no-projection)")
     base, chat = captured.base.last_hidden, captured.chat.last_hidden
     if base is None or chat is None:
         return Projected(None, no_layers or "there are no hidden states")
-    if len(splits[0].fit) < _MIN_MAPPED:
+    if len(splits[0].fit) < MIN_MAPPED:
         return Projected(
             None,
-            f"a map of hidden states needs at least {_MIN_MAPPED} questions to fit on, got {len(splits[0].fit)}",
+            f"a map of hidden states needs at least {MIN_MAPPED} questions to fit on, got {len(splits[0].fit)}",
         )
-    states = [fit_linear_map(chat[split.fit], base[split.fit])(chat[split.judge]) for split in splits]
-    logits = project_states(
-        base_path,
-        "base",
-        captured.prompts,
-        np.concatenate(states),
-        np.concatenate([split.judge for split in splits]),
-        options=options,
-    )
-    ends = np.cumsum([len(split.judge) for split in splits])
-    return Projected(np.split(logits, ends[:-1]))
+    own = project_states(base_path, "base", captured.prompts, base, options=options)
+
+    def mapped(split: Split) -> npt.NDArray[np.float32]:
+        found = fit_linear_map(chat[split.fit], own.logits[split.fit])
+        return pick(found(chat[split.judge]), own.columns[split.judge])
+
+    return Projected([mapped(split) for split in splits])
 
 
 def run_statements(

@@ -71,7 +71,7 @@ class Permuted:
 
 @dataclass(frozen=True, eq=False)
 class Projected:
-    """What the base model's norm and head say of the chat model's hidden states, mapped into the base model's.
+    """The base model's logits as a linear map makes them of the chat model's last hidden states.
 
     Attributes
     ----------
@@ -294,7 +294,7 @@ def _fixed_rows(
         rows.append(fixed_row("internal-consistency", title, consistency, splits))
     title = "base model's probability of the chat model's choice"
     rows.append(fixed_row("basecal-reeval", title, judge_reevaluation(logits), splits))
-    title = "the same from the chat model's hidden state, mapped to the base model's"
+    title = "the same, mapped linearly from the chat model's last hidden state"
     if projected.logits is None:
         rows.append(withheld_row("basecal-proj", title, projected.reason or "not asked for"))
     else:

@@ -17,7 +17,7 @@ from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.model_capture import CaptureProgress, CaptureRequest, ModelCapture
 from edgecal.pair.worker_examine import Examination, ExamineRequest
 from edgecal.pair.worker_generate import GenerateRequest, Generation, GiveUp
-from edgecal.pair.worker_project import ProjectRequest
+from edgecal.pair.worker_project import LabelLogits, ProjectRequest
 from edgecal.prompts.records import Prompt
 from edgecal.results.fitting import PlannedModel
 from edgecal.worker import Worker
@@ -27,6 +27,7 @@ __all__ = [
     "RunOptions",
     "capture_model",
     "check",
+    "choice_tokens",
     "examine",
     "find_misfits",
     "generate",
@@ -180,20 +181,24 @@ def generate(
     return generation
 
 
-def project_states(
-    path: str,
-    role: str,
-    prompts: Sequence[Prompt],
-    states: NDArray[np.float32],
-    owners: NDArray[np.int64],
-    *,
-    options: RunOptions,
-) -> NDArray[np.float32]:
-    """Returns a model's logits of the choices for given hidden states; see `ProjectRequest`."""
-    request = ProjectRequest(_request(path, role, prompts, options), states, owners)
-    logits: NDArray[np.float32] = _run(
-        "edgecal.pair.worker_project:project_states", request, role, options, None
+def choice_tokens(
+    path: str, role: str, prompts: Sequence[Prompt], *, options: RunOptions
+) -> NDArray[np.int32]:
+    """Returns each prompt's choice tokens, int32 [n, k_max], padded with -1; raises as `check`."""
+    request = _request(path, role, prompts, options)
+    tokens: NDArray[np.int32] = _run(
+        "edgecal.pair.worker_prompts:choice_tokens", request, role, options, None
     )
+    return tokens
+
+
+def project_states(
+    path: str, role: str, prompts: Sequence[Prompt], states: NDArray[np.float32], *, options: RunOptions
+) -> LabelLogits:
+    """Returns a model's logits of all labels for given hidden states; see `ProjectRequest`."""
+    request = ProjectRequest(_request(path, role, prompts, options), states)
+    logits = _run("edgecal.pair.worker_project:project_states", request, role, options, None)
+    assert isinstance(logits, LabelLogits)
     return logits
 
 

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgecal.errors import InputError
 from edgecal.pair.model_capture import CaptureProgress, CaptureRequest
 from edgecal.prompts.records import Prompt
@@ -14,7 +17,14 @@ from edgecal.prompts.records import Prompt
 if TYPE_CHECKING:
     from edgecal.llama.tokenizer import ResolvedPrompt, Tokenizer
 
-__all__ = ["check_prompts", "find_misfits", "read_vocabulary", "resolve_prompts", "warn_of_marks"]
+__all__ = [
+    "check_prompts",
+    "choice_tokens",
+    "find_misfits",
+    "read_vocabulary",
+    "resolve_prompts",
+    "warn_of_marks",
+]
 
 
 def check_prompts(request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> None:
@@ -46,6 +56,16 @@ def find_misfits(request: CaptureRequest, report: Callable[[CaptureProgress], No
 
         flaws = [(index, find_flaw(prompt)) for index, prompt in enumerate(request.prompts)]
     return [(index, flaw) for index, flaw in flaws if flaw is not None]
+
+
+def choice_tokens(request: CaptureRequest, report: Callable[[CaptureProgress], None]) -> NDArray[np.int32]:
+    """Returns each prompt's choice tokens, int32 [n, k_max], padded with -1; raises as `check_prompts`."""
+    with read_vocabulary(request) as (tokenizer, n_ctx_train):
+        rows = [item.choice_tokens for item in resolve_prompts(request, tokenizer, n_ctx_train)]
+    tokens = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int32)
+    for row, ids in zip(tokens, rows, strict=True):
+        row[: len(ids)] = ids
+    return tokens
 
 
 @contextlib.contextmanager

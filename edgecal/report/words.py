@@ -28,7 +28,7 @@ METHODS = {
     ),
     "basecal-proj": (
         "BaseCal-Proj",
-        "the same without running the base model: its head reads the chat model's last hidden state, mapped linearly",
+        "the same without running the base model: mapped linearly from the chat model's last hidden state",
     ),
     "naive": ("Naive", "matches the base model's distribution on every question"),
     "daca": ("DACA", "matches the base model only where both choose alike"),

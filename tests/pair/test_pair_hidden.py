@@ -12,7 +12,8 @@ from support.tiny_models import tiny_folder, write_tiny_pair
 
 import edgecal
 from edgecal.errors import ModelError
-from edgecal.pair.run import RunOptions, capture_model, project_states
+from edgecal.pair.run import RunOptions, capture_model, choice_tokens, project_states
+from edgecal.pair.worker_project import pick
 
 OPTIONS = RunOptions(settings=edgecal.CaptureSettings(n_threads=1))
 PROMPTS = edgecal.load_prompts(random_token_prompts(14, seed=3, length=12))
@@ -39,17 +40,27 @@ def capture(path, prompts=PROMPTS, *, layers=True, hidden=True, options=OPTIONS)
     return seen, runs[0] if runs else 0
 
 
+def project(path, prompts, states):
+    found = project_states(str(path), "base", prompts, states, options=OPTIONS)
+    tokens = choice_tokens(str(path), "base", prompts, options=OPTIONS)
+    counted = tokens >= 0
+    np.testing.assert_array_equal(found.columns >= 0, counted)
+    np.testing.assert_array_equal(found.token_ids[found.columns[counted]], tokens[counted])
+    assert [list(row[row >= 0]) for row in tokens] == [list(prompt.choice_tokens) for prompt in prompts]
+    return found
+
+
 def test_the_models_own_head_on_its_own_states_is_its_last_layer():
     seen, _ = capture(pair()[0])
     assert seen.last_hidden.shape == (14, 32) and seen.last_hidden.dtype == np.float32
-    every = np.arange(14)
-    logits = project_states(str(pair()[0]), "base", PROMPTS, seen.last_hidden, every, options=OPTIONS)
+    found = project(pair()[0], PROMPTS, seen.last_hidden)
+    logits = pick(found.logits, found.columns)
     np.testing.assert_array_equal(logits, seen.layer_logits[:, -1])
     counted = np.isfinite(seen.final_logits)
     np.testing.assert_allclose(logits[counted], seen.final_logits[counted], atol=1e-3)
-    turned = every[::-1].repeat(2)
-    again = project_states(str(pair()[0]), "base", PROMPTS, seen.last_hidden[turned], turned, options=OPTIONS)
-    np.testing.assert_array_equal(again, logits[turned])
+    turned = np.arange(14)[::-1].repeat(2)
+    again = project(pair()[0], PROMPTS, seen.last_hidden[turned])
+    np.testing.assert_array_equal(again.logits, found.logits[turned])
 
 
 def test_against_the_reference():
@@ -65,15 +76,13 @@ def test_several_streams_are_merged(name):
     prompts = edgecal.load_prompts(random_token_prompts(10, seed=4, length=12, n_vocab=200))
     path = tiny_arch(name)
     seen, _ = capture(path, prompts)
-    logits = project_states(str(path), "base", prompts, seen.last_hidden, np.arange(10), options=OPTIONS)
-    np.testing.assert_array_equal(logits, seen.layer_logits[:, -1])
+    found = project(path, prompts, seen.last_hidden)
+    np.testing.assert_array_equal(pick(found.logits, found.columns), seen.layer_logits[:, -1])
 
 
 def test_states_of_another_width_are_refused():
     with pytest.raises(ModelError, match="hidden states of 32 numbers, got 31"):
-        project_states(
-            str(pair()[0]), "base", PROMPTS, np.zeros((1, 31), np.float32), np.array([0]), options=OPTIONS
-        )
+        project(pair()[0], PROMPTS, np.zeros((1, 31), np.float32))
 
 
 def test_hidden_states_are_cached_and_serve_runs_without_but_not_the_other_way_round():

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from edgecal.api.label_session import LabelSession
     from edgecal.api.plan import plan
     from edgecal.api.progress import Progress
+    from edgecal.api.project import fit_projection
     from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
     from edgecal.baking.bake import bake, unbake
     from edgecal.calibration import Method
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         FitResult,
         LabelResult,
         PlanResult,
+        ProjectionResult,
         QuestionsResult,
         ShowResult,
         StampResult,
@@ -80,6 +82,7 @@ __all__ = [
     "OutputOptions",
     "PlanResult",
     "Progress",
+    "ProjectionResult",
     "PromptTemplate",
     "Question",
     "QuestionOptions",
@@ -98,6 +101,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "fit",
+    "fit_projection",
     "label",
     "load",
     "load_prompts",

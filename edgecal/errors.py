@@ -64,12 +64,12 @@ class NotIdentifiedError(EdgecalError):
 
 
 class UnsettledError(NotIdentifiedError):
-    """A temperature was found but not written, because it may make the model's probabilities less honest.
+    """A temperature or a BaseCal map was found but not written, because it may make the model less honest.
 
     Attributes
     ----------
-    result: the `FitResult`, with the temperature, the bracket and the `reasons`, one line each; its `output` is None.
-        None if the error does not come from a fit.
+    result: the `FitResult` or `ProjectionResult`, with the bracket and the `reasons`, one line each; its `output` is
+        None. None if the error does not come from a fit.
     """
 
     def __init__(self, message: str, warnings: Sequence[str] = (), result: Any = None) -> None:

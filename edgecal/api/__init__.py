@@ -13,6 +13,7 @@ from edgecal.api.label import DEFAULT_RATIO, label
 from edgecal.api.label_session import LabelSession
 from edgecal.api.plan import plan
 from edgecal.api.progress import Progress
+from edgecal.api.project import fit_projection
 from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
 from edgecal.calibration import Method
 from edgecal.llama.settings import CaptureSettings
@@ -32,6 +33,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "fit",
+    "fit_projection",
     "label",
     "load_prompts",
     "plan",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecal.api.progress import OnProgress, Progress, on_observe
-from edgecal.api.provenance import describe_runtime, files_sha256, model_name
+from edgecal.api.provenance import describe_run, describe_runtime, files_sha256
 from edgecal.api.questions import (
     LoadedQuestions,
     PathLike,
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from edgecal.api.adaptive import AdaptiveFit
     from edgecal.calibration import AdaptivePlan, ChoiceLogits, Look, Method
     from edgecal.gguf.shards import ShardSet
-    from edgecal.pair.model_capture import ModelCapture
     from edgecal.pair.run import RunOptions
-    from edgecal.results.fitting import AccuracyByRole, Adaptive, EceByState, FittedModel
+    from edgecal.results.fitting import AccuracyByRole, Adaptive, EceByState
     from edgecal.results.questions import DataRead
 
 __all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "OutputOptions", "fit"]
@@ -342,23 +341,14 @@ def _conclude(
         prompts_sha256=prompts_sha256,
         data=data,
         models={
-            "base": {**_describe(base, captured.base), "sha256": base_sha256},
-            "chat": _describe(chat, captured.chat),
+            "base": {**describe_run(base, captured.base), "sha256": base_sha256},
+            "chat": describe_run(chat, captured.chat),
         },
         lens=lens_errors or None,
         runtime=describe_runtime(captured.chat, captured.settings),
         prompting=loaded.describe_prompting(),
         warnings=[*loaded.warnings(), *captured.warnings(told=doubts, yardstick=not method.needs_labels)],
     )
-
-
-def _describe(shards: ShardSet, seen: ModelCapture) -> FittedModel:
-    return {
-        "path": str(shards.path),
-        "name": model_name(shards),
-        "n_tokens": seen.n_tokens,
-        "peak_memory_bytes": seen.peak_memory_bytes,
-    }
 
 
 def _labelled_figures(

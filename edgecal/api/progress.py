@@ -21,7 +21,7 @@ class Progress:
     ----------
     stage: "load", "run" (prompts through a model), "permute" (prompts with permuted options), "generate"
         (stated confidence), "effects" (other prompts on a sample), "digest" (of a model's files, for the cache),
-        "hash", "fit", "look" (a temperature on the way), "judge", "write" or "compare" (of two files).
+        "hash", "fit", "project", "look" (a temperature on the way), "judge", "write" or "compare" (of two files).
     model: "base", "chat", "model" or None.
     done, total: prompts for the stages that run a model and for "look", percent for "load", bytes for "digest",
         "hash", "write" and "compare", steps for "judge", else 0.

@@ -10,10 +10,17 @@ if TYPE_CHECKING:
     from edgecal.gguf.shards import ShardSet
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.model_capture import ModelCapture
-    from edgecal.results.fitting import Runtime, Settings
+    from edgecal.results.fitting import FittedModel, Runtime, Settings
     from edgecal.results.judging import ModelRun
 
-__all__ = ["describe_model", "describe_runtime", "describe_settings", "files_sha256", "model_name"]
+__all__ = [
+    "describe_model",
+    "describe_run",
+    "describe_runtime",
+    "describe_settings",
+    "files_sha256",
+    "model_name",
+]
 
 
 def model_name(shards: ShardSet) -> str:
@@ -29,24 +36,25 @@ def files_sha256(
     from edgecal.cache import DigestMemo
     from edgecal.gguf.hashes import sha256_of
 
-    def compute() -> dict[str, str]:
-        return {"sha256": sha256_of(shards, on_bytes)}
-
-    if cache_folder is None:
-        return compute()["sha256"]
     with DigestMemo(cache_folder) as memo:
-        return memo.recall(shards.paths, ["sha256"], compute)["sha256"]
+        return memo.recall(shards.paths, ["sha256"], lambda: {"sha256": sha256_of(shards, on_bytes)})[
+            "sha256"
+        ]
 
 
-def describe_model(shards: ShardSet, seen: ModelCapture) -> ModelRun:
+def describe_run(shards: ShardSet, seen: ModelCapture) -> FittedModel:
     """A model and what running it took."""
     return {
         "path": str(shards.path),
         "name": model_name(shards),
-        "architecture": shards.header.architecture,
         "n_tokens": seen.n_tokens,
         "peak_memory_bytes": seen.peak_memory_bytes,
     }
+
+
+def describe_model(shards: ShardSet, seen: ModelCapture) -> ModelRun:
+    """The same with the model's architecture."""
+    return {**describe_run(shards, seen), "architecture": shards.header.architecture}
 
 
 def describe_runtime(seen: ModelCapture, settings: CaptureSettings) -> Runtime:

@@ -7,7 +7,14 @@ fit loads numba.
 from edgecal.calibration.anchored import AnchoredFit, fit_anchored
 from edgecal.calibration.bracket import Bracket, fit_bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
-from edgecal.calibration.harm import LabelCheck, check_labels, doubt_mass, find_doubts, is_hopeless
+from edgecal.calibration.harm import (
+    LabelCheck,
+    check_choices,
+    check_labels,
+    doubt_mass,
+    find_doubts,
+    is_hopeless,
+)
 from edgecal.calibration.method import METHODS, Method, foresee_lack
 from edgecal.calibration.scaling import Scaling, ScalingChoice, choose_scaling
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
@@ -30,6 +37,7 @@ __all__ = [
     "ScalingChoice",
     "Step",
     "TemperatureFit",
+    "check_choices",
     "check_labels",
     "choose_scaling",
     "doubt_mass",

@@ -16,6 +16,7 @@ from statistics import NormalDist
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from edgecal.calibration.arrays import FloatArray
 from edgecal.calibration.bracket import MAX_SHARE_LOST, Bracket
@@ -28,6 +29,7 @@ __all__ = [
     "MAX_RATIO",
     "MIN_MASS",
     "LabelCheck",
+    "check_choices",
     "check_labels",
     "doubt_mass",
     "find_doubts",
@@ -159,21 +161,52 @@ def check_labels(
 
     Draws are a function of `seed` alone; n_bootstrap is 1 or more.
     """
-    from edgecal.calibration.resample_kernels import draw_counts
-
     labelled = np.flatnonzero(logits.labels >= 0)
-    n = int(labelled.size)
-    if n < MIN_LABELLED:
-        return None
     labels = logits.labels[labelled]
 
     def losses(tau: float) -> FloatArray:
         z = logits.chat_final[labelled].astype(np.float64) / tau
-        z -= z.max(axis=1, keepdims=True)
-        nll: FloatArray = np.log(np.exp(z).sum(axis=1)) - z[np.arange(n), labels]
+        nll: FloatArray = _log_sum(z) - z[np.arange(labels.size), labels]
         return nll
 
-    before, after = losses(1.0), losses(temperature)
+    return _compare_losses(losses(1.0), losses(temperature), n_bootstrap, seed)
+
+
+def check_choices(
+    logits: ChoiceLogits, judge: npt.NDArray[np.floating], *, n_bootstrap: int = 1000, seed: int = 0
+) -> LabelCheck | None:
+    """Judges the confidence that other logits, float [n, k_max], give to the chat model's choices, against its own.
+
+    That is a number for one option of each prompt, so the negative log-likelihood is that of whether it is right. None
+    and draws as for `check_labels`.
+    """
+    labelled = np.flatnonzero(logits.labels >= 0)
+    rows, choices = np.arange(labelled.size), logits.chat_final[labelled].argmax(axis=1)
+    right = choices == logits.labels[labelled]
+
+    def losses(z: npt.NDArray[np.floating]) -> FloatArray:
+        z = z[labelled].astype(np.float64)
+        total, chosen = _log_sum(z), z[rows, choices]
+        z[rows, choices] = -np.inf
+        nll: FloatArray = total - np.where(right, chosen, _log_sum(z))
+        return nll
+
+    return _compare_losses(losses(logits.chat_final), losses(judge), n_bootstrap, seed)
+
+
+def _log_sum(z: FloatArray) -> FloatArray:
+    """The logarithm of the sum of exponentials of each row, [n, k] to [n]."""
+    top = z.max(axis=1)
+    total: FloatArray = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
+    return total
+
+
+def _compare_losses(before: FloatArray, after: FloatArray, n_bootstrap: int, seed: int) -> LabelCheck | None:
+    from edgecal.calibration.resample_kernels import draw_counts
+
+    n = before.size
+    if n < MIN_LABELLED:
+        return None
     change = after - before
     means = [float(draw_counts(n, np.uint64(seed), b) @ change) / n for b in range(n_bootstrap)]
     low, high = np.quantile(means, [0.025, 0.975]).tolist()

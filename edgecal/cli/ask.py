@@ -41,6 +41,12 @@ _LEAST_MASS = 0.5  # as in a fit's warnings; below, the model was about to say s
     metavar="X",
     help="Abstain if the confidence is below X.",
 )
+@click.option(
+    "--basecal",
+    type=ANY_PATH,
+    metavar="FILE",
+    help="Also say how probable MODEL's base model finds the answer, by the map in FILE (see edgecal project).",
+)
 @llama_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", "-q", is_flag=True, help="Print no warnings on stderr.")
@@ -65,6 +71,7 @@ def ask_command(model: str, question: str, choices: tuple[str, ...], **values: A
             values["subject"],
             values["chat_template"],
             values["min_confidence"],
+            values["basecal"],
             tuple((name, value) for name, value in options.items() if value is not None),
         ),
         timeout_s=values["timeout"],
@@ -120,5 +127,7 @@ def _print(asked: Any, choices: tuple[str, ...]) -> None:
             "options" if index == 0 else "",
             Text(f"{chr(65 + index)}  {prob:>6.1%}  {bar:<20}  {printable(choice)}"),
         )
+    if answer.base_confidence is not None:
+        table.add_row("base model", f"{answer.base_confidence:.1%} for that answer, by the BaseCal map")
     table.add_row("calibration", Text(printable(asked.calibration.sentence)))
     print_plain(table)

@@ -26,6 +26,7 @@ _COMMANDS = {
     "fit": ("fit", "Fit a chat model's temperature against its base model."),
     "label": ("label", "Label the questions that say most of the temperature."),
     "plot": ("plot", "Draw the pictures of a saved result."),
+    "project": ("project", "Fit a map by which a chat model says what its base model thinks."),
     "questions": ("questions", "Show how question files are read, or convert them."),
     "schema": ("schema", "Print the JSON Schema of what commands print with --json."),
     "set": ("edit", "Set any metadata key of a GGUF file."),

@@ -20,6 +20,7 @@ _LEAST_BYTES = 1 << 28  # smaller stages end before a progress bar could be draw
 _STAGES = {
     "hash": "hashing the base model",
     "fit": "fitting the temperature (the first time, this compiles for some seconds)",
+    "project": "fitting the map, and hashing both models",
     "judge": "fitting and judging (the first time, this compiles for some seconds)",
     "write": "writing the file",
     "compare": "comparing tensor data",

@@ -10,11 +10,12 @@ from edgecal.cli.doctor import describe_error
 from edgecal.cli.stdio import printable
 from edgecal.report.text_tables import TextTable, describe_data, describe_prompting, list_tables
 from edgecal.results import FitResult, PlanResult
-from edgecal.results.fitting import MAX_RATIO, BracketEnds
+from edgecal.results.fitting import MAX_RATIO, BracketEnds, LabelVerdict
 from edgecal.results.judging import CompareResult, EvalResult, Judgement, RunCost, TemperatureUsed
 
 __all__ = [
     "bracket_text",
+    "label_check_text",
     "print_fit",
     "print_plain",
     "print_plan",
@@ -69,13 +70,7 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
             "ECE", f"base {ece['base']:.1%}, chat {ece['before']:.1%} before and {ece['after']:.1%} after"
         )
     if result.label_check is not None:
-        check = result.label_check
-        low, high = check["interval"]
-        table.add_row(
-            "NLL",
-            f"chat {check['nll_before']:.4f} before and {check['nll_after']:.4f} after: {_FOUND[check['found']]} "
-            f"({check['difference']:+.4f}, {low:+.4f} to {high:+.4f})",
-        )
+        table.add_row("NLL", f"chat {label_check_text(result.label_check)}")
     if result.lens is not None:
         errors = ", ".join(f"{role} {describe_error(rms)}" for role, rms in result.lens.items())
         table.add_row("lens check", f"{errors} rms of the spread (0.3% allowed)")
@@ -150,6 +145,15 @@ def _why_stopped(result: FitResult) -> str:
 
 
 _FOUND = {"better": "better", "worse": "worse", "undecided": "not shown to be better"}
+
+
+def label_check_text(check: LabelVerdict) -> str:
+    """The negative log-likelihood before and after, and what the labels say of the difference."""
+    low, high = check["interval"]
+    return (
+        f"{check['nll_before']:.4f} before and {check['nll_after']:.4f} after: {_FOUND[check['found']]} "
+        f"({check['difference']:+.4f}, {low:+.4f} to {high:+.4f})"
+    )
 
 
 def bracket_text(bracket: BracketEnds) -> str:

@@ -80,9 +80,9 @@ def judge_reevaluation(logits: ChoiceLogits) -> Judged:
 
     The probability is the softmax over a question's choices, without a temperature. Where the base model prefers
     another choice it can be anything down to 0, so it is the confidence of an answer and no distribution over the
-    choices: figures that need one are NaN. BaseCal-Proj is the same with `base_final` mapped
-    from the chat model's hidden states (`edgecal.evaluation.linear_map`). (Tan et al., arXiv 2601.03042, 2026, whose mean over an
-    answer's tokens is the one token of a label here.)
+    choices: figures that need one are NaN. BaseCal-Proj is the same with `base_final` mapped from the chat model's
+    hidden states (`edgecal.evaluation.linear_map`). (Tan et al., arXiv 2601.03042, 2026, whose mean over an answer's
+    tokens is the one token of a label here.)
     """
     chat = judge_logits(logits.chat_final, logits.n_choices, logits.labels)
     assert chat.predicted is not None

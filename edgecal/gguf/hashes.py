@@ -20,10 +20,11 @@ from edgecal.gguf.values import quoted
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["CONTENT_REVISION", "content_sha256", "sha256_of"]
+__all__ = ["CONTENT_DIGEST", "CONTENT_REVISION", "content_sha256", "sha256_of"]
 
 # Revision of what `content_sha256` covers; digests of different revisions cannot be compared.
 CONTENT_REVISION = 1
+CONTENT_DIGEST = f"content/{CONTENT_REVISION}"  # its name among a file's digests in the cache
 
 # Keys that do not affect what llama.cpp computes: edgecal's own, sampling defaults, and the layout of files.
 _LEFT_OUT = (PREFIX, "general.sampling.", "split.")

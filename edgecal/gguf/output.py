@@ -17,7 +17,15 @@ from edgecal.errors import InputError, OutputError
 from edgecal.gguf.draft import hidden_path, place
 from edgecal.gguf.shards import ShardSet, shard_name, split_name
 
-__all__ = ["OutputPlan", "check_editable", "content_store", "default_output", "plan_output"]
+__all__ = [
+    "OutputPlan",
+    "check_editable",
+    "check_target",
+    "content_store",
+    "default_output",
+    "default_projection",
+    "plan_output",
+]
 
 GROWTH_BYTES = 1 << 16  # more than edgecal's keys add, padding included
 
@@ -63,7 +71,7 @@ def plan_output(
         path = default_output(chat) if output is None else Path(output)
         plan = OutputPlan(chat, path, _sibling_paths(chat, path), False, force)
         everything = (*inputs, *chat.paths)
-        _check_target(path, everything, force)
+        check_target(path, everything, force)
         for sibling in plan.siblings:
             _check_sibling(sibling, everything, force)
     if room:
@@ -91,9 +99,17 @@ def default_output(chat: ShardSet) -> Path:
     """The default name of a result, beside the chat model; checks nothing."""
     if chat.prefix is not None:
         return chat.path.with_name(shard_name(f"{chat.prefix}.calibrated", 0, chat.count))
+    return chat.path.with_name(f"{_stem(chat)}.calibrated.gguf")
+
+
+def default_projection(chat: ShardSet) -> Path:
+    """The default name of a BaseCal map, beside the chat model; checks nothing."""
+    return chat.path.with_name(f"{chat.prefix or _stem(chat)}.basecal.gguf")
+
+
+def _stem(chat: ShardSet) -> str:
     name = chat.path.name
-    stem = name[:-5] if name.lower().endswith(".gguf") and len(name) > 5 else name
-    return chat.path.with_name(f"{stem}.calibrated.gguf")
+    return name[:-5] if name.lower().endswith(".gguf") and len(name) > 5 else name
 
 
 def _sibling_paths(chat: ShardSet, path: Path) -> tuple[Path, ...]:
@@ -117,7 +133,8 @@ def _check_in_place(path: Path, inputs: Collection[Path]) -> None:
             raise InputError(f"{path}: is also read as {other}; give --output instead of editing in place")
 
 
-def _check_target(path: Path, inputs: Collection[Path], force: bool) -> None:
+def check_target(path: Path, inputs: Collection[Path], force: bool) -> None:
+    """InputError if a new file must not have this path; the reasons are those of `plan_output`."""
     _check_folder(path)
     store = content_store(path)
     if store is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecal.cache import CaptureCache, DigestMemo, identify_files
-from edgecal.gguf.hashes import CONTENT_REVISION, content_sha256
+from edgecal.gguf.hashes import CONTENT_DIGEST, content_sha256
 from edgecal.pair.model_capture import CaptureProgress, CaptureRequest
 from edgecal.pair.resident_model import read_shards, wants_repacking
 
@@ -35,7 +35,6 @@ CAPTURE_REVISION = 2
 # Settings that change no bit of the results in the default mode.
 _FREE_SETTINGS = ("n_threads", "n_batch", "n_ubatch", "n_seq_max", "share")
 
-_DIGEST = f"content/{CONTENT_REVISION}"
 _LAYER_ARRAYS = ("layer_logits", "lens_error")
 
 
@@ -53,13 +52,13 @@ class PromptCaptureCache:
 
         def compute() -> dict[str, str]:
             return {
-                _DIGEST: content_sha256(
+                CONTENT_DIGEST: content_sha256(
                     shards, lambda done, total: report(CaptureProgress("digest", done, total))
                 )
             }
 
         with DigestMemo(request.cache_folder) as memo:
-            digest = memo.recall(shards.paths, [_DIGEST], compute)[_DIGEST]
+            digest = memo.recall(shards.paths, [CONTENT_DIGEST], compute)[CONTENT_DIGEST]
             self._memo_warning = memo.warning
         # The file's name is not used: a renamed copy, with or without a temperature in it, has the same captures.
         name = shards.header.get("general.name")

@@ -4,7 +4,7 @@ A result's parts are TypedDicts, so that `--json` prints what the code holds and
 Schema of `edgecal schema` from the same types.
 """
 
-from edgecal.results.fitting import DoctorResult, FitResult, PlanResult
+from edgecal.results.fitting import DoctorResult, FitResult, PlanResult, ProjectionResult
 from edgecal.results.judging import CompareResult, EvalResult
 from edgecal.results.labelling import LabelResult
 from edgecal.results.model_files import BakeResult, EditResult, ShowResult, StampResult, UnbakeResult
@@ -19,6 +19,7 @@ __all__ = [
     "FitResult",
     "LabelResult",
     "PlanResult",
+    "ProjectionResult",
     "QuestionsResult",
     "ShowResult",
     "StampResult",

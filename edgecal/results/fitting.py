@@ -41,6 +41,8 @@ __all__ = [
     "PlanResult",
     "PlannedModel",
     "PlannedModels",
+    "ProjectionEce",
+    "ProjectionResult",
     "Runtime",
     "Settings",
     "SiblingFile",
@@ -219,6 +221,19 @@ class FitModels(TypedDict):
 
     base: FittedBase
     chat: FittedModel
+
+
+class ProjectionEce(TypedDict):
+    """Expected calibration error of a confidence in the chat model's choices, with 10 equal-width bins, a share.
+
+    chat: the chat model's own confidence.
+    base: the base model's.
+    projection: that of the map, each prompt left out of it.
+    """
+
+    chat: Share
+    base: Share
+    projection: Share
 
 
 class SiblingFile(TypedDict):
@@ -422,6 +437,59 @@ class FitResult(Printed):
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready values; the keys are the attributes' names and are stable."""
         return {**super().to_dict(), "interval": list(self.interval)}
+
+
+@dataclass(frozen=True)
+class ProjectionResult(Printed):
+    """A BaseCal map from the chat model's last hidden state to the base model's logits: `edgecal project`.
+
+    Attributes
+    ----------
+    output: the file that was written, or None.
+    n_bytes: its size.
+    labels: the labels that the map has a row for.
+    n_prompts: prompts that it was fitted on.
+    ridge: penalty of the fit, as a share of the largest squared singular value of the states.
+    error: rms difference between the map's and the base model's own probability of the chat model's choice, on prompts
+        that are left out one at a time.
+    choice_mass: mean probability on all choice tokens together.
+    bracket, settled: as in a fit: how far these prompts say what the chat model's confidence should be, and whether
+        that is far enough to believe the base model.
+    ece: expected calibration error on the labelled prompts; None without labels.
+    n_labelled: how many prompts had a label.
+    harmful: whether the labelled prompts fail to show that the map's confidence is better than the chat model's own;
+        None if there are fewer than 30.
+    label_check: the negative log-likelihood of whether the choices are right, by the chat model's own confidence
+        (before) and by the map's, prompts left out (after); None where there are fewer than 30.
+    reasons: why it is unsettled or harmful and was refused, one line each; empty for a sound map.
+    prompts_sha256: hash of the prompts, whatever their order.
+    data: what was read.
+    models: both models, and what running them took.
+    prompting: how questions were put to the models.
+    runtime: versions and settings that can influence a number.
+    warnings: one line each, without what `reasons` says already.
+    """
+
+    output: str | None
+    n_bytes: Count
+    labels: list[str]
+    n_prompts: Count
+    ridge: NonNegative
+    error: Share
+    choice_mass: MassByRole
+    bracket: BracketEnds
+    settled: bool
+    ece: ProjectionEce | None
+    n_labelled: Count
+    harmful: bool | None
+    label_check: LabelVerdict | None
+    reasons: list[str]
+    prompts_sha256: str
+    data: DataRead
+    models: FitModels
+    prompting: PromptingUsed
+    runtime: Runtime
+    warnings: list[str]
 
 
 @dataclass(frozen=True)

@@ -245,6 +245,8 @@ class AnswerGiven(TypedDict):
     label_mass: probability of all labels together among the whole vocabulary, before any division.
     temperature: what the logits were divided by.
     n_tokens: tokens of the prompt.
+    base_confidence: the base model's probability of the option, by a BaseCal map and at no temperature; null without a
+        map.
     """
 
     choice: Count
@@ -257,6 +259,7 @@ class AnswerGiven(TypedDict):
     label_mass: NonNegative
     temperature: Temperature
     n_tokens: Count
+    base_confidence: Share | None
 
 
 class CalibrationInUse(TypedDict):

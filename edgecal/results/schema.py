@@ -36,6 +36,7 @@ PRINTED: dict[str, tuple[type, ...]] = {
     "export": (model_files.Sidecar,),
     "fit": (fitting.FitResult, fitting.PlanResult),
     "label": (labelling.LabelResult,),
+    "project": (fitting.ProjectionResult,),
     "questions": (questions.QuestionLine, questions.PromptLine, questions.TokensLine),
     "set": (model_files.EditResult,),
     "show": (model_files.ShowResult,),

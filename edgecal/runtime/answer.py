@@ -34,6 +34,8 @@ class Answer:
         file's division is undone). Far below 1, the model was about to say something else, and the answer means little.
     temperature: the divisor of the file's logits.
     n_tokens: tokens of the prompt.
+    base_confidence: the base model's probability of the choice among the K options, as a BaseCal map makes it of the
+        chat model's hidden state (`load(..., basecal=...)`), at no temperature; None without a map.
     """
 
     choice: int
@@ -46,6 +48,7 @@ class Answer:
     label_mass: float
     temperature: float
     n_tokens: int
+    base_confidence: float | None = None
 
     def to_dict(self) -> AnswerGiven:
         """The answer as JSON-ready values; the keys are the attributes' names."""
@@ -60,6 +63,7 @@ class Answer:
             "label_mass": self.label_mass,
             "temperature": self.temperature,
             "n_tokens": self.n_tokens,
+            "base_confidence": self.base_confidence,
         }
 
 

@@ -20,7 +20,7 @@ class AskRequest:
     ----------
     path: the model.
     question, choices, template, subject, chat_template, min_confidence: those of `Model.choose`.
-    llama_options: those of `load`.
+    basecal, llama_options: those of `load`.
     """
 
     path: str
@@ -30,6 +30,7 @@ class AskRequest:
     subject: str | None = None
     chat_template: str | None = None
     min_confidence: float | None = None
+    basecal: str | None = None
     llama_options: tuple[tuple[str, Any], ...] = ()
 
 
@@ -68,7 +69,7 @@ def answer(request: AskRequest, report: Callable[[Any], None]) -> AskResult:
 
     template = resolve_template(request.template)  # refuse a mistyped name before the model is loaded
     warnings.simplefilter("ignore", UnsettledWarning)  # the caller learns of it from `AskResult.calibration`
-    with load(request.path, **dict(request.llama_options)) as model:
+    with load(request.path, basecal=request.basecal, **dict(request.llama_options)) as model:
         report("loaded")
         said = model.choose(
             request.question,

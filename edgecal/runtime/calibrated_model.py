@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 from edgecal.errors import InputError
 from edgecal.runtime.abstention import check_min_confidence, is_real
 from edgecal.runtime.answer import Answer, Finish, GeneratedToken, Generation
+from edgecal.runtime.last_hidden import start_hooked
 from edgecal.runtime.llama_logits import (
     check_causal,
     check_not_forked,
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgecal.gguf.header import Header
+    from edgecal.llama.hook import HiddenCapture
     from edgecal.prompts import Prompt, PromptTemplate
+    from edgecal.stamping.projection import Projection
     from edgecal.stamping.record import FileCalibration
 
 __all__ = ["Model"]
@@ -55,13 +58,22 @@ class Model:
         for people.
     temperature: the divisor of the file's logits: the file's temperature, or 1.0 if it is baked into the weights or
         there is none.
+    basecal: the BaseCal map that was loaded with it, or None.
     llama: the plain `llama_cpp.Llama`, for everything else. What it returns is not calibrated (unless the file is
         baked), and it samples at temperatures of its own.
     lock: the re-entrant lock that the methods hold.
     """
 
-    def __init__(self, llama: Any, header: Header, calibration: FileCalibration) -> None:
-        """Takes over a loaded `llama_cpp.Llama` of the file with this header, which `close` frees.
+    def __init__(
+        self,
+        llama: Any,
+        header: Header,
+        calibration: FileCalibration,
+        basecal: Projection | None = None,
+        hook: HiddenCapture | None = None,
+    ) -> None:
+        """Takes over a loaded `llama_cpp.Llama` of the file with this header, which `close` frees. A map needs the hook
+        of its context, which it frees.
 
         Raises
         ------
@@ -75,6 +87,8 @@ class Model:
         self._process = os.getpid()
         self.calibration: FileCalibration = calibration
         self.temperature: float = calibration.divisor
+        self.basecal: Projection | None = basecal
+        self._hook = hook
         # Dividing a baked file's logits by this restores those of the original.
         self._undivided = 1.0 / (calibration.temperature or 1.0) if calibration.kind == "baked" else 1.0
         self.lock = threading.RLock()
@@ -258,7 +272,13 @@ class Model:
 
         with self._turn():
             resolved = self._tokenizer.resolve(prompt)
-            logits = start(self.llama, resolved.tokens, prompt.source)
+            of_base = None
+            if self.basecal is None or self._hook is None:
+                logits = start(self.llama, resolved.tokens, prompt.source)
+            else:
+                rows = self.basecal.rows(resolved.choice_tokens, prompt.source)
+                logits, state = start_hooked(self.llama, self._hook, resolved.tokens, prompt.source)
+                of_base = softmax_probs(self.basecal.logits(state, rows)[None, :], [len(texts)])[0]
         of_labels = logits[resolved.choice_tokens]
         probs = softmax_probs(of_labels[None, :], [len(texts)], self.temperature)[0]
         choice = int(of_labels.argmax())
@@ -274,6 +294,7 @@ class Model:
             label_mass=float(np.exp(log_softmax(logits, self._undivided)[resolved.choice_tokens]).sum()),
             temperature=self.temperature,
             n_tokens=len(resolved.tokens),
+            base_confidence=None if of_base is None else float(of_base[choice]),
         )
 
     def _verbatim(self, text: str, chat_template: str | Path | None) -> Prompt:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
+    "begin",
     "check_can_load",
     "check_causal",
     "check_not_forked",
@@ -57,6 +58,12 @@ def start(llama: Any, tokens: npt.NDArray[np.int32], what: str, n_more: int = 0)
     InputError: the prompt and `n_more` tokens do not fit into the context.
     ModelError: llama.cpp failed, or a logit is NaN or plus infinity.
     """
+    begin(llama, tokens, what, n_more)
+    return extend(llama, tokens.tolist())
+
+
+def begin(llama: Any, tokens: npt.NDArray[np.int32], what: str, n_more: int = 0) -> None:
+    """Clears the context for a prompt; InputError if the prompt and `n_more` tokens do not fit into it."""
     from edgecal.llama.library import load_library
 
     n_ctx = context_size(llama)
@@ -69,7 +76,6 @@ def start(llama: Any, tokens: npt.NDArray[np.int32], what: str, n_more: int = 0)
     library = load_library()
     llama.reset()
     library.llama_memory_clear(library.llama_get_memory(llama.ctx), True)
-    return extend(llama, tokens.tolist())
 
 
 def extend(llama: Any, tokens: list[int]) -> npt.NDArray[np.float32]:

@@ -29,10 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgecal.errors import InputError, ModelError, UnsettledWarning
 from edgecal.runtime.calibrated_model import Model
+from edgecal.runtime.last_hidden import install_hook
 from edgecal.runtime.llama_logits import check_can_load
 
 if TYPE_CHECKING:
     from edgecal.gguf.header import Header
+    from edgecal.gguf.shards import ShardSet
+    from edgecal.stamping.projection import Projection
 
 __all__ = ["load"]
 
@@ -52,7 +55,7 @@ _MAX_SIZE = 2**31 - 1
 _compiler_lock = threading.Lock()
 
 
-def load(path: str | Path, **llama_options: Any) -> Model:
+def load(path: str | Path, *, basecal: str | Path | None = None, **llama_options: Any) -> Model:
     """Loads a model into this process and honours the temperature in its file.
 
         with edgecal.load("chat.calibrated.gguf") as model:
@@ -65,6 +68,7 @@ def load(path: str | Path, **llama_options: Any) -> Model:
     Parameters
     ----------
     path: a GGUF file; of a split model the first shard.
+    basecal: a file that `edgecal.fit_projection` wrote for this model: answers then have a `base_confidence` too.
     llama_options: options of `llama_cpp.Llama`, such as `n_ctx`, `n_gpu_layers`, `n_threads` or `chat_format`. The
         defaults are `edgecal eval`'s (see `edgecal.runtime.load`). The calibration is that of the file alone and may be
         wrong with a `lora_path`.
@@ -77,8 +81,9 @@ def load(path: str | Path, **llama_options: Any) -> Model:
 
     Raises
     ------
-    InputError: the file does not exist or is not a model, or its calibration makes no sense; an option is wrong; or
-        this process was forked from one in which llama.cpp had computed with several threads.
+    InputError: the file does not exist or is not a model, or its calibration makes no sense; the BaseCal map is
+        damaged or another model's; an option is wrong; or this process was forked from one in which llama.cpp had
+        computed with several threads.
     ModelError: llama.cpp cannot load the file or make a context, or the model is not a causal language model.
     """
     import warnings
@@ -93,7 +98,8 @@ def load(path: str | Path, **llama_options: Any) -> Model:
     shards = find_shards(Path(path))
     check_model(shards.header)
     calibration = read_file_calibration(shards.header)
-    for doubt in read_doubts(shards.header):
+    projection = None if basecal is None else _read_map(basecal, shards, llama_options)
+    for doubt in (*read_doubts(shards.header), *(() if projection is None else projection.reasons)):
         warnings.warn(doubt, UnsettledWarning, stacklevel=2)
     try:
         name = os.fspath(shards.path)
@@ -128,7 +134,31 @@ def load(path: str | Path, **llama_options: Any) -> Model:
         raise ModelError(
             f"{lora}: llama.cpp cannot load the adapter ({last_error_lines(2) or 'no reason given'})"
         )
-    return Model(llama, shards.header, calibration)
+    if projection is None:
+        return Model(llama, shards.header, calibration)
+    try:
+        return Model(llama, shards.header, calibration, projection, install_hook(llama, shards.header))
+    except BaseException:
+        llama.close()
+        raise
+
+
+def _read_map(basecal: str | Path, shards: ShardSet, llama_options: Mapping[str, Any]) -> Projection:
+    """The map in a file, which must be this model's. An adapter changes the hidden states that it was fitted on."""
+    from edgecal.runtime.last_hidden import check_belongs
+    from edgecal.stamping.projection import read_projection
+
+    if not isinstance(basecal, (str, os.PathLike)):
+        raise InputError(
+            f"basecal is {basecal!r:.60}, expected the path of a file that edgecal project wrote"
+        )
+    if llama_options.get("lora_path") is not None:
+        raise InputError(
+            f"{basecal}: a BaseCal map is for the model without a lora_path; leave one of them out"
+        )
+    projection = read_projection(basecal)
+    check_belongs(projection, basecal, shards)
+    return projection
 
 
 def _default_options(header: Header) -> dict[str, Any]:

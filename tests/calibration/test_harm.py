@@ -12,6 +12,7 @@ from edgecal.calibration import (
     AdaptivePlan,
     Bracket,
     Look,
+    check_choices,
     check_labels,
     doubt_mass,
     find_doubts,
@@ -92,6 +93,37 @@ def test_labels_judge_a_temperature_as_the_twin_does(n, sharpness, tau, found):
         assert (check.found, check.harmful) == (found, found != "better")
     both = f"{check.nll_before:.4f} before and {check.nll_after:.4f} after"
     assert both in check.doubt and "\n" not in check.doubt
+
+
+@pytest.mark.parametrize(
+    ("mine", "found"),
+    [(lambda z: z / 3, "better"), (lambda z: z * 9, "worse"), (lambda z: z * 1.0, "undecided")],
+)
+def test_labels_judge_another_confidence_in_the_same_choices_as_the_twin_does(mine, found):
+    data = make_choice_logits(240, 1, (2, 5), seed=3, layers=False, sharpness=3.0, noise=0.1)
+    labels = data.labels.copy()
+    labels[200:] = -1
+    data = rebuild(data, labels=labels)
+    z = data.chat_final.astype(np.float64)
+    check = check_choices(data, mine(z), n_bootstrap=100, seed=5)
+    losses = []
+    for logits in (z, mine(z)):
+        probs = [np.exp(log_softmax(logits[i, : data.n_choices[i]])) for i in range(200)]
+        right = [one.max() if one.argmax() == label else np.delete(one, one.argmax()).sum()
+                 for one, label in zip(probs, labels, strict=False)]  # fmt: skip
+        losses.append(-np.log(right))
+    drawn = [twin_counts(200, 5, b) @ (losses[1] - losses[0]) / 200 for b in range(100)]
+    assert check.nll_before == pytest.approx(losses[0].mean(), rel=1e-6)
+    assert check.nll_after == pytest.approx(losses[1].mean(), rel=1e-6)
+    assert check.interval == pytest.approx(np.quantile(drawn, [0.025, 0.975]), rel=1e-5, abs=1e-9)
+    assert check.found == found
+
+
+def test_a_choice_of_probability_one_that_is_wrong_has_a_finite_loss():
+    data = make_choice_logits(40, 1, 4, seed=3, layers=False)
+    data = rebuild(data, chat_final=np.tile(np.float32([900, 0, 0, 0]), (40, 1)), labels=np.full(40, 1))
+    check = check_choices(data, np.zeros((40, 4)), n_bootstrap=20)
+    assert check.nll_before == pytest.approx(900, abs=2) and check.nll_after == pytest.approx(-np.log(0.75))
 
 
 def test_words_tell_worse_from_not_shown_to_be_better():

@@ -134,6 +134,19 @@ def test_a_fit_that_is_refused_and_one_without_layers(printed, pair, data):
     assert refused["reasons"] and refused["adaptive"] is None and refused["pdl_histogram"] is None
 
 
+def test_project(printed, pair, data, tmp_path):
+    output = tmp_path / "chat.basecal.gguf"
+    options = ("--data", data, "--bootstrap", "40", *QUICK, "-o", output)
+    refused = printed("project", *pair, *options, code=4)
+    assert refused["reasons"] and refused["output"] is None and not output.exists()
+    written = printed("project", *pair, *options, "--unsettled")
+    assert written["output"] == str(output) and written["n_bytes"] == output.stat().st_size
+    question = ("Which of them?", "-c", "this", "-c", "that", "-c", "another")
+    answer = printed("ask", pair[1], *question, "--basecal", output, *QUICK)["answer"]
+    assert 0 < answer["base_confidence"] < 1
+    assert printed("ask", pair[1], *question, *QUICK)["answer"] == answer | {"base_confidence": None}
+
+
 @pytest.mark.parametrize("options", [(), ("--temperature", "2", "--shots", "1")])
 def test_eval(printed, pair, data, options):
     value = printed("eval", pair[1], "--data", data, "--bootstrap", "20", *QUICK, *options)

@@ -97,7 +97,7 @@ class LabelSession:
         self.ratio = ratio
         self._about = data, prompting, list(warnings)
         self._path, self._source, self._order = path, source, order
-        self._records = [replace(records[index], answer=None) for index in order.order]
+        self._records = [records[index] for index in order.order]
         self._logits, self._base_mass, self._prior = logits, base_mass, prior
         self._found = _identify(path)
         self.answers = self._read_answers()
@@ -197,7 +197,6 @@ class LabelSession:
 
     def _keep(self, answers: list[int | None]) -> None:
         from edgecal.atomic_write import write_whole
-        from edgecal.prompts import describe_record
 
         if _identify(self._path) != self._found:
             raise OutputError(
@@ -207,21 +206,21 @@ class LabelSession:
         for index, (answer, probability) in enumerate(
             zip(answers, self._order.inclusion_probabilities(len(answers)).tolist(), strict=True)
         ):
-            line: dict[str, Any] = {**describe_record(replace(self._records[index], answer=answer))}
+            line = _describe(self._records[index])
             if answer is not None:
-                line["inclusion_probability"] = probability
+                line |= {"answer": answer, "inclusion_probability": probability}
             lines.append(json.dumps({**line, _SOURCE: self._source}, ensure_ascii=False) + "\n")
         fit = self._fit(answers)
         write_whole(self._path, "".join(lines).encode())
         self.answers, self.fit, self._found = answers, fit, _identify(self._path)
 
     def _read_answers(self) -> list[int | None]:
-        from edgecal.prompts import describe_record, parse_record
+        from edgecal.prompts import parse_record
 
         answers: list[int | None] = []
         for number, line in enumerate(_read_lines(self._path), start=1):
             where = f"{self._path}, line {number}"
-            wanted = {} if number > self.n_questions else dict(describe_record(self._records[number - 1]))
+            wanted = {} if number > self.n_questions else _describe(self._records[number - 1])
             if not wanted or any(line.get(key) != value for key, value in wanted.items()):
                 raise InputError(
                     f"{where}: is not question {number} of this session; put the lines back, or give another --output"
@@ -275,6 +274,14 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
             )
         lines.append(value)
     return lines
+
+
+def _describe(record: Question | Prompt) -> dict[str, Any]:
+    """The question as a line holds it, without what the data may say of its answer."""
+    from edgecal.prompts import describe_record
+
+    said = ("answer", "inclusion_probability")
+    return {key: value for key, value in describe_record(record).items() if key not in said}
 
 
 def _identify(path: Path) -> tuple[int, int, int] | None:

@@ -54,6 +54,21 @@ def test_unsure_is_kept_as_a_question_without_an_answer(tmp_path):
     assert lines(path)[1]["inclusion_probability"] == session._order.inclusion_probabilities(2)[1]
 
 
+def test_what_the_data_say_of_answers_is_not_written(tmp_path):
+    records = [
+        {"question": f"{n}?", "choices": ["y", "n"], "answer": 1, "inclusion_probability": 0.25}
+        for n in range(9)
+    ]
+    path = tmp_path / "labels.jsonl"
+    session, _ = make_session(path, records=records)
+    session.answer(None)
+    session.answer(0)
+    skipped, answered = lines(path)
+    assert not {"answer", "inclusion_probability"} & skipped.keys()
+    assert answered["answer"] == 0 and answered["inclusion_probability"] != 0.25
+    assert make_session(path, records=records)[0].answers == [None, 0]
+
+
 def test_undo_restores_bytes_and_fit(tmp_path):
     path = tmp_path / "labels.jsonl"
     session, truth = make_session(path)

@@ -144,6 +144,7 @@ def labelled_rows(studies: Sequence[Study], n_labels: Sequence[int]) -> Iterable
             show([per_pair(s, theirs, "error") for s in studies], 3),
             show([per_pair(s, ours, "error") for s in studies], 3),
             f"{mean / mean_of(per_pair(s, theirs, 'error') for s in studies)[0]:.2f}",
+            f"{np.mean(ratios):.2f}",
             f"{ratios[worst]:.2f} ({studies[worst]['name']})",
             *(show([per_pair(s, name, "ece") for s in studies], 1, 100) for name in (theirs, ours)),
             *(show([per_pair(s, name, "nll") for s in studies], 3) for name in (theirs, ours)),
@@ -258,7 +259,7 @@ BOUND_HEAD = (
     "good ones stopped", "good ones",
 )  # fmt: skip
 LABELLED_HEAD = (
-    "labels", "error: supervised", "anchored", "ratio", "worst pair's ratio", "ECE, %: supervised", "anchored",
+    "labels", "error: supervised", "anchored", "ratio", "mean of the pairs' ratios", "worst pair's ratio", "ECE, %: supervised", "anchored",
     "NLL: supervised", "anchored", "harmful, %: supervised", "anchored", "right τ in the 95 % interval, %",
 )  # fmt: skip
 SETTLED_HEAD = (

@@ -259,7 +259,8 @@ BOUND_HEAD = (
     "good ones stopped", "good ones",
 )  # fmt: skip
 LABELLED_HEAD = (
-    "labels", "error: supervised", "anchored", "ratio", "mean of the pairs' ratios", "worst pair's ratio", "ECE, %: supervised", "anchored",
+    "labels", "error: supervised", "anchored", "ratio", "mean of the pairs' ratios", "worst pair's ratio",
+    "ECE, %: supervised", "anchored",
     "NLL: supervised", "anchored", "harmful, %: supervised", "anchored", "right τ in the 95 % interval, %",
 )  # fmt: skip
 SETTLED_HEAD = (

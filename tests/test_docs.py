@@ -141,6 +141,8 @@ def test_every_key_is_explained(tmp_path):
         "base",
         "0" * 64,
         "llama.cpp",
+        labels_count=30,
+        labels_sha256="0" * 64,
     )
     changes, _ = calibration_edits(read_header(path), record)
     assert set(changes) <= set(re.findall(r"`((?:edgecal|general)\.[a-z0-9_.]+)`", block("keys")))

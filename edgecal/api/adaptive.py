@@ -2,12 +2,17 @@
 
 The order of the questions and the looks (fits on the way) are decided here; `AdaptivePlan` decides when to stop.
 Neither uses labels, so that they cannot influence the result.
+
+An anchored fit runs every labelled prompt first. The others only make its prior, so it asks for them until the bracket
+is known as exactly as the plan asks: each look is at the end of the bracket that is known less exactly, or at the only
+one there is. Without any end, all are run. No such run is hopeless, as labels may settle any pair.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgecal.calibration import (
@@ -16,6 +21,7 @@ from edgecal.calibration import (
     Method,
     draw_order,
     find_doubts,
+    fit_anchored,
     fit_bracket,
     fit_temperature,
     foresee_lack,
@@ -25,7 +31,7 @@ from edgecal.errors import NotIdentifiedError
 
 if TYPE_CHECKING:
     from edgecal.api.questions import LoadedQuestions
-    from edgecal.calibration import Bracket, TemperatureFit
+    from edgecal.calibration import AnchoredFit, Bracket, TemperatureFit
     from edgecal.pair.pair_capture import PairCapture, PairRunner
     from edgecal.results.fitting import Adaptive
 
@@ -41,6 +47,7 @@ class AdaptiveFit:
     loaded: the questions that were run, in canonical order.
     captured, fitted, bracket: both models' capture of them, the temperature, and the bracket.
     looks: every fit on the way, the last one included; just one for a run over all questions.
+    anchored: what labels and prompts said, each and together; None for another method.
     """
 
     loaded: LoadedQuestions
@@ -48,6 +55,7 @@ class AdaptiveFit:
     fitted: TemperatureFit
     bracket: Bracket
     looks: tuple[Look, ...]
+    anchored: AnchoredFit | None = None
 
     def describe(self, plan: AdaptivePlan | None, n_total: int) -> Adaptive | None:
         """How the result was reached, for the result's `adaptive`; None for a run over all questions."""
@@ -56,7 +64,7 @@ class AdaptiveFit:
         last = self.looks[-1]
         return {
             "tolerance": plan.tolerance,
-            "reached": last.tolerance,
+            "reached": last.tolerance if math.isfinite(last.tolerance) else None,
             "n_available": n_total,
             "stopped": "hopeless" if last.hopeless else "all" if last.n_prompts == n_total else "tolerance",
             "looks": [
@@ -89,8 +97,11 @@ def fit_all(
     runner.run(loaded.base, loaded.chat)
     captured = runner.captured(loaded.base, loaded.chat, range(len(loaded.pairs)))
     on_fit()
-    fitted = _fit(captured, loaded, method, n_bootstrap, seed, level)
     bracket = fit_bracket(captured.logits, n_bootstrap=n_bootstrap, seed=seed)
+    if method.name == "anchored":
+        looks = (Look(len(loaded.pairs), level, True, *_wider_end(bracket), what=_ANCHORED_LOOK),)
+        return _anchor(loaded, captured, bracket, looks, n_bootstrap, seed, level)
+    fitted = _fit(captured, loaded, method, n_bootstrap, seed, level)
     look = Look(len(loaded.pairs), fitted.level, True, fitted.temperature, fitted.interval)
     return AdaptiveFit(loaded, captured, fitted, bracket, (look,))
 
@@ -121,9 +132,13 @@ def fit_adaptively(
     """
     n_total = len(loaded.pairs)
     order = draw_order(n_total, seed).tolist()
+    anchors = method.name == "anchored"
+    if anchors:
+        order.sort(key=(loaded.labels < 0).tolist().__getitem__)  # the labelled ones first
+        plan = replace(plan, pilot=max(plan.pilot, int((loaded.labels >= 0).sum())))
     looks: list[Look] = []
     n_run = 0
-    result: tuple[LoadedQuestions, PairCapture, TemperatureFit, Bracket] | None = None
+    result: tuple[LoadedQuestions, PairCapture, TemperatureFit | None, Bracket] | None = None
     while not (step := plan.next_step(looks, n_total)).stop:
         new = [loaded.pairs[index] for index in order[n_run : step.n_prompts]]
         if new:
@@ -134,11 +149,12 @@ def fit_adaptively(
         used = loaded.take([order[place] for place in places])
         captured = runner.captured(used.base, used.chat, places)
         on_fit()
-        bracket = fit_bracket(captured.logits, n_bootstrap=n_bootstrap, seed=seed)
+        level = step.level if anchors else plan.level
+        bracket = fit_bracket(captured.logits, n_bootstrap=n_bootstrap, seed=seed, level=level)
         masses = captured.base.choice_mass
         hopeless = gives_up and step.n_prompts < n_total and is_hopeless(bracket, masses, step.doubt)
         try:
-            fitted = _fit(captured, used, method, n_bootstrap, seed, step.level)
+            fitted = None if anchors else _fit(captured, used, method, n_bootstrap, seed, step.level)
         except NotIdentifiedError as error:
             if step.n_prompts >= n_total:
                 raise
@@ -151,11 +167,53 @@ def fit_adaptively(
             looks.append(Look(step.n_prompts, step.level, step.counts))
         else:
             result = used, captured, fitted, bracket
-            found = fitted.temperature, fitted.interval
-            looks.append(Look(step.n_prompts, step.level, step.counts, *found, hopeless=hopeless))
+            if fitted is None:
+                found, what = _wider_end(bracket), _ANCHORED_LOOK
+            else:
+                found, what = (fitted.temperature, fitted.interval), "temperature"
+            looks.append(Look(step.n_prompts, step.level, step.counts, *found, hopeless=hopeless, what=what))
         on_look(looks[-1], plan.next_step(looks, n_total).stop)
     assert result is not None  # a run ends with a temperature, or with an error
-    return AdaptiveFit(*result, tuple(looks))
+    used, captured, fitted, bracket = result
+    if fitted is None:
+        return _anchor(used, captured, bracket, tuple(looks), n_bootstrap, seed, plan.level)
+    return AdaptiveFit(used, captured, fitted, bracket, tuple(looks))
+
+
+_ANCHORED_LOOK = "end of the bracket"
+
+
+def _wider_end(bracket: Bracket) -> tuple[float | None, tuple[float, float] | None]:
+    """The end of the bracket that is known less exactly, and its interval; None for both if no end has an interval."""
+    ends = [
+        (end, interval)
+        for end, interval in ((bracket.low, bracket.low_interval), (bracket.high, bracket.high_interval))
+        if end is not None and interval is not None
+    ]
+    return max(ends, key=lambda one: (one[1][1] - one[1][0]) / one[0], default=(None, None))
+
+
+def _anchor(
+    loaded: LoadedQuestions,
+    captured: PairCapture,
+    bracket: Bracket,
+    looks: tuple[Look, ...],
+    n_bootstrap: int,
+    seed: int,
+    level: float,
+) -> AdaptiveFit:
+    """The anchored fit of prompts that were run, with the weights of their labels."""
+    logits = captured.logits
+    found = fit_anchored(logits, captured.choice_mass["base"], weights=loaded.label_weights, level=level)
+    counted = fit_temperature(logits, Method("vanilla"), n_bootstrap=n_bootstrap, seed=seed, level=level)
+    fitted = replace(
+        counted,
+        temperature=found.temperature,
+        interval=found.interval,
+        method=Method("anchored"),
+        n_used=found.n_labelled,
+    )
+    return AdaptiveFit(loaded, captured, fitted, bracket, looks, found)
 
 
 def _fit(

@@ -102,6 +102,10 @@ def compare(
         raise InputError(
             "method vanilla fits nothing, and is in every comparison as polm; name another method"
         )
+    if chosen.name == "anchored":
+        raise InputError(
+            "method anchored is in every comparison, with 30 labels; name another method for the verdict"
+        )
     if n_splits < 1:
         raise InputError(f"the number of splits must be at least 1, got {n_splits}")
     if n_permutations < 0:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecal.api.labels import add_labels
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.provenance import describe_run, describe_runtime, files_sha256
 from edgecal.api.questions import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from edgecal.calibration import AdaptivePlan, ChoiceLogits, Look, Method
     from edgecal.gguf.shards import ShardSet
     from edgecal.pair.run import RunOptions
-    from edgecal.results.fitting import AccuracyByRole, Adaptive, EceByState
+    from edgecal.results.fitting import AccuracyByRole, Adaptive, Anchoring, EceByState
     from edgecal.results.questions import DataRead
 
 __all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "OutputOptions", "fit"]
@@ -78,6 +79,7 @@ def fit(
     prompts: PromptSource | None = None,
     *,
     method: Method | str = "dual-align",
+    labels: PromptSource | None = None,
     questions: QuestionOptions | None = None,
     run: RunOptions | None = None,
     output: OutputOptions | None = None,
@@ -92,8 +94,11 @@ def fit(
     base, chat: GGUF files; of a split model the first shard.
     prompts: files or folders (see `edgecal.data`), records as dicts, which are read like lines of JSON Lines, or
         `Question` and `Prompt` objects; None takes the built-in bank. Their order does not matter.
-    method: "dual-align", "daca", "naive", "process", "ts" (uses the prompts' answers) or "vanilla"; a `Method` also
-        says which variant.
+    method: "dual-align", "daca", "naive", "process", "anchored" (uses prompts and some labels), "ts" (uses the prompts'
+        answers) or "vanilla"; a `Method` also says which variant.
+    labels: for method "anchored" alone: records with answers, in any form that `prompts` may have. One that is among
+        the prompts labels it, the others are added to them; the prompts' own answers are then not read. None: the
+        prompts' own answers are the labels.
     questions: how prompts are read and put. Its seed also draws the order of the run and the resamples.
     run: how models are run, and whether their outputs are cached.
     output: where the temperature is written; None writes nothing.
@@ -134,6 +139,8 @@ def fit(
         prompts = list(prompts)  # an iterator can be read only once
     chosen = Method.of(method)
     asked, options, output = questions or QuestionOptions(), run or RunOptions(), output or OutputOptions()
+    if labels is not None and not isinstance(labels, (str, Path, Mapping)):
+        labels = list(labels)
     adaptive = None if tolerance is None or chosen.name == "vanilla" else AdaptivePlan(tolerance, level=LEVEL)
     if n_bootstrap < MIN_BOOTSTRAP:
         raise InputError(f"an interval needs at least {MIN_BOOTSTRAP} resamples, got {n_bootstrap}")
@@ -143,10 +150,11 @@ def fit(
         check_not_baked(base_shards.header, "taking it as the reference")
         check_not_baked(chat_shards.header, "fitting it again")
     loaded = load_questions(prompts, asked, chat_header=chat_shards.header)
+    loaded = add_labels(loaded, chosen, labels, asked)
     _check_enough(loaded, chosen)
     plan = None
     if output.writes:
-        inputs = [*base_shards.paths, *data_files(prompts), *asked.files]
+        inputs = [*base_shards.paths, *data_files(prompts), *data_files(labels), *asked.files]
         plan = plan_output(
             chat_shards,
             None if output.path is None else Path(output.path),
@@ -233,6 +241,8 @@ def _run_and_fit(
     def on_look(look: Look, is_result: bool) -> None:
         show(Progress("look", None, look.n_prompts, len(loaded.pairs), look=look))
 
+    if method.name == "anchored" and all(loaded.labels < 0):
+        raise InputError("no prompt with a label fits both models; label others")
     pair_warnings = check_pair(base, chat, layers=method.needs_layers)
     with PairRunner(
         str(base.path),
@@ -256,7 +266,7 @@ def _run_and_fit(
 
 def _check_enough(loaded: LoadedQuestions, method: Method) -> None:
     prompts = loaded.base
-    if method.needs_labels:
+    if method.name == "ts":
         n_labelled = sum(prompt.answer is not None for prompt in prompts)
         if n_labelled == 0:
             raise InputError(
@@ -292,19 +302,25 @@ def _conclude(
     on_progress: OnProgress | None,
 ) -> FitResult:
     """The result, before anything is written."""
-    from edgecal.calibration import check_labels, find_doubts
+    from edgecal.calibration import check_labels, find_anchored_doubts, find_doubts
 
     loaded, captured, fitted = found.loaded, found.captured, found.fitted
     method = fitted.method
     base_sha256 = files_sha256(base, cache_folder, _on_bytes(on_progress, "hash"))
     prompts_sha256 = loaded.compute_sha256(with_answers=method.needs_labels)
-    accuracy, ece, n_labelled = _labelled_figures(captured.logits, fitted.temperature)
-    # Labels cannot check a fit on them, nor a temperature that changes nothing; and a fit on labels needs no bracket.
     mass = captured.choice_mass["base"]
-    doubts = () if method.needs_labels else find_doubts(found.bracket, mass, **captured.mass_words)
-    check = check_labels(
-        captured.logits, fitted.temperature, n_bootstrap=fitted.n_bootstrap, seed=fitted.seed
-    )
+    # Labels cannot check a fit on them, nor a temperature that changes nothing; and a fit on labels needs no bracket.
+    accuracy, ece, check = None, None, None
+    doubts: tuple[str, ...] = ()
+    if found.anchored is not None:
+        doubts = find_anchored_doubts(found.anchored)
+    else:
+        accuracy, ece = _labelled_figures(captured.logits, fitted.temperature)
+        check = check_labels(
+            captured.logits, fitted.temperature, n_bootstrap=fitted.n_bootstrap, seed=fitted.seed
+        )
+        if not method.needs_labels:
+            doubts = find_doubts(found.bracket, mass, **captured.mass_words)
     judged = check is not None and not method.needs_labels and method.name != "vanilla"
     harmful = check.harmful if check is not None and judged else None
     seen = {"base": captured.base, "chat": captured.chat}
@@ -323,8 +339,9 @@ def _conclude(
         loss={"before": fitted.loss_before, "after": fitted.loss_after},
         accuracy=accuracy,
         ece=ece,
-        n_labelled=n_labelled,
+        n_labelled=int((captured.logits.labels >= 0).sum()),
         bracket=found.bracket.to_dict(),
+        anchor=_describe_anchor(found),
         settled=not doubts,
         harmful=harmful,
         label_check=None if check is None else check.to_dict(),
@@ -351,14 +368,29 @@ def _conclude(
     )
 
 
+def _describe_anchor(found: AdaptiveFit) -> Anchoring | None:
+    if found.anchored is None:
+        return None
+    labelled = found.loaded.take((found.loaded.labels >= 0).nonzero()[0].tolist())
+    return {
+        "files": list(labelled.label_files),
+        "n_labels": found.anchored.n_labelled,
+        "weighted": labelled.label_weights is not None,
+        "sha256": labelled.compute_sha256(with_answers=True),
+        "prior_temperature": found.anchored.prior_temperature,
+        "prior_interval": list(found.anchored.prior_interval),
+        "doubt": found.anchored.doubt,
+    }
+
+
 def _labelled_figures(
     logits: ChoiceLogits, temperature: float
-) -> tuple[AccuracyByRole | None, EceByState | None, int]:
+) -> tuple[AccuracyByRole | None, EceByState | None]:
     from edgecal.metrics import compute_accuracy, compute_ece, softmax_probs
 
     labelled = (logits.labels >= 0).nonzero()[0]
     if len(labelled) == 0:
-        return None, None, 0
+        return None, None
     part = logits.take(labelled)
     base = softmax_probs(part.base_final, part.n_choices)
     before = softmax_probs(part.chat_final, part.n_choices)
@@ -370,5 +402,4 @@ def _labelled_figures(
     return (
         {"base": compute_accuracy(base, part.labels), "chat": compute_accuracy(before, part.labels)},
         {"base": ece(base), "before": ece(before), "after": ece(after)},
-        len(labelled),
     )

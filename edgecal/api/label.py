@@ -153,9 +153,11 @@ def _without_answers(loaded: LoadedQuestions) -> tuple[LoadedQuestions, list[str
             raise InputError(
                 f"{pair.base.source}: is a prompt of token ids, which cannot be shown; give its text"
             )
-        base = replace(pair.base, answer=None)
-        chat = base if pair.chat is pair.base else replace(pair.chat, answer=None)
-        question = None if pair.question is None else replace(pair.question, answer=None)
+        base = replace(pair.base, answer=None, inclusion_probability=None)
+        chat = base if pair.chat is pair.base else replace(pair.chat, answer=None, inclusion_probability=None)
+        question = (
+            None if pair.question is None else replace(pair.question, answer=None, inclusion_probability=None)
+        )
         return replace(pair, base=base, chat=chat, question=question)
 
     once = {_content(loaded.prompting, pair): pair for pair in reversed(loaded.pairs)}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecal.api.labels import add_labels
 from edgecal.api.progress import OnProgress, on_observe
 from edgecal.api.provenance import describe_settings
 from edgecal.api.questions import PathLike, PromptSource, QuestionOptions, load_questions, run_those_that_fit
@@ -27,6 +28,7 @@ def plan(
     prompts: PromptSource | None = None,
     *,
     method: Method | str = "dual-align",
+    labels: PromptSource | None = None,
     questions: QuestionOptions | None = None,
     run: RunOptions | None = None,
     on_progress: OnProgress | None = None,
@@ -44,12 +46,14 @@ def plan(
     from edgecal.pair.compatibility import check_not_itself, check_pair
     from edgecal.pair.run import RunOptions, plan_model
 
-    layers = Method.of(method).needs_layers
+    chosen = Method.of(method)
+    layers = chosen.needs_layers
     asked, options = questions or QuestionOptions(), run or RunOptions()
     base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
     check_not_itself(base_shards, chat_shards)
     warnings = check_pair(base_shards, chat_shards, layers=layers)
     loaded = load_questions(prompts, asked, chat_header=chat_shards.header)
+    loaded = add_labels(loaded, chosen, labels, asked)
     sides: list[tuple[str, str, Callable[[LoadedQuestions], Sequence[Prompt]]]] = [
         (str(base_shards.path), "base", lambda given: given.base),
         (str(chat_shards.path), "chat", lambda given: given.chat),

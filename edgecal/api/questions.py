@@ -7,6 +7,7 @@ refuses the first of them before it computes anything, and only then are the oth
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,6 +36,7 @@ __all__ = [
     "exceeds_a_fifth",
     "load_prompts",
     "load_questions",
+    "read_fitting",
     "read_questions",
     "run_those_that_fit",
 ]
@@ -56,6 +58,7 @@ class LoadedQuestions:
         a model.
     notes: remarks on how the files were read.
     decisions: what was decided for the data as a whole, such as what answers are counted from.
+    label_files: where the labels of an anchored fit were read; files of these are in `files` too.
     """
 
     pairs: tuple[PromptPair, ...]
@@ -66,6 +69,7 @@ class LoadedQuestions:
     skipped: tuple[SkippedRow, ...]
     notes: tuple[str, ...]
     decisions: tuple[str, ...] = ()
+    label_files: tuple[str, ...] = ()
 
     @property
     def base(self) -> list[Prompt]:
@@ -92,6 +96,15 @@ class LoadedQuestions:
         """int32 [n], index of the right choice, -1 where there is none."""
         answers = [pair.base.answer for pair in self.pairs]
         return np.array([-1 if answer is None else answer for answer in answers], dtype=np.int32)
+
+    @property
+    def label_weights(self) -> npt.NDArray[np.float64] | None:
+        """float64 [n], the inverse of the probability with which each labelled question was chosen to be labelled, NaN
+        for the others; None where these probabilities are not known."""
+        chances = [pair.base.inclusion_probability for pair in self.pairs]
+        if all(chance is None for chance in chances):
+            return None
+        return np.array([math.nan if chance is None else 1.0 / chance for chance in chances])
 
     @property
     def subjects(self) -> list[str | None]:
@@ -295,15 +308,10 @@ def load_questions(
 
     options.check()
     chat_template = resolve_chat_template(options.chat_template, chat_header)
-    read = _read(source, options)
+    read = read_fitting(source, options)
     skipped = list(read.skipped)
     records = list(read.records)
     n_read = len(records) + len(skipped)
-    if exceeds_a_fifth(len(skipped), n_read):
-        raise InputError(
-            f"{skipped[0].where}: {skipped[0].reason} ({len(skipped)} of {n_read} rows do not fit, more than a fifth; "
-            "edgecal questions shows how the data are read)"
-        )
     if labelled:
         unlabelled = [record for record in records if record.answer is None]
         if unlabelled and (options.strict or len(unlabelled) == len(records)):
@@ -381,6 +389,20 @@ def read_questions(source: PromptSource, *, questions: QuestionOptions | None = 
         data=loaded.describe(options),
         warnings=warnings,
     )
+
+
+def read_fitting(source: PromptSource | None, options: QuestionOptions) -> Data:
+    """Reads records from any source; InputError if a file cannot be read, or more than a fifth of the rows do not
+    fit."""
+    read = _read(source, options)
+    n_read = len(read.records) + len(read.skipped)
+    if exceeds_a_fifth(len(read.skipped), n_read):
+        first = read.skipped[0]
+        raise InputError(
+            f"{first.where}: {first.reason} ({len(read.skipped)} of {n_read} rows do not fit, more than a fifth; "
+            "edgecal questions shows how the data are read)"
+        )
+    return read
 
 
 def _read(source: PromptSource | None, options: QuestionOptions) -> Data:

@@ -5,6 +5,7 @@ fit loads numba.
 """
 
 from edgecal.calibration.anchored import AnchoredFit, fit_anchored
+from edgecal.calibration.anchored_doubts import find_anchored_doubts
 from edgecal.calibration.bracket import Bracket, fit_bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
 from edgecal.calibration.harm import (
@@ -43,6 +44,7 @@ __all__ = [
     "doubt_mass",
     "draw_order",
     "evaluate_loss",
+    "find_anchored_doubts",
     "find_doubts",
     "fit_anchored",
     "fit_bracket",

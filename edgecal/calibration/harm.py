@@ -39,9 +39,7 @@ __all__ = [
 MIN_MASS: Final = 0.8  # the base model's mean probability on all choices together
 MIN_LABELLED: Final = 30
 
-_REMEDY: Final = (
-    "use labels (--method ts, or --unsettled with labelled prompts as a check), or another base model"
-)
+_REMEDY: Final = "use labels, of which a handful helps (--labels FILE, --anchor), or another base model"
 
 
 def doubt_mass(base_mass: float, rather: str = "", remedy: str = "") -> list[str]:
@@ -139,8 +137,8 @@ class LabelCheck:
             f"{self.nll_after:.4f} after (difference {self.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f})"
         )
         if self.found == "worse":
-            return f"labels say that it does harm: {figures}: leave the model as it is, or fit on labels (--method ts)"
-        return f"labels do not show that it helps: {figures}: more labelled prompts may, or fit on them (--method ts)"
+            return f"labels say that it does harm: {figures}: leave the model as it is, or fit on the labels (--anchor)"
+        return f"labels do not show that it helps: {figures}: more labelled prompts may, or fit on them (--anchor)"
 
     def to_dict(self) -> LabelVerdict:
         """The figures as JSON-ready values."""

@@ -162,13 +162,15 @@ def build_loss(
 ) -> Loss:
     """Build the loss of `method` on `logits`. `divergence`: the result of `compute_divergence(logits)`, if at hand.
 
-    Raises InputError for `vanilla` (it has no loss), and if layers or labels that the method needs are missing.
+    Raises InputError for a method without a loss, and if layers or labels that the method needs are missing.
     """
     from edgecal.calibration.layer_kernels import stability_at_one
     from edgecal.calibration.prompt_kernels import softmax_rows
 
     if method.name == "vanilla":
         raise InputError("method vanilla has no loss: its temperature is 1")
+    if method.name == "anchored":
+        raise InputError("method anchored has no loss: its temperature is a posterior median (fit_anchored)")
     agree = logits.agreement
     n = logits.n_prompts
     conf, process, factors, by_group = _weights(logits, method, agree)

@@ -33,7 +33,7 @@ __all__ = [
     "foresee_lack",
 ]
 
-METHODS: Final = ("dual-align", "daca", "naive", "process", "ts", "vanilla")
+METHODS: Final = ("dual-align", "daca", "naive", "process", "anchored", "ts", "vanilla")
 ISES: Final = ("mixture", "mean")
 TAU_SCOPES: Final = ("all", "final")
 COMBINES: Final = ("stratified", "divergence", "sum")
@@ -59,8 +59,8 @@ class Method:
     ----------
     name : one of METHODS
         `dual-align` (both losses), `daca` (confidence loss on agreement examples), `naive` (the same on all),
-        `process` (process loss on disagreement examples), `ts` (negative log-likelihood of labels),
-        `vanilla` (tau = 1).
+        `process` (process loss on disagreement examples), `anchored` (no loss: see `fit_anchored`), `ts` (negative
+        log-likelihood of labels), `vanilla` (tau = 1).
     ise : "mixture" or "mean"
         Entropy of the layers' mean distribution, or mean of the layers' entropies.
     tau_scope : "all" or "final"
@@ -119,14 +119,14 @@ class Method:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether the loss uses labels."""
-        return self.name == "ts"
+        """Whether the method learns from labels."""
+        return self.name in ("ts", "anchored")
 
     @property
     def needed(self) -> dict[str, int]:
         """Minimum number of examples of each kind: "agreement", "disagreement", "labelled", or "" for any."""
-        if self.name == "vanilla":
-            return {}
+        if self.name in ("vanilla", "anchored"):
+            return {"labelled": 1} if self.needs_labels else {}
         kinds = {"dual-align": "agreement", "daca": "agreement", "process": "disagreement", "ts": "labelled"}
         needed = {kinds.get(self.name, ""): MIN_EXAMPLES}
         return needed | {"disagreement": MIN_DISAGREEMENTS} if self.name == "dual-align" else needed

@@ -89,7 +89,8 @@ class Look:
     """A fit made at a `Step`: the step's numbers, and the result.
 
     `temperature` and `interval` are None if the prompts did not determine a temperature. `hopeless`: no further
-    prompts will make the result trustworthy, so the run ends here.
+    prompts will make the result trustworthy, so the run ends here. `what` was found: "temperature", or what an
+    anchored fit goes by (see `AdaptiveFit`).
     """
 
     n_prompts: int
@@ -98,6 +99,7 @@ class Look:
     temperature: float | None = None
     interval: tuple[float, float] | None = None
     hopeless: bool = False
+    what: str = "temperature"
 
     @property
     def tolerance(self) -> float:

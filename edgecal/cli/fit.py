@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecal.cli.options import bootstrap_option, method_options, question_options, run_options
+from edgecal.cli.options import (
+    anchored_options,
+    bootstrap_option,
+    method_options,
+    question_options,
+    run_options,
+)
 from edgecal.errors import NotIdentifiedError, UnsettledError
 
 if TYPE_CHECKING:
@@ -29,6 +35,7 @@ __all__ = ["fit_command"]
     "or a file or folder in another common format; repeatable, - is standard input.  [default: a built-in bank]",
 )
 @question_options
+@anchored_options
 @method_options
 @click.option(
     "--output",
@@ -44,7 +51,8 @@ __all__ = ["fit_command"]
     default=0.05,
     show_default=True,
     metavar="X",
-    help="Stop when half of the 95 % interval is at most this share of the temperature.",
+    help="Stop when half of the 95 % interval is at most this share of the temperature; with --labels or --anchor, of "
+    "the bracket's ends.",
 )
 @click.option("--all", "run_all", is_flag=True, help="Run all questions, however narrow the interval is.")
 @click.option(
@@ -84,16 +92,19 @@ def fit_command(
     quiet: bool,
     **values: Any,
 ) -> None:
-    """Fit ONE temperature for CHAT from unlabelled prompts, so that its confidence is as honest as BASE's.
+    """Fit ONE temperature for CHAT from unlabelled prompts, so that its confidence is as honest as BASE's; or, with
+    --labels or --anchor, from them and a handful of answers.
 
     BASE is the pre-trained model that CHAT was post-trained from; both are GGUF files (of a split model, the
     first shard). CHAT is never changed unless --in-place is given: the result is a new file that holds the
     temperature.
 
     A temperature that may do harm is refused: exit code 4, the reasons, and no file. It is unsettled if unlabelled
-    prompts only narrow it down to a range (the bracket) wider than a factor of 2, or if BASE puts less than 80 % of its
-    probability on the choices. It is harmful if 30 or more prompts have an "answer" and the answers do not become more
-    probable with it. Answers are used for nothing else, except by --method ts.
+    prompts only narrow it down to a range (the bracket) wider than a factor of 1.5, or if BASE puts less than 80 % of
+    its probability on the choices. It is harmful if 30 or more prompts have an "answer" and the answers do not become
+    more probable with it. Answers are used for nothing else, except by --method ts, and with --labels or --anchor: such
+    a temperature is unsettled if its own interval is wider than a factor of 2, or if it makes the model less honest
+    with a probability of over 5 %.
 
     \b
     Exit codes: 0 done, 2 bad input, 3 model or native failure, 4 not identified, unsettled or
@@ -132,6 +143,7 @@ def fit_command(
                 chat,
                 list(data) if data else None,
                 method=gather_method(values),
+                labels=list(values["labels"]) or None,
                 questions=gather_questions(values),
                 run=gather_run(values),
                 output=output_options,
@@ -179,6 +191,7 @@ def _show_plan(
             chat,
             list(data) if data else None,
             method=gather_method(values),
+            labels=list(values["labels"]) or None,
             questions=gather_questions(values),
             run=gather_run(values),
             on_progress=on_progress,

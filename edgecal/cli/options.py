@@ -11,12 +11,14 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from edgecal import api
 
 __all__ = [
     "ANY_PATH",
+    "anchored_options",
     "bootstrap_option",
     "chat_template_option",
     "effect_option",
@@ -228,10 +230,10 @@ run_options = _all(
 method_options = _all(
     click.option(
         "--method",
-        type=click.Choice(["dual-align", "daca", "naive", "process", "ts", "vanilla"]),
+        type=click.Choice(["dual-align", "daca", "naive", "process", "anchored", "ts", "vanilla"]),
         default="dual-align",
         show_default=True,
-        help="Method of the fit. Only ts learns from answers; the others never see one.",
+        help="Method of the fit. Only anchored and ts learn from answers; the others never see one.",
     ),
     click.option(
         "--ise",
@@ -248,6 +250,20 @@ method_options = _all(
     ),
     click.option(
         "--lambda", "lam", type=float, metavar="X", help="Weight of the process loss with --combine sum."
+    ),
+)
+
+anchored_options = _all(
+    click.option(
+        "--labels",
+        multiple=True,
+        metavar="FILE",
+        type=ANY_PATH,
+        help="Fit by --method anchored with the answers in FILE, questions in any form that --data takes; repeatable. "
+        "One that is also in --data labels it, the others are added. Answers in --data are then not used.",
+    ),
+    click.option(
+        "--anchor", is_flag=True, help="Fit by --method anchored with the answers that some of --data have."
     ),
 )
 
@@ -271,12 +287,25 @@ def gather_questions(values: Mapping[str, Any]) -> api.QuestionOptions:
 
 
 def gather_method(values: Mapping[str, Any]) -> api.Method:
-    """The values of `method_options`."""
+    """The values of `method_options`, and of `anchored_options` where a command has them. Raises UsageError if these
+    contradict each other."""
     from edgecal import api
 
-    return api.Method(
-        values["method"], **{name: values[name] for name in ("ise", "tau_scope", "combine", "lam")}
-    )
+    name = values["method"]
+    if "anchor" in values:
+        flags = [flag for flag in ("--labels", "--anchor") if values[flag[2:]]]
+        if len(flags) > 1:
+            raise click.UsageError(
+                "--labels and --anchor exclude each other; to use the answers in --data too, name it by --labels too"
+            )
+        source = click.get_current_context().get_parameter_source("method")
+        if flags and source is ParameterSource.DEFAULT:
+            name = "anchored"
+        if flags and name != "anchored":
+            raise click.UsageError(f"{flags[0]} is for --method anchored, and the method is {name}")
+        if name == "anchored" and not flags:
+            raise click.UsageError("--method anchored needs labels: give --labels FILE, or --anchor")
+    return api.Method(name, **{name: values[name] for name in ("ise", "tau_scope", "combine", "lam")})
 
 
 def gather_settings(values: Mapping[str, Any]) -> api.CaptureSettings:

@@ -76,9 +76,9 @@ def _look_text(progress: Progress) -> str:
     assert look is not None
     so_far = f"after {progress.done:.0f} of {progress.total:.0f} questions"
     if look.temperature is None or look.interval is None:
-        return f"{so_far}: the temperature is not determined yet"
+        return f"{so_far}: the {look.what} is not determined yet"
     low, high = look.interval
-    return f"{so_far}: temperature {look.temperature:.4g} ({low:.4g} to {high:.4g}, ±{look.tolerance:.1%})"
+    return f"{so_far}: {look.what} {look.temperature:.4g} ({low:.4g} to {high:.4g}, ±{look.tolerance:.1%})"
 
 
 def _named(text: str, progress: Progress) -> str:

@@ -52,6 +52,15 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
         )
     for decision in result.data["decisions"]:
         table.add_row("read as", printable(decision))
+    if (anchor := result.anchor) is not None:
+        where = f" from {', '.join(map(printable, anchor['files']))}" if anchor["files"] else ""
+        weighted = ", weighted by how each was chosen" if anchor["weighted"] else ""
+        low, high = anchor["prior_interval"]
+        table.add_row("labels", f"{anchor['n_labels']}{where}{weighted}")
+        table.add_row("without them", f"{anchor['prior_temperature']:.4g} ({low:.4g} to {high:.4g})")
+        table.add_row(
+            "doubt", f"{anchor['doubt']:.1%} that temperature 1 is nearer to the right one (5% allowed)"
+        )
     mass = result.choice_mass
     table.add_row("choice mass", f"base {mass['base']:.3f}, chat {mass['chat']:.3f} of all probability")
     table.add_row("bracket", bracket_text(result.bracket))
@@ -131,15 +140,18 @@ def _why_stopped(result: FitResult) -> str:
     assert found is not None
     n_looks = sum(look["counts"] for look in found["looks"])
     looks = "" if n_looks == 1 else f", {n_looks} looks taken into account"
+    what = "interval" if result.anchor is None else "the bracket's wider end"
+    if found["reached"] is None:
+        return f"after all {found['n_available']} questions; the bracket has no end"
     if found["stopped"] == "hopeless":
         return (
             f"after {result.n_prompts} of {found['n_available']} questions: no more of them would settle the result "
             f"(interval so far ±{found['reached']:.1%})"
         )
     if result.n_prompts == found["n_available"]:
-        return f"after all {found['n_available']} questions; interval ±{found['reached']:.1%}{looks}"
+        return f"after all {found['n_available']} questions; {what} ±{found['reached']:.1%}{looks}"
     return (
-        f"after {result.n_prompts} of {found['n_available']} questions: interval ±{found['reached']:.1%}, "
+        f"after {result.n_prompts} of {found['n_available']} questions: {what} ±{found['reached']:.1%}, "
         f"±{found['tolerance']:.1%} was asked for{looks}"
     )
 
@@ -175,6 +187,8 @@ def _settled(result: FitResult) -> str:
     if result.method == "ts":
         return "yes, by the labels that it was fitted on"
     said = "yes" if result.settled else "no"
+    if result.settled and result.anchor is not None:
+        said += ", by prompts and labels together"
     if result.harmful is not None:
         link = "but" if result.settled == result.harmful else "and"
         said += f", {link} labels {'speak against it' if result.harmful else 'confirm it'}"

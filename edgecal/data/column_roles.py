@@ -85,7 +85,7 @@ SUBJECT_KEYS = ("subject", "category", "subject_name", "task", "subject_area", "
 _NEVER_SHOWN = re.compile(
     r"(?:.*_)?(?:u?u?id|guid|idx|ind|index|urls?|links?|source|src|split|split_type|lang|language|dialect|license|"
     r"version|date|ds|hash|level|difficulty|type|country|group|year|author|model|config|dataset|topic|domain|subdomain|"
-    r"tags?|file|path|name|is_few_shot)|unnamed:?.*|"
+    r"tags?|file|path|name|is_few_shot|inclusion_probability)|unnamed:?.*|"
 )
 
 

@@ -276,6 +276,7 @@ def _record(where: str, item: RawQuestion | Question | Prompt) -> Question | Pro
             "answer": item.gold,
             "subject": item.subject,
             "passage": item.passage,
+            "inclusion_probability": item.inclusion_probability,
         }
         return parse_record(values, where)
     return item

@@ -62,6 +62,7 @@ class RawQuestion:
     gold_cells: the gold columns and what this row holds in them.
     gold: the index of the right option; None until it is decided, unless the row marks the option itself.
     readings: by gold column, what its cell can mean; a column whose cell says nothing is not in it.
+    inclusion_probability: as the row holds it, unchecked.
     """
 
     question: str
@@ -71,6 +72,7 @@ class RawQuestion:
     gold_cells: tuple[tuple[str, object], ...]
     gold: int | None = None
     readings: dict[str, GoldReadings] = field(default_factory=dict)
+    inclusion_probability: object = None
 
     def read_gold_cells(self) -> None:
         """Fills `readings`. Raises InputError where several options are marked as right."""
@@ -330,7 +332,7 @@ def _read_prompt(fields: Fields, where: str) -> Prompt | None:
     is_text = not is_blank(fields.get("prompt")) and not is_blank(fields.get("labels"))
     if not is_text and is_blank(fields.get("tokens")) and is_blank(fields.get("choice_tokens")):
         return None
-    keys = (*_PROMPT_LISTS, "prompt", "answer", "subject")
+    keys = (*_PROMPT_LISTS, "prompt", "answer", "subject", "inclusion_probability")
     record = {key: fields[key] for key in keys if not is_blank(fields.get(key))}
     record |= {key: parsed(record[key]) for key in _PROMPT_LISTS if key in record}
     # -1 stands for an answer that is withheld, unless it is a label
@@ -369,6 +371,7 @@ def _read_question(
         options,
         tuple((key, fields.get(key)) for key in roles.gold_columns),
         options.gold,
+        inclusion_probability=fields.get("inclusion_probability"),
     )
 
 

@@ -89,7 +89,7 @@ def read_bytes(path: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except FileNotFoundError:
-        fail(path, "no such file; --data takes files, folders, or - for standard input")
+        fail(path, "no such file; expected a file, a folder, or - for standard input")
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         fail(path, f"cannot be read ({getattr(error, 'strerror', error)})")
 

@@ -186,7 +186,7 @@ def mass_remedy(prompts: Sequence[Prompt]) -> str:
             else "try labels that the model tends to answer with"
         )
         return (
-            f"the prompts already have worked examples, so {other}, fit on gold answers (--method ts), or take "
+            f"the prompts already have worked examples, so {other}, fit on gold answers (--anchor), or take "
             "another base model"
         )
     where = "before each question (--shots 5)" if are_rendered else "in the prompts"

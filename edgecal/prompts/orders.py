@@ -47,13 +47,16 @@ def compute_prompts_sha256(prompts: Sequence[Prompt], *, with_answers: bool = Fa
     Parameters
     ----------
     prompts: the rendered prompts.
-    with_answers: also hash the answers, as is right for a method that learns from them.
+    with_answers: also hash the answers and the probabilities of their choice, as is right for a method that learns
+        from them.
     """
     total = hashlib.sha256()
     for prompt in canonical_order(prompts):
         total.update(digest_prompt(prompt))
         if with_answers:
             total.update(repr(prompt.answer).encode())
+            if prompt.inclusion_probability is not None:
+                total.update(repr(prompt.inclusion_probability).encode())
     return total.hexdigest()
 
 

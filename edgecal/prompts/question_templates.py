@@ -132,6 +132,7 @@ class PromptTemplate:
             answer=question.answer,
             subject=question.subject,
             source=question.source,
+            inclusion_probability=question.inclusion_probability,
         )
 
     def split(self, question: Question) -> tuple[TracedText, TracedText]:

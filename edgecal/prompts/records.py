@@ -9,12 +9,14 @@ table:
     {"tokens": [1, 5, ...], "choice_tokens": [7, 9]}  token ids for both models
 
 Each may have "answer" (an index from 0 or a label; also as a text, or in a list of one) and "subject", and a question
-may have "passage"; other keys are ignored. Null, NaN and blank texts count as missing.
+may have "passage". "inclusion_probability" is the probability with which an answered record was chosen to be labelled
+(see `fit_anchored`). Other keys are ignored. Null, NaN and blank texts count as missing.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
 from collections.abc import Mapping
@@ -53,6 +55,7 @@ class Question:
     subject: free text for grouping, or None.
     source: where it came from, for messages (`"file.jsonl, line 3"`).
     passage: a text to be read before the question, or None.
+    inclusion_probability: with which it was chosen to be labelled, above 0 and at most 1; None where unknown.
     """
 
     question: str
@@ -61,6 +64,7 @@ class Question:
     subject: str | None = None
     source: str = ""
     passage: str | None = None
+    inclusion_probability: float | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -86,7 +90,7 @@ class Prompt:
     tokens: the prompt's token ids, valid for both models. Nothing is added to them, not even BOS.
     choice_tokens: K token ids.
     answer: index of the right label, or None.
-    subject, source: as in `Question`.
+    subject, source, inclusion_probability: as in `Question`.
     """
 
     text: str | None = None
@@ -98,6 +102,7 @@ class Prompt:
     subject: str | None = None
     source: str = ""
     data: tuple[tuple[int, int], ...] = ()
+    inclusion_probability: float | None = None
 
     @property
     def n_choices(self) -> int:
@@ -142,6 +147,7 @@ def parse_record(record: object, source: str) -> Question | Prompt:
     if record.get(options_key) is None:
         _fail(source, f'"{form}" needs "{options_key}" beside it, which is missing')
     subject = _optional_text(record.get("subject"), "subject", source)
+    chance = _probability(record.get("inclusion_probability"), source)
 
     if form == "tokens":
         tokens = _token_ids(record["tokens"], "tokens", source)
@@ -153,7 +159,12 @@ def parse_record(record: object, source: str) -> Question | Prompt:
             _fail(source, '"choice_tokens" holds the same id twice; each choice needs a token of its own')
         answer = _answer(record.get("answer"), (), (), len(choice_tokens), source)
         return Prompt(
-            tokens=tokens, choice_tokens=choice_tokens, answer=answer, subject=subject, source=source
+            tokens=tokens,
+            choice_tokens=choice_tokens,
+            answer=answer,
+            subject=subject,
+            source=source,
+            inclusion_probability=chance,
         )
 
     text = _number_text(record[form])
@@ -165,9 +176,16 @@ def parse_record(record: object, source: str) -> Question | Prompt:
         letters = tuple(LABEL_LETTERS[: len(options)])
         answer = _answer(record.get("answer"), letters, options, len(options), source)
         passage = _optional_text(record.get("passage"), "passage", source)
-        return Question(text, options, answer, subject, source, passage)
+        return Question(text, options, answer, subject, source, passage, chance)
     answer = _answer(record.get("answer"), options, (), len(options), source)
-    return Prompt(text=text, labels=options, answer=answer, subject=subject, source=source)
+    return Prompt(
+        text=text,
+        labels=options,
+        answer=answer,
+        subject=subject,
+        source=source,
+        inclusion_probability=chance,
+    )
 
 
 def describe_record(item: Question | Prompt) -> QuestionLine | PromptLine | TokensLine:
@@ -185,6 +203,8 @@ def describe_record(item: Question | Prompt) -> QuestionLine | PromptLine | Toke
         line["answer"] = item.answer
     if item.subject is not None:
         line["subject"] = item.subject
+    if item.inclusion_probability is not None:
+        line["inclusion_probability"] = item.inclusion_probability
     return line
 
 
@@ -262,6 +282,21 @@ def _number_text(value: object) -> object:
         return value
     is_number = isinstance(value, Real) and not isinstance(value, bool) and value == value
     return str(value) if is_number else value
+
+
+def _probability(value: object, source: str) -> float | None:
+    """A number above 0 and at most 1, or None."""
+    if _is_blank(value):
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 1:
+        _fail(
+            source, f'"inclusion_probability" must be a number above 0 and at most 1, got {str(value)!r:.40}'
+        )
+    return number
 
 
 def _token_ids(value: object, key: str, source: str) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ __all__ = [
     "MAX_RATIO",
     "AccuracyByRole",
     "Adaptive",
+    "Anchoring",
     "BracketEnds",
     "DoctorResult",
     "EceByState",
@@ -99,13 +100,34 @@ class LabelVerdict(TypedDict):
     found: Literal["better", "worse", "undecided"]
 
 
+class Anchoring(TypedDict):
+    """What an anchored fit rests on beside the prompts, and what it found.
+
+    files: where the labels were read; empty for labels from Python.
+    n_labels: labels that were used, one for each labelled prompt.
+    weighted: whether each counts by the inverse of the probability with which it was chosen.
+    sha256: hash of the labelled prompts with their labels and these probabilities, in any order.
+    prior_temperature, prior_interval: what the prompts say without a label.
+    doubt: posterior probability that the right temperature is nearer to 1 than to the result, so that this does harm.
+    """
+
+    files: list[str]
+    n_labels: Count
+    weighted: bool
+    sha256: str
+    prior_temperature: Temperature
+    prior_interval: Interval
+    doubt: Share
+
+
 class LookTaken(TypedDict):
     """A temperature on the way to the result.
 
     n_prompts: prompts that had been run.
     counts: whether the run could have ended there.
     level: level of the interval; above the result's if several looks share the error.
-    temperature, interval: what was found; null where the prompts did not determine one.
+    temperature, interval: what was found; null where the prompts did not determine one. For an anchored fit this is
+        the end of the bracket that is known less exactly, by which it decides how many unlabelled prompts it needs.
     """
 
     n_prompts: Count
@@ -119,14 +141,14 @@ class Adaptive(TypedDict):
     """When the run stopped asking for more prompts.
 
     tolerance: the wanted ratio of half the interval's width to the temperature.
-    reached: the result's ratio.
+    reached: the result's ratio; null where there is none: an anchored fit whose bracket has no end.
     n_available: questions available.
     stopped: "tolerance" reached, "all" run, or "hopeless": more prompts would not settle the result.
     looks: the temperatures on the way, the result's last.
     """
 
     tolerance: NonNegative
-    reached: NonNegative
+    reached: NonNegative | None
     n_available: Count
     stopped: Literal["tolerance", "all", "hopeless"]
     looks: list[LookTaken]
@@ -143,7 +165,7 @@ class MassByRole(TypedDict):
 
 
 class LossByState(TypedDict):
-    """A method's loss in nats (squared nats where it holds the process loss); null for vanilla.
+    """A method's loss in nats (squared nats where it holds the process loss); null for vanilla and anchored.
 
     before, after: at temperature 1 and at the fitted one.
     """
@@ -175,7 +197,7 @@ class EceByState(TypedDict):
 
 
 class FitBootstrap(TypedDict):
-    """How the interval was made.
+    """How the interval was made, or for anchored the bracket's intervals.
 
     n: resamples of the prompts.
     level: share of them that the interval holds.
@@ -369,7 +391,7 @@ class FitResult(Printed):
     Attributes
     ----------
     temperature: the chat model's logits are divided by it; dimensionless, above 0.
-    interval: percentile bootstrap interval over prompts, at `bootstrap["level"]`.
+    interval: percentile bootstrap interval over prompts, at `bootstrap["level"]`; for anchored, of the posterior.
     method: what was minimised.
     variant: the method's options.
     n_prompts: how many prompts were run.
@@ -379,16 +401,20 @@ class FitResult(Printed):
     pdl_histogram: item l - 1 counts the disagreement prompts on which the models part at layer l; None if the method
         captures no layers.
     loss: the method's loss at temperature 1 and at the fitted one.
-    accuracy: share of the labelled prompts answered correctly; None without labels.
-    ece: expected calibration error on the labelled prompts; None without labels.
+    accuracy: share of the labelled prompts answered correctly; None without labels, and for anchored, which has used
+        them, perhaps a few that were chosen to be hard.
+    ece: expected calibration error on the labelled prompts; None as `accuracy` is.
     n_labelled: how many prompts had a label.
     bracket: the temperatures between which the right one lies, if neither model counts against the other. See
         `edgecal.calibration.bracket`.
-    settled: whether the bracket and the base model's choice mass support a temperature that no label has confirmed.
-        True for ts, which has labels.
+    anchor: what an anchored fit rests on; None for another method.
+    settled: whether the bracket and the base model's choice mass support a temperature that no label has confirmed;
+        for anchored, whether its interval is narrow and leaves little doubt that it helps. True for ts, which has
+        labels.
     harmful: whether the labelled prompts fail to show that the temperature is better than none; None if there are fewer
-        than 30, for ts, which was fitted on them, and for vanilla, which changes nothing.
-    label_check: the negative log-likelihood of the labels before and after; None where there are fewer than 30.
+        than 30, for ts and anchored, which were fitted on them, and for vanilla, which changes nothing.
+    label_check: the negative log-likelihood of the labels before and after; None where there are fewer than 30, and for
+        anchored. For ts these are the labels that it was fitted on, so it proves nothing.
     reasons: why it is unsettled or harmful and was refused, one line each; empty for a sound result.
     output: the file that was written, or None.
     siblings: how the other shards of a split model were placed beside the output.
@@ -418,6 +444,7 @@ class FitResult(Printed):
     ece: EceByState | None
     n_labelled: Count
     bracket: BracketEnds
+    anchor: Anchoring | None
     settled: bool
     harmful: bool | None
     label_check: LabelVerdict | None

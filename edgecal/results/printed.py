@@ -23,6 +23,7 @@ __all__ = [
     "NotRequired",
     "Ordinal",
     "Printed",
+    "Probability",
     "Range",
     "Seed",
     "Share",
@@ -45,6 +46,7 @@ Ordinal = Annotated[int, Range(ge=1)]
 Seed = Annotated[int, Range(ge=0)]
 Share = Annotated[float, Range(ge=0, le=1)]
 NonNegative = Annotated[float, Range(ge=0)]
+Probability = Annotated[float, Range(gt=0, le=1)]
 Temperature = Annotated[float, Range(gt=0)]
 Interval = Annotated[list[float], Range(length=2)]
 Json = Any  # anything that a file's metadata may hold

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict, final
 
-from edgecal.results.printed import Count, NotRequired, Ordinal, Printed, Seed
+from edgecal.results.printed import Count, NotRequired, Ordinal, Printed, Probability, Seed
 
 __all__ = [
     "DataRead",
@@ -106,6 +106,7 @@ class QuestionLine(TypedDict):
     choices: the options.
     answer: index of the right choice, from 0; left out where it is not known.
     subject: what it is about; left out where it is not known.
+    inclusion_probability: with which it was chosen to be labelled; left out where it is not known.
     """
 
     passage: NotRequired[str]
@@ -113,6 +114,7 @@ class QuestionLine(TypedDict):
     choices: list[str]
     answer: NotRequired[Count]
     subject: NotRequired[str]
+    inclusion_probability: NotRequired[Probability]
 
 
 @final
@@ -123,12 +125,14 @@ class PromptLine(TypedDict):
     labels: texts of which each is one token that may come next.
     answer: index of the right label, from 0; left out where it is not known.
     subject: what it is about; left out where it is not known.
+    inclusion_probability: with which it was chosen to be labelled; left out where it is not known.
     """
 
     prompt: str
     labels: list[str]
     answer: NotRequired[Count]
     subject: NotRequired[str]
+    inclusion_probability: NotRequired[Probability]
 
 
 @final
@@ -139,12 +143,14 @@ class TokensLine(TypedDict):
     choice_tokens: tokens that may come next.
     answer: index of the right one of these, from 0; left out where it is not known.
     subject: what it is about; left out where it is not known.
+    inclusion_probability: with which it was chosen to be labelled; left out where it is not known.
     """
 
     tokens: list[Count]
     choice_tokens: list[Count]
     answer: NotRequired[Count]
     subject: NotRequired[str]
+    inclusion_probability: NotRequired[Probability]
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ def record_of_result(result: Mapping[str, Any] | str | bytes, where: str) -> Cal
     base = _Fields(models.of_kind("base", dict, "an object"), f"{where}: models.base")
     runtime = _Fields(fields.of_kind("runtime", dict, "an object"), f"{where}: runtime")
     variant = _Fields(fields.of_kind("variant", dict, "an object"), f"{where}: variant")
+    anchor = (
+        _Fields(fields.of_kind("anchor", dict, "an object"), f"{where}: anchor")
+        if fields.has("anchor")
+        else None
+    )
     interval = fields.of_kind("interval", list, "two numbers in order")
     if len(interval) != 2 or not all(_is_number(bound) for bound in interval) or interval[0] > interval[1]:
         raise InputError(f"{where}: interval is {_short(interval)}, expected two numbers in order")
@@ -44,10 +49,10 @@ def record_of_result(result: Mapping[str, Any] | str | bytes, where: str) -> Cal
         variant=" ".join(
             f"{name}={value}" for name in _VARIANT if (value := variant.plain(name)) is not None
         ),
-        prompts_count=int(
-            fields.number("n_prompts", "a whole number", lambda n: n % 1 == 0 and 0 <= n < 1 << 32)
-        ),
+        prompts_count=fields.count("n_prompts"),
         prompts_sha256=fields.text("prompts_sha256"),
+        labels_count=None if anchor is None else anchor.count("n_labels"),
+        labels_sha256=None if anchor is None else anchor.text("sha256"),
         agreement_rate=fields.number("agreement_rate", "a number from 0 to 1", lambda rate: 0 <= rate <= 1),
         bracket=_bracket(fields, where),
         settled=fields.flag("settled"),
@@ -176,6 +181,9 @@ class _Fields:
             said = "is missing" if name not in self._values else f"is {_short(found)}"
             raise InputError(f"{self._where}: {name} {said}, expected {expected}; was the result edited?")
         return float(found)
+
+    def count(self, name: str) -> int:
+        return int(self.number(name, "a whole number", lambda n: n % 1 == 0 and 0 <= n < 1 << 32))
 
 
 def _is_number(value: Any) -> bool:

@@ -74,6 +74,8 @@ RECORD_KEYS: tuple[tuple[str, ValueType, str], ...] = (
     ("edgecal.target", ValueType.STRING, "target"),
     ("edgecal.prompts.count", ValueType.UINT32, "prompts_count"),
     ("edgecal.prompts.sha256", ValueType.STRING, "prompts_sha256"),
+    ("edgecal.labels.count", ValueType.UINT32, "labels_count"),
+    ("edgecal.labels.sha256", ValueType.STRING, "labels_sha256"),
     ("edgecal.agreement_rate", ValueType.FLOAT32, "agreement_rate"),
     (BRACKET_KEY, ValueType.ARRAY, "bracket"),
     ("edgecal.settled", ValueType.BOOL, "settled"),
@@ -93,7 +95,8 @@ class CalibrationRecord:
     `agreement_rate` is between 0 and 1; `target` says what is calibrated; `version` is edgecal's own. `bracket` are the
     temperatures between which the right one lies (None for an end that does not exist), `settled` whether it is narrow
     enough, `harmful` whether labels failed to show that the temperature helps; `reasons` why it was refused, one line
-    each (empty: it was not refused, or not checked).
+    each (empty: it was not refused, or not checked). `labels_count` and `labels_sha256` are the labels that anchored
+    it, None for another method.
     """
 
     temperature: float
@@ -112,6 +115,8 @@ class CalibrationRecord:
     base_sha256: str | None = None
     llama_cpp: str | None = None
     version: str | None = field(default=__version__)
+    labels_count: int | None = None
+    labels_sha256: str | None = None
 
     @property
     def doubts(self) -> tuple[str, ...]:

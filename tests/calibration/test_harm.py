@@ -10,11 +10,13 @@ from support.choice_data import make_choice_logits, rebuild, twin_counts
 
 from edgecal.calibration import (
     AdaptivePlan,
+    AnchoredFit,
     Bracket,
     Look,
     check_choices,
     check_labels,
     doubt_mass,
+    find_anchored_doubts,
     find_doubts,
     fit_bracket,
     is_hopeless,
@@ -32,11 +34,11 @@ def bracket(low=2.0, high=3.0, *, low_lost=0.0, high_lost=0.0, n=200, ratios=Non
     ("found", "mass", "words"),
     [
         (bracket(2.0, 3.0), 0.8, []),
-        (bracket(2.0, 3.001), 0.8, [["ratio of 1.5 ", "at most 1.5", "2 to 3", "--method ts", "base"]]),
+        (bracket(2.0, 3.001), 0.8, [["ratio of 1.5 ", "at most 1.5", "2 to 3", "--labels", "base"]]),
         (bracket(4.0, 1.9), 0.8, [["ratio of 2.1", "at most 1.5"]]),
-        (bracket(), 0.799, [["79.9%", "80%", "--method ts", "base"]]),
-        (bracket(low=None), 1.0, [["no low end", "0.05 to 50", "--method ts"]]),
-        (bracket(high=None), 1.0, [["no high end", "0.05 and 50", "--method ts"]]),
+        (bracket(), 0.799, [["79.9%", "80%", "--labels", "base"]]),
+        (bracket(low=None), 1.0, [["no low end", "0.05 to 50", "--labels"]]),
+        (bracket(high=None), 1.0, [["no high end", "0.05 and 50", "--labels"]]),
         (bracket(low_lost=0.05), 1.0, []),
         (bracket(low_lost=0.06), 1.0, [["low end, 2,", "6%", "5%", "more prompts"]]),
         (bracket(high_lost=0.06), 1.0, [["high end, 3,", "6%", "5%"]]),
@@ -47,6 +49,39 @@ def bracket(low=2.0, high=3.0, *, low_lost=0.0, high_lost=0.0, n=200, ratios=Non
 def test_each_reason_names_the_figure_the_bound_and_what_to_do(found, mass, words):
     doubts = find_doubts(found, mass)
     assert len(doubts) == len(words)
+    for doubt, expected in zip(doubts, words, strict=True):
+        assert "\n" not in doubt and all(word in doubt for word in expected), doubt
+
+
+def anchored(tau=3.0, interval=(2.5, 3.6), prior=(1.5, 6.0), doubt=0.01, n=20):
+    return AnchoredFit(tau, interval, 3.0, prior, 400, n, doubt, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (anchored(), []),
+        (anchored(interval=(2.0, 4.0), doubt=0.05), []),
+        (
+            anchored(interval=(2.0, 4.4)),
+            [["20 labels", "2 to 4.4", "ratio of 2.2", "at most 2", "about 30 in"]],
+        ),
+        (anchored(interval=(1.5, 4.5)), [["ratio of 3", "about 110 in all"]]),
+        (
+            anchored(interval=(1.5, 4.5), prior=(2.0, 4.0)),
+            [["ratio of 3", "about 60 in all"]],
+        ),  # they conflict
+        (
+            anchored(tau=1.3, interval=(1.0, 1.7), doubt=0.06),
+            [["6%", "nearer to 1", "1.3", "5%", "about 70 in"]],
+        ),
+        (anchored(tau=1.01, interval=(0.8, 1.3), doubt=0.4), [["40%", "leave the model as it is"]]),
+        (anchored(tau=1.0, interval=(0.6, 1.7), doubt=0.5), [["ratio of 2.8"], ["50%", "leave the model"]]),
+    ],
+)
+def test_an_anchored_fit_is_doubted_by_its_own_posterior(found, words):
+    doubts = find_anchored_doubts(found)
+    assert len(doubts) == len(words), doubts
     for doubt, expected in zip(doubts, words, strict=True):
         assert "\n" not in doubt and all(word in doubt for word in expected), doubt
 

@@ -24,7 +24,7 @@ def test_variant_has_none_for_what_does_not_apply(name):
     assert (method.variant["tau_scope"] is not None) == lensed
     assert (method.variant["combine"] is not None) == (name == "dual-align")
     assert method.variant["lambda"] == (DEFAULT_LAMBDA if method.combine == "sum" else None)
-    assert method.needs_labels == (name == "ts")
+    assert method.needs_labels == (name in ("anchored", "ts"))
 
 
 def test_variant_text_is_stable():
@@ -39,7 +39,12 @@ def test_variant_text_is_stable():
 
 def test_the_fewest_prompts():
     fewest = {name: Method(name).min_examples for name in METHODS}
-    assert fewest == {"dual-align": 40, "daca": 30, "naive": 30, "process": 30, "ts": 30, "vanilla": 0}
+    assert fewest == {
+        "dual-align": 40,
+        **dict.fromkeys(("daca", "naive", "process", "ts"), 30),
+        "anchored": 1,
+        "vanilla": 0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from edgecal.calibration import METHODS
 from edgecal.gguf.header import read_header
 from edgecal.gguf.rewrite import write_edited
 
-OUTPUTS_ONLY = ["daca", "naive", "ts", "vanilla"]
+OUTPUTS_ONLY = ["daca", "naive", "anchored", "ts", "vanilla"]
 
 
 def doctor(*arguments):

@@ -33,12 +33,12 @@ def captured(base, chat, prompts):
         ([TOKENS], ["worked examples in the prompts"], ["--shots", "already"]),
         (
             [WORKED],
-            ["already", "(--shots)", "--template", "--method ts", "another base model"],
+            ["already", "(--shots)", "--template", "--anchor", "another base model"],
             ["--shots 5"],
         ),
         (
             [READY_WORKED],
-            ["already", "labels", "--method ts", "another base model"],
+            ["already", "labels", "--anchor", "another base model"],
             ["--shots", "--template"],
         ),
         ([RENDERED, RENDERED, READY_WORKED], ["--shots 5"], ["already"]),

@@ -1,6 +1,5 @@
 """The anchored fit: labels overrule the prior, weights are scaled right, and it sees only what it may see."""
 
-
 import math
 from dataclasses import replace
 

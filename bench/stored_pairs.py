@@ -78,10 +78,7 @@ def read_pairs(folder: Path = FOLDER) -> list[StoredPair]:
         digest = hashlib.sha256(path.stem.encode()).hexdigest()
         found.append((meta["kind"] == "real", digest, path.stem, arrays, meta))
     found.sort(key=lambda entry: entry[:2])
-    pairs, ranks = (
-        [],
-        {False: 0, True: 1},
-    )  # the first small pair is for choosing, the first real one for judging
+    pairs, ranks = [], {False: 0, True: 0}  # the first of each kind is for choosing
     for is_real, _, name, arrays, meta in found:
         half = "judging" if ranks[is_real] % 2 else "choosing"
         ranks[is_real] += 1

@@ -30,6 +30,7 @@ from stored_pairs import FOLDER, Floats, StoredPair, read_pairs
 
 from edgecal.calibration import Bracket, ChoiceLogits, Method, find_doubts, fit_bracket, fit_temperature
 from edgecal.calibration.anchored import GRID_LN_TAU, Prior, combine, label_free_prior, label_losses
+from edgecal.calibration.harm import holds_one
 from edgecal.errors import NotIdentifiedError
 from edgecal.evaluation.method_rows import DUAL_ALIGN_VARIANTS, hide_labels
 
@@ -135,6 +136,7 @@ def study(pair: StoredPair) -> dict[str, Any]:
                 "ratio": bracket.ratio,
                 "lost": max(bracket.low_lost, bracket.high_lost),
                 "mass": mass,
+                "holds_one": holds_one(bracket),
                 "settled": not find_doubts(bracket, mass),
             }
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -32,7 +33,8 @@ user has and the rest judge, {pools} times; labels are drawn from each pool {dra
 BOUNDS = """## Bounds of "settled"
 
 Each pool's result of dual-align, the default: what bounds on the bracket's ratio and on the base model's choice mass
-let through and stop. "Good" is within 15 % of the right τ."""
+let through and stop, and whether a bracket that holds 1 (with its ends' intervals) is allowed. "Good" is within 15 % of
+the right τ. edgecal's are 1.5, 0.8 and refused."""
 
 ANCHORED = """## Bounds of an anchored result
 
@@ -112,29 +114,25 @@ def label_free_rows(studies: Sequence[Study]) -> Iterable[Sequence[str]]:
 
 
 def bound_rows(studies: Sequence[Study]) -> Iterable[Sequence[str]]:
-    """For each pair of bounds: how many of the pools' results are settled, and what they are worth."""
-    for ratio in RATIOS:
-        for mass in MASSES:
-            settled, harmful, wrong, stopped, good = 0, 0, 0, 0, 0
-            for study in studies:
-                for bracket, entry in zip(study["brackets"], study["found"][DEFAULT], strict=True):
-                    near = entry.get("error", math.inf) <= NEAR
-                    ok = bracket["ratio"] <= ratio and bracket["mass"] >= mass and bracket["lost"] <= 0.05
-                    ok = ok and "error" in entry
-                    settled += ok
-                    harmful += ok and entry["harmful"] > 0.0
-                    wrong += ok and not near
-                    good += near
-                    stopped += near and not ok
-            yield (
-                f"{ratio:g}",
-                f"{mass:g}",
-                *(str(int(n)) for n in (settled, harmful, wrong, stopped, good)),
-            )
+    """For each set of bounds: how many of the pools' results are settled, and what they are worth."""
+    for ratio, mass, one in itertools.product(RATIOS, MASSES, (False, True)):
+        settled, harmful, wrong, stopped, good = 0, 0, 0, 0, 0
+        for study in studies:
+            for bracket, entry in zip(study["brackets"], study["found"][DEFAULT], strict=True):
+                near = entry.get("error", math.inf) <= NEAR
+                ok = bracket["ratio"] <= ratio and bracket["mass"] >= mass and bracket["lost"] <= 0.05
+                ok = ok and "error" in entry and not (one and bracket["holds_one"])
+                settled += ok
+                harmful += ok and entry["harmful"] > 0.0
+                wrong += ok and not near
+                good += near
+                stopped += near and not ok
+        counts = (settled, harmful, wrong, stopped, good)
+        yield (f"{ratio:g}", f"{mass:g}", "refused" if one else "allowed", *(str(int(n)) for n in counts))
 
 
 def labelled_rows(studies: Sequence[Study], n_labels: Sequence[int]) -> Iterable[Sequence[str]]:
-    for n in n_labels:
+    for n in n_labels if studies else ():
         ours, theirs = f"anchored {n}", f"supervised {n}"
         ratios = [per_pair(s, ours, "error") / per_pair(s, theirs, "error") for s in studies]
         worst = int(np.argmax(ratios))
@@ -255,8 +253,8 @@ LABEL_FREE_HEAD = (
 )  # fmt: skip
 BRACKET_HEAD = ("pair", "right τ", "low end", "high end", "ratio", "holds the right τ", "settled")
 BOUND_HEAD = (
-    "ratio at most", "mass at least", "settled", "harmful let through", "off by over 15 % let through",
-    "good ones stopped", "good ones",
+    "ratio at most", "mass at least", "bracket that holds 1", "settled", "harmful let through",
+    "off by over 15 % let through", "good ones stopped", "good ones",
 )  # fmt: skip
 LABELLED_HEAD = (
     "labels", "error: supervised", "anchored", "ratio", "mean of the pairs' ratios", "worst pair's ratio",

@@ -33,6 +33,7 @@ __all__ = [
     "check_labels",
     "doubt_mass",
     "find_doubts",
+    "holds_one",
     "is_hopeless",
 ]
 
@@ -91,7 +92,22 @@ def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: st
             f"{_end(bracket.high, bracket.high_interval)}, a ratio of {bracket.ratio:.2g} where at most {MAX_RATIO:g} "
             f"is allowed, and prompts without labels cannot say where: {_REMEDY}"
         )
+    if holds_one(bracket) and bracket.low is not None and bracket.high is not None:
+        ends = [_end(bracket.low, bracket.low_interval), _end(bracket.high, bracket.high_interval)]
+        doubts.append(
+            f"the right temperature lies from {' to '.join(ends)}, which holds 1, so the chat model may be calibrated as "
+            "it is: leave it so, or use labels (--labels FILE, --anchor)"
+        )
     return tuple(doubts)
+
+
+def holds_one(bracket: Bracket) -> bool:
+    """Whether the right temperature may be 1, by the ends' intervals where they have any; False without both ends."""
+    if bracket.low is None or bracket.high is None:
+        return False
+    low = min(bracket.low_interval or (bracket.low,))
+    high = max(bracket.high_interval or (bracket.high,))
+    return min(low, bracket.high) <= 1.0 <= max(high, bracket.low)
 
 
 def is_hopeless(bracket: Bracket, base_mass: FloatArray, doubt: float) -> bool:

@@ -177,7 +177,7 @@ def test_the_methods_that_are_quoted_are_rows_of_the_comparison():
     assert quoted[0].startswith("| method |")
     assert {row.split(" |")[0] for row in quoted} >= {"| plm", "| polm", "| daca", "| ts"}
     start = printed.index(quoted[0])
-    assert set(quoted) <= set(printed[start : start + 25])
+    assert set(quoted) <= set(printed[start : start + 30])
 
 
 def test_the_figures_of_the_readme_stand_where_it_says():

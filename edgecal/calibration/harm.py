@@ -95,8 +95,8 @@ def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: st
     if holds_one(bracket) and bracket.low is not None and bracket.high is not None:
         ends = [_end(bracket.low, bracket.low_interval), _end(bracket.high, bracket.high_interval)]
         doubts.append(
-            f"the right temperature lies from {' to '.join(ends)}, which holds 1, so the chat model may be calibrated as "
-            "it is: leave it so, or use labels (--labels FILE, --anchor)"
+            f"the right temperature lies from {' to '.join(ends)}, which holds 1, so the chat model may be calibrated "
+            "as it is: leave it so, or use labels (--labels FILE, --anchor)"
         )
     return tuple(doubts)
 

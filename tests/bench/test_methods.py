@@ -66,7 +66,7 @@ def test_settled_results_are_right_within_15_percent_where_the_base_is_a_base(st
         for bracket, entry in zip(found["brackets"], found["found"][DEFAULT], strict=True):
             if bracket["settled"] and "-then-" not in found["name"]:
                 assert entry["error"] <= NEAR, found["name"]
-    assert sum(found["brackets"][0]["settled"] for found in studies) >= 8
+    assert sum(found["brackets"][0]["settled"] for found in studies) >= 6
 
 
 def test_thirty_labels_are_worth_far_more_with_the_prior(studies):

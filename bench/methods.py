@@ -283,9 +283,32 @@ def _own_temperature(pair: StoredPair) -> Floats:
     return base / Judge(base, pair.truth).oracle()
 
 
+def _rotations(pair: StoredPair) -> Floats | None:
+    """The log-mean over cyclic orders of the options, of the first questions; those without it are left out (NaN)."""
+    rotated = pair.arrays.get("base_rotated")
+    if rotated is None:
+        return None
+    base = np.full(pair.arrays["base_final"].shape, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        powers = np.exp(rotated - rotated.max(axis=2, keepdims=True, initial=-np.inf))
+        probs = powers / powers.sum(axis=2, keepdims=True)
+    orders = np.arange(rotated.shape[1])[None, :, None] < pair.arrays["n_choices"][: len(rotated), None, None]
+    with np.errstate(divide="ignore"):
+        base[: len(rotated)] = np.log(np.where(orders, probs, 0.0).sum(axis=1) / orders.sum(axis=1))
+    return base
+
+
+def _much_mass(pair: StoredPair) -> Floats:
+    """Only the half of the questions on which the base model puts more of its probability on the choices."""
+    base, mass = _shift(pair.arrays["base_final"]), pair.arrays["base_mass"]
+    return np.where((mass >= np.median(mass))[:, None], base, np.nan)
+
+
 BASES: dict[str, Callable[[StoredPair], Floats | None]] = {
     "as it is": _as_it_is,
     "content-free": _content_free,
+    "mean over rotations (500 questions)": _rotations,
+    "only prompts with much choice mass": _much_mass,
     "batch prior, uniform": _uniform_prior,
     "batch prior, the chat model's": _chat_prior,
     "own temperature (labels)": _own_temperature,
@@ -298,12 +321,14 @@ def _yardsticks(pair: StoredPair, change: Callable[[StoredPair], Floats | None])
     if base is None:
         return None
     ln_oracle = math.log(Judge.of(pair).oracle())
-    logits = hide_labels(pair.logits)
+    kept = ~np.isnan(base).any(axis=1)
+    base, truth = base[kept], pair.truth[kept]
+    logits = hide_labels(pair.logits.take(kept))
     logits = replace(logits, base_final=base.astype(np.float32), base_layers=None, chat_layers=None)
     low = fit_bracket(logits, n_bootstrap=0).low
     daca = _fit(logits, Method("daca"))
     return {
-        "accuracy": float(pair.truth[np.arange(len(base)), base.argmax(axis=1)].mean()),
+        "accuracy": float(truth[np.arange(len(base)), base.argmax(axis=1)].mean()),
         "daca": math.nan if daca is None else abs(daca - ln_oracle),
         "low end": math.nan if low is None else abs(math.log(low) - ln_oracle),
     }

@@ -230,7 +230,7 @@ def test_a_bad_template(here):
     ("options", "told"),
     [
         (["--method", "daca", "--ise", "mean"], "ise does not apply"),
-        (["--lambda", "0.5"], "lambda applies only"),
+        (["--combine", "stratified", "--lambda", "0.5"], "lambda applies only"),
         (["--combine", "sum", "--lambda", "-1"], "lambda is -1"),
         (["--in-place", "--output", "x.gguf"], "exclude each other"),
         (["--method", "magic"], "magic"),

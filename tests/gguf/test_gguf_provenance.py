@@ -35,6 +35,8 @@ def test_every_field():
         "target": "choices",
         "prompts_count": 500,
         "prompts_sha256": "ab" * 32,
+        "labels_count": None,
+        "labels_sha256": None,
         "agreement_rate": 0.81,
         "bracket": (1.9, None),
         "settled": False,

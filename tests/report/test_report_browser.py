@@ -121,7 +121,7 @@ def test_every_text_can_be_read(opened, width, scheme):
 def test_labels_of_pictures_are_whole_and_apart(opened, name, width):
     page = opened(name, width, "light")
     pictures = page.evaluate(LABELS)
-    assert len(pictures) == {"eval": 3, "compare": 9}[name]
+    assert len(pictures) == {"eval": 3, "compare": 10}[name]
     for picture in pictures:
         labels = picture["labels"]
         assert len(labels) > 5

@@ -86,17 +86,18 @@ def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: st
                 f"the bracket's {name} end, {end:.3g}, is missing in {lost:.0%} of the bootstrap refits, at most "
                 f"{MAX_SHARE_LOST:.0%} may lack it: give more prompts; {_REMEDY}"
             )
-    if bracket.low is not None and bracket.high is not None and bracket.ratio > MAX_RATIO:
+    if bracket.low is None or bracket.high is None:
+        return tuple(doubts)
+    ends = f"{_end(bracket.low, bracket.low_interval)} to {_end(bracket.high, bracket.high_interval)}"
+    if bracket.ratio > MAX_RATIO:
         doubts.append(
-            f"the right temperature may lie anywhere from {_end(bracket.low, bracket.low_interval)} to "
-            f"{_end(bracket.high, bracket.high_interval)}, a ratio of {bracket.ratio:.2g} where at most {MAX_RATIO:g} "
+            f"the right temperature may lie anywhere from {ends}, a ratio of {bracket.ratio:.2g} where at most {MAX_RATIO:g} "
             f"is allowed, and prompts without labels cannot say where: {_REMEDY}"
         )
-    if holds_one(bracket) and bracket.low is not None and bracket.high is not None:
-        ends = [_end(bracket.low, bracket.low_interval), _end(bracket.high, bracket.high_interval)]
+    elif holds_one(bracket):
         doubts.append(
-            f"the right temperature lies from {' to '.join(ends)}, which holds 1, so the chat model may be calibrated "
-            "as it is: leave it so, or use labels (--labels FILE, --anchor)"
+            f"the right temperature lies from {ends}, which holds 1, so the chat model may be calibrated as it is: leave it "
+            "so, or use labels (--labels FILE, --anchor)"
         )
     return tuple(doubts)
 

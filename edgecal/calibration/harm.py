@@ -91,13 +91,13 @@ def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: st
     ends = f"{_end(bracket.low, bracket.low_interval)} to {_end(bracket.high, bracket.high_interval)}"
     if bracket.ratio > MAX_RATIO:
         doubts.append(
-            f"the right temperature may lie anywhere from {ends}, a ratio of {bracket.ratio:.2g} where at most {MAX_RATIO:g} "
-            f"is allowed, and prompts without labels cannot say where: {_REMEDY}"
+            f"the right temperature may lie anywhere from {ends}, a ratio of {bracket.ratio:.2g} where at most "
+            f"{MAX_RATIO:g} is allowed, and prompts without labels cannot say where: {_REMEDY}"
         )
     elif holds_one(bracket):
         doubts.append(
-            f"the right temperature lies from {ends}, which holds 1, so the chat model may be calibrated as it is: leave it "
-            "so, or use labels (--labels FILE, --anchor)"
+            f"the right temperature lies from {ends}, which holds 1, so the chat model may be calibrated as it is: "
+            "leave it so, or use labels (--labels FILE, --anchor)"
         )
     return tuple(doubts)
 

@@ -67,7 +67,7 @@ def install_hook(llama: Any, header: Header) -> HiddenCapture:
     n_layer, n_embd = (
         int(read(llama.model)) for read in (library.llama_model_n_layer, library.llama_model_n_embd)
     )
-    hook = llama._stack.enter_context(HiddenCapture(n_layer, n_embd, ggml_addresses(), stream))
+    hook: HiddenCapture = llama._stack.enter_context(HiddenCapture(n_layer, n_embd, ggml_addresses(), stream))
     llama._ctx.close()
     llama.context_params.cb_eval = library.ggml_backend_sched_eval_callback(hook.callback)
     llama.context_params.cb_eval_user_data = hook.user
@@ -76,7 +76,7 @@ def install_hook(llama: Any, header: Header) -> HiddenCapture:
     except ValueError as error:
         raise ModelError(f"{header.path}: llama.cpp cannot make a context with the hook ({error})") from None
     llama._stack.callback(llama._ctx.close)
-    return hook  # type: ignore[no-any-return]
+    return hook
 
 
 def start_hooked(

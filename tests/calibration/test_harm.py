@@ -1,6 +1,7 @@
 """Do no harm: reasons, their bounds, the check by labels, and how seldom a run is given up wrongly."""
 
 import math
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -87,6 +88,19 @@ def test_an_anchored_fit_is_doubted_by_its_own_posterior(found, words):
     assert len(doubts) == len(words), doubts
     for doubt, expected in zip(doubts, words, strict=True):
         assert "\n" not in doubt and all(word in doubt for word in expected), doubt
+
+
+def test_a_bracket_whose_ends_are_not_surely_beyond_1_holds_it():
+    """The ends' own intervals decide: a low end of 1.01 that other prompts would put at 0.98 excludes nothing."""
+    sure, unsure = (
+        replace(bracket(1.03, 1.2), low_interval=(1.01, 1.05)),
+        replace(bracket(1.01, 1.2), low_interval=(0.98, 1.04)),
+    )
+    below = replace(bracket(0.8, 0.99), high_interval=(0.97, 1.01))
+    assert find_doubts(sure, 0.9) == ()
+    for found in (unsure, below):
+        (doubt,) = find_doubts(found, 0.9)
+        assert "holds 1" in doubt
 
 
 def test_a_low_mass_is_told_with_what_is_said_instead_and_what_mends_that():

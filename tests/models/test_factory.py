@@ -8,23 +8,24 @@ import numpy as np
 import pytest
 from support.pages import ROOT
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("tokenizers")
 
-import pretrain  # noqa: E402
-from bpe import BEGIN, letter_ids  # noqa: E402
-from factory import bases, small  # noqa: E402
-from factory.bases import BaseRun  # noqa: E402
-from factory.make_pairs import RECIPES, choose, main, make_pairs  # noqa: E402
-from factory.recipe import NotHereError, PairRecipe  # noqa: E402
-from factory.store import check_arrays, check_file, is_stored, read_meta  # noqa: E402
-from network import Shape  # noqa: E402
-from posttrain import PostRecipe, answer_log_probs, posttrain  # noqa: E402
-from pretrain import Recipe, weighted_loss  # noqa: E402
-from world import World  # noqa: E402
+import pretrain
+import torch
+from bpe import BEGIN, letter_ids
+from factory import bases, small
+from factory.bases import BaseRun
+from factory.make_pairs import RECIPES, choose, main, make_pairs
+from factory.recipe import NotHereError, PairRecipe
+from factory.store import check_arrays, check_file, is_stored, read_meta
+from network import Shape
+from posttrain import PostRecipe, answer_log_probs, posttrain
+from pretrain import Recipe, weighted_loss
+from world import World
 
-import edgecal  # noqa: E402
-from edgecal.calibration import ChoiceLogits  # noqa: E402
+import edgecal
+from edgecal.calibration import ChoiceLogits
 
 RUN = BaseRun(
     "toy",

@@ -11,17 +11,18 @@ from support.pages import ROOT
 
 import edgecal
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
+
+import torch
+from factory import finetune
 
 # Their own, of which no user of edgecal hears.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
-
-from factory import finetune  # noqa: E402
 
 BASE = ROOT / "models/edgecal-tiny-base-Q8_0.gguf"
 TRAINING = Training(n_epochs=3, learning_rate=3e-3, n_rows=8, rank=4, alpha=8)

@@ -44,7 +44,7 @@ def check_belongs(projection: Projection, where: str | Path, shards: ShardSet) -
     width = shards.get(f"{shards.header.architecture}.embedding_length")
     if content != projection.chat_content_sha256 or projection.weight.shape[1] != width:
         raise InputError(
-            f"{where}: was made for another chat model ({projection.chat_name}, SHA-256 "
+            f"{where}: the map was made for another chat model ({projection.chat_name}, SHA-256 "
             f"{projection.chat_sha256[:12]}...) than {shards.path}; fit a map for this one (edgecal project)"
         )
 

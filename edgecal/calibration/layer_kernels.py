@@ -22,7 +22,7 @@ from edgecal.jit import inner, kernel
 
 __all__ = ["divergence_profile", "stability_at_one", "stability_entropy"]
 
-# Layers whose sums, each at most k, are multiplied before one logarithm is taken: 26^64 is far below 1e308.
+# Layers whose sums, each at most k, are multiplied before one logarithm is taken: 256^64 = 2^512 is far below 1e308.
 _LAYERS_PER_LOG = 64
 
 _NEAR = 0.3  # |p - q| / (p + q) below which the divergence is computed as a series

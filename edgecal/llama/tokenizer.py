@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -41,11 +42,42 @@ class ResolvedPrompt:
     Attributes
     ----------
     tokens: int32 [n_tokens], including BOS if the model expects one.
-    choice_tokens: int32 [K], the labels' tokens in the order of the choices.
+    choice_tokens: int32 [m], m >= K, the labels' tokens in the order of the choices; one for each form of a label.
+    label_of: int32 [m], ascending: which of the K labels each token stands for.
     """
 
     tokens: NDArray[np.int32]
     choice_tokens: NDArray[np.int32]
+    label_of: NDArray[np.int32]
+
+    @classmethod
+    def of_labels(cls, tokens: NDArray[np.int32], choice_tokens: Sequence[int]) -> ResolvedPrompt:
+        """A prompt in which each label is one token."""
+        return cls(
+            tokens, np.array(choice_tokens, dtype=np.int32), np.arange(len(choice_tokens), dtype=np.int32)
+        )
+
+    @property
+    def has_forms(self) -> bool:
+        """Whether several tokens stand for one label."""
+        return len(self.label_of) != int(self.label_of[-1]) + 1
+
+    def label_logits(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Returns the labels' logits, float64 [..., K]: of each, the log-sum-exp over its forms.
+
+        logits: float [..., m], those of `choice_tokens`. A label of one form keeps its logit exactly.
+        """
+        wide = logits.astype(np.float64)
+        if not self.has_forms:
+            return wide
+        starts = np.flatnonzero(np.diff(self.label_of, prepend=-1))
+        peaks = np.maximum.reduceat(wide, starts, axis=-1)
+        # A masked token's logit is minus infinity, which must not be subtracted from itself.
+        finite = np.where(np.isfinite(peaks), peaks, 0.0)
+        shares = np.exp(wide - finite[..., self.label_of])
+        with np.errstate(divide="ignore"):
+            sums: NDArray[np.float64] = np.log(np.add.reduceat(shares, starts, axis=-1))
+        return finite + sums
 
 
 class Tokenizer:
@@ -174,16 +206,23 @@ class Tokenizer:
         tokens = self.prompt_tokens(prompt)
         if prompt.choice_tokens is not None:
             self._check_ids(prompt.choice_tokens, prompt)
-            return ResolvedPrompt(tokens, np.array(prompt.choice_tokens, dtype=np.int32))
+            return ResolvedPrompt.of_labels(tokens, prompt.choice_tokens)
         labels = prompt.labels or ()
         end = PromptEnd(self, prompt, tokens.tolist())
+        if prompt.label_forms is not None:
+            forms = end.find_forms(labels, prompt.label_forms)
+            return ResolvedPrompt(
+                tokens,
+                np.array([token for found in forms for token in found], dtype=np.int32),
+                np.repeat(np.arange(len(forms), dtype=np.int32), [len(found) for found in forms]),
+            )
         choice_tokens = end.find_verbatim(labels) if prompt.labels_verbatim else end.find_letters(labels)
         if len(set(choice_tokens)) < len(choice_tokens):
             raise InputError(
                 f"{prompt.source}: two labels are the same token in {self.model_name} "
                 f"(labels {', '.join(map(repr, labels))}, tokens {choice_tokens}); each choice needs its own"
             )
-        return ResolvedPrompt(tokens, np.array(choice_tokens, dtype=np.int32))
+        return ResolvedPrompt.of_labels(tokens, choice_tokens)
 
     def prompt_tokens(self, prompt: Prompt) -> NDArray[np.int32]:
         """Returns a prompt's tokens, int32 [n_tokens], without checking its labels.
@@ -401,6 +440,40 @@ class PromptEnd:
         """
         return [self._find_exact(label) for label in labels]
 
+    def find_forms(self, labels: Sequence[str], forms: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Returns for each label the tokens of its forms, each once, in the forms' order.
+
+        A form that is not a single token here (as in `find_verbatim`) is left out, and so is a token that two labels
+        claim.
+
+        Parameters
+        ----------
+        labels: K labels, for messages.
+        forms: for each label the texts that count as it.
+
+        Raises
+        ------
+        InputError: a label is left with no token.
+        """
+        found = [
+            [token for token in dict.fromkeys(map(self._find_token, of_label)) if token is not None]
+            for of_label in forms
+        ]
+        claims = Counter(token for tokens in found for token in tokens)
+        own = [[token for token in tokens if claims[token] == 1] for tokens in found]
+        for label, tokens, claimed, of_label in zip(labels, own, found, forms, strict=True):
+            if not tokens:
+                rest = "; ".join(f"{form!r} becomes {self._describe(form)}" for form in of_label[:3])
+                why = (
+                    "each token of it stands for another label too" if claimed else rest or "it has no forms"
+                )
+                raise InputError(
+                    f"{self._source}: the label {label!r} is not one token after this prompt in "
+                    f"{self._tokenizer.model_name} ({why}); use a readout that needs no labels (texts), fewer "
+                    "options, or another model"
+                )
+        return own
+
     def _ends_in_mark(self) -> bool:
         """Whether the last token is special; a token that ends in a letter or digit, which a vocabulary's maker may
         have added, is not counted."""
@@ -411,10 +484,12 @@ class PromptEnd:
         token = self._added(form, (form, f" {form}"))
         return self._tokenizer.token_of(form) if token is None and joins else token
 
-    def _find_exact(self, label: str) -> int:
+    def _find_token(self, label: str) -> int | None:
         token = self._added(label, (label,))
-        if token is None:
-            token = self._tokenizer.token_of(label)
+        return self._tokenizer.token_of(label) if token is None else token
+
+    def _find_exact(self, label: str) -> int:
+        token = self._find_token(label)
         if token is not None:
             return token
         raise InputError(

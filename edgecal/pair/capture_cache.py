@@ -111,16 +111,21 @@ class PromptCaptureCache:
             self._cache.write([(_key(item), capture) for item, capture in pairs if capture is not None])
 
 
-def prompt_key(tokens: NDArray[np.int32], choice_ids: NDArray[np.int32]) -> bytes:
-    """Returns a prompt's cache key: the SHA-256, 32 bytes, of its tokens and choice tokens."""
+def prompt_key(
+    tokens: NDArray[np.int32], choice_ids: NDArray[np.int32], label_of: NDArray[np.int32] | None = None
+) -> bytes:
+    """Returns a prompt's cache key: the SHA-256, 32 bytes, of its tokens, its choice tokens, and the label of each
+    (None: each is a label of its own)."""
     digest = hashlib.sha256(np.int64(len(tokens)).tobytes())
     digest.update(np.ascontiguousarray(tokens, "<i4").tobytes())
     digest.update(np.ascontiguousarray(choice_ids, "<i4").tobytes())
+    if label_of is not None:
+        digest.update(b"forms" + np.ascontiguousarray(label_of, "<i4").tobytes())
     return digest.digest()
 
 
 def _key(item: ResolvedPrompt) -> bytes:
-    return prompt_key(item.tokens, item.choice_tokens)
+    return prompt_key(item.tokens, item.choice_tokens, item.label_of if item.has_forms else None)
 
 
 def _context(request: CaptureRequest, label: str, digest: str) -> dict[str, Any]:

@@ -77,7 +77,6 @@ def _run(
     if not missing:
         return
     tokens = [resolved[index].tokens for index in missing]
-    choices = [resolved[index].choice_tokens for index in missing]
     plan = plan_for(model, tokens, request.settings)
     n_done, n_all = len(captures) - len(missing), len(captures)
     report(CaptureProgress("run", n_done, n_all, 0, plan.n_rows))
@@ -88,7 +87,8 @@ def _run(
     stream, judge = PLAIN_STREAM, None
     if request.layers:
         stream = find_stream(request.path)
-        judge = LensJudge.of_model(request.name, model, request.settings, stream, np.concatenate(choices))
+        choice_ids = np.concatenate([resolved[index].choice_tokens for index in missing])
+        judge = LensJudge.of_model(request.name, model, request.settings, stream, choice_ids)
         judge.judge()
     unwritten: list[int] = []
     for chunk in capture_prompts(
@@ -102,7 +102,7 @@ def _run(
     ):
         for row, at in enumerate(chunk.indices.tolist()):
             hidden = None if chunk.hidden is None else chunk.hidden[row]
-            capture = _capture_prompt(choices[at], chunk.logits[row], hidden, judge)
+            capture = _capture_prompt(resolved[missing[at]], chunk.logits[row], hidden, judge)
             if request.hidden and hidden is not None and judge is not None:
                 merge = judge.head.merge
                 capture["last_hidden"] = hidden[-1].copy() if merge is None else merge(hidden[-1])
@@ -117,22 +117,23 @@ def _run(
 
 
 def _capture_prompt(
-    choice_ids: NDArray[np.int32],
+    item: ResolvedPrompt,
     logits: NDArray[np.float32],
     hidden: NDArray[np.float32] | None,
     judge: LensJudge | None,
 ) -> PromptCapture:
     """Makes one prompt's capture from llama.cpp's results; without a lens judge it has no layers.
 
-    choice_ids: int32 [k]; logits: float32 [n_vocab]; hidden: float32 [n_layer, n_embd]. Raises ModelError as soon as
+    logits: float32 [n_vocab]; hidden: float32 [n_layer, n_embd]. Raises ModelError as soon as
     enough prompts have shown that the lens does not reproduce the model's logits.
     """
+    choice_ids = item.choice_tokens
     chosen = logits[choice_ids]
     wide = logits.astype(np.float64)
     peak = wide.max()
     log_total = peak + np.log(np.exp(wide - peak).sum())
     capture: PromptCapture = {
-        "final_logits": chosen,
+        "final_logits": item.label_logits(chosen).astype(np.float32),
         "choice_mass": np.asarray(np.exp(chosen.astype(np.float64) - log_total).sum()),
         "top_token": np.asarray(logits.argmax(), dtype=np.int32),
     }
@@ -142,7 +143,8 @@ def _capture_prompt(
         assert hidden is not None
         was_sure = judge.is_sure
         rows = np.searchsorted(judge.head.token_ids, choice_ids).astype(np.int32)
-        capture["layer_logits"] = project(hidden[None], judge.head, rows[None])[0]
+        layers = project(hidden[None], judge.head, rows[None])[0]
+        capture["layer_logits"] = item.label_logits(layers).astype(np.float32)
         capture["lens_error"] = np.asarray(judge.add(hidden[-1], logits, choice_ids))
         if judge.is_sure and not was_sure:
             judge.judge()

@@ -77,6 +77,8 @@ def digest_prompt(prompt: Prompt) -> bytes:
     """SHA-256 (32 bytes) of a prompt without its answer, subject and source."""
     if prompt.text is not None:
         content: list[object] = ["text", prompt.text, prompt.labels, prompt.labels_verbatim]
+        if prompt.label_forms is not None:
+            content.append(prompt.label_forms)
     else:
         content = ["tokens", prompt.tokens, prompt.choice_tokens]
     encoded = json.dumps(content, ensure_ascii=False, separators=(",", ":"))

@@ -87,6 +87,8 @@ class Prompt:
     labels: K label texts.
     labels_verbatim: True: a label is the exact text of one token (`" A"`). False: a label is a letter, and each
         model's tokenizer decides whether it takes a leading space.
+    label_forms: for each label the texts that count as it (`("yes", "Yes", " yes")`); those that are one token where
+        they stand are summed. None: the label itself alone.
     tokens: the prompt's token ids, valid for both models. Nothing is added to them, not even BOS.
     choice_tokens: K token ids.
     answer: index of the right label, or None.
@@ -103,6 +105,7 @@ class Prompt:
     source: str = ""
     data: tuple[tuple[int, int], ...] = ()
     inclusion_probability: float | None = None
+    label_forms: tuple[tuple[str, ...], ...] | None = None
 
     @property
     def n_choices(self) -> int:
@@ -223,6 +226,11 @@ def check_prompt(item: Question | Prompt, source: str) -> Question | Prompt:
     # Not by `describe_record`, which takes for granted that a prompt has either a text or tokens.
     record = {"prompt" if name == "text" else name: value for name, value in vars(item).items()}
     parse_record(record, item.source)
+    if not isinstance(item, Prompt) or item.label_forms is None:
+        return item
+    texts = [text for of_label in item.label_forms for text in of_label]
+    if len(item.label_forms) != item.n_choices or not all(isinstance(text, str) and text for text in texts):
+        _fail(item.source, "label_forms must hold, for each label, the texts that count as it")
     return item
 
 

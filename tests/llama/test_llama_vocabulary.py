@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import llama_cpp
+import numpy as np
 import pytest
 from support.chat_templates import CHAT_TEMPLATES
 from support.tiny_models import tiny_folder, write_tiny_llama
@@ -10,7 +11,7 @@ from support.tiny_vocab import CHAT_TOKENS, bpe_vocab, spm_vocab
 
 from edgecal import InputError
 from edgecal.llama.model import Model
-from edgecal.llama.tokenizer import Tokenizer
+from edgecal.llama.tokenizer import ResolvedPrompt, Tokenizer
 from edgecal.prompts import ChatTemplate, Prompt, Prompting, Question
 
 KINDS = {
@@ -247,3 +248,64 @@ def test_letters_that_the_vocabulary_lacks():
             InputError, match=r"f, line 3: the label 'C' is not one token after this prompt in m"
         ):
             tokenizer.resolve(letters(3))
+
+
+def with_forms(*forms, text="Is it so?\nAnswer:"):
+    labels = tuple(of_label[0] if of_label else "?" for of_label in forms)
+    return Prompt(text=text, labels=labels, label_forms=forms, source="f, line 3")
+
+
+@pytest.mark.parametrize("kind", ["bpe", "spm", "spm without prefix"])
+def test_forms_of_one_token_stand_for_their_label(kind):
+    with tokenizer_of(kind) as tokenizer:
+        resolved = tokenizer.resolve(with_forms((" A", "A", " A", "a b c"), (" B", "B B")))
+        pieces = [tokenizer.piece(token) for token in resolved.choice_tokens]
+        bare = tokenizer.resolve(Prompt(text="Is it so?\nAnswer:", labels=(" A", " B")))
+    assert list(zip(pieces, resolved.label_of.tolist(), strict=True)) == [(" A", 0), ("A", 0), (" B", 1)]
+    assert resolved.has_forms and not bare.has_forms
+    assert resolved.choice_tokens[[0, 2]].tolist() == bare.choice_tokens.tolist()
+    assert resolved.label_of.dtype == bare.label_of.dtype == np.int32
+    assert bare.label_of.tolist() == [0, 1]
+    assert resolved.tokens.tolist() == bare.tokens.tolist()
+
+
+def test_a_form_that_two_labels_claim_counts_for_neither():
+    with tokenizer_of("bpe") as tokenizer:
+        resolved = tokenizer.resolve(with_forms((" A", "C"), (" B", "C")))
+        assert [tokenizer.piece(token) for token in resolved.choice_tokens] == [" A", " B"]
+        assert not resolved.has_forms
+        with pytest.raises(InputError, match=r"f, line 3: the label 'C' .* stands for another label too"):
+            tokenizer.resolve(with_forms((" A", "C"), ("C",)))
+
+
+@pytest.mark.parametrize(
+    ("forms", "message"),
+    [
+        (
+            ("a b c",),
+            r"f, line 3: the label 'a b c' is not one token .* \('a b c' becomes \d+ tokens: .*; use a read",
+        ),
+        ((), r"the label '\?' .* \(it has no forms\)"),
+    ],
+)
+def test_a_label_without_a_form_is_named(forms, message):
+    with tokenizer_of("bpe") as tokenizer, pytest.raises(InputError, match=message):
+        tokenizer.resolve(with_forms((" A",), forms))
+
+
+def test_a_label_is_the_sum_of_its_forms():
+    rng = np.random.default_rng(3)
+    label_of = np.repeat(np.arange(256, dtype=np.int32), rng.integers(1, 5, 256))
+    resolved = ResolvedPrompt(np.zeros(1, np.int32), np.arange(len(label_of), dtype=np.int32), label_of)
+    logits = rng.normal(0, 300, (2, len(label_of))).astype(np.float32)
+    logits[0, :4] = -np.inf
+    summed = resolved.label_logits(logits)
+    assert summed.shape == (2, 256) and summed.dtype == np.float64
+    for row in range(2):
+        for label in range(256):
+            forms = logits[row, label_of == label].astype(np.float64)
+            expected = np.logaddexp.reduce(forms)
+            np.testing.assert_allclose(summed[row, label], expected, rtol=1e-15)
+            if len(forms) == 1:
+                assert summed[row, label] == forms[0]
+    np.testing.assert_allclose(resolved.label_logits(logits[1] + 8) - 8, summed[1], atol=1e-4)

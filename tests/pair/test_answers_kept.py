@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support.prompts import random_token_prompts
 from support.questions import make_questions
-from support.tiny_models import tiny_folder, write_tiny_pair
+from support.tiny_models import tiny_folder, write_tiny_llama, write_tiny_pair
+from support.tiny_vocab import bpe_vocab
 
 import edgecal
 from edgecal.cache import list_stores
@@ -19,6 +20,7 @@ from edgecal.llama.settings import CaptureSettings
 from edgecal.pair.capture_cache import prompt_key
 from edgecal.pair.model_capture import CaptureRequest
 from edgecal.pair.resident_model import _ResidentModel
+from edgecal.prompts import Prompt
 from edgecal.stamping.edit import write_calibrated
 from edgecal.stamping.record import CalibrationRecord
 
@@ -227,3 +229,45 @@ def test_an_answer_whose_value_was_damaged_is_run_again(observe, tmp_path):
     seen, n_run = observe(pair()[1])
     assert n_run is not None and n_run >= 1
     assert_same(first, seen)
+
+
+@cache
+def speller():
+    path = tiny_folder() / "forms.gguf"
+    write_tiny_llama(path, seed=2, n_layer=2, vocab=bpe_vocab())
+    return path
+
+
+FORMS = (("A", " A"), ("B", " B", " C"), ("D",))
+ASKED = Prompt(text="Which is it?\nAnswer:", labels=("A", "B", "D"), label_forms=FORMS)
+
+
+def test_forms_are_summed_at_every_layer(observe):
+    summed, _ = observe(speller(), [ASKED], layers=True)
+    flat, n_flat = observe(speller(), [replace(ASKED, labels=sum(FORMS, ()), label_forms=None)], layers=True)
+    assert n_flat == 1
+    for name in ("final_logits", "layer_logits"):
+        wide = getattr(flat, name).astype(np.float64)
+        parts = [np.logaddexp.reduce(wide[..., span], axis=-1) for span in (slice(2), slice(2, 5))]
+        expected = np.stack([*parts, wide[..., 5]], axis=-1)
+        np.testing.assert_allclose(getattr(summed, name), expected, rtol=1e-6)
+    np.testing.assert_array_equal(summed.choice_mass, flat.choice_mass)
+    assert summed.lens_error == flat.lens_error and summed.outside == flat.outside
+
+
+def test_the_same_tokens_in_other_groups_are_another_question(observe):
+    first, _ = observe(speller(), [ASKED])
+    regrouped = replace(ASKED, label_forms=(("A", " A"), ("B", " B"), (" C", "D")))
+    assert observe(speller(), [regrouped])[1] == 1
+    again, n_again = observe(speller(), [replace(ASKED, labels=("x", "y", "z"))])
+    assert n_again is None
+    assert_same(first, again)
+
+
+def test_two_hundred_and_fifty_six_labels(observe):
+    ids = np.random.default_rng(5).permutation(300)[:256].tolist()
+    prompts = [Prompt(tokens=(11, 12, n), choice_tokens=tuple(ids)) for n in range(3)]
+    seen, _ = observe(pair()[0], prompts, layers=True)
+    turned, _ = observe(pair()[0], [replace(p, choice_tokens=p.choice_tokens[::-1]) for p in prompts])
+    assert seen.final_logits.shape == (3, 256) and np.isfinite(seen.layer_logits).all()
+    np.testing.assert_array_equal(seen.final_logits[:, ::-1], turned.final_logits)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
     from edgecal.baking.bake import bake, unbake
     from edgecal.calibration import Method
+    from edgecal.decisions import Choice, Decision, Decisions, Noul, Score
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import PromptTemplate, Question
@@ -66,7 +67,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BakeResult",
     "CaptureSettings",
+    "Choice",
     "CompareResult",
+    "Decision",
+    "Decisions",
     "DoctorResult",
     "EdgecalError",
     "EditResult",
@@ -78,6 +82,7 @@ __all__ = [
     "Method",
     "ModelError",
     "NotIdentifiedError",
+    "Noul",
     "OutputError",
     "OutputOptions",
     "PlanResult",
@@ -88,6 +93,7 @@ __all__ = [
     "QuestionOptions",
     "QuestionsResult",
     "RunOptions",
+    "Score",
     "ShowResult",
     "StampResult",
     "Threshold",
@@ -117,6 +123,11 @@ __all__ = [
 
 # Where the names are that live neither in `edgecal.results` (those that end with Result) nor in `edgecal.api`.
 _HOMES = {
+    "Choice": "edgecal.decisions",
+    "Decision": "edgecal.decisions",
+    "Decisions": "edgecal.decisions",
+    "Noul": "edgecal.decisions",
+    "Score": "edgecal.decisions",
     "PromptTemplate": "edgecal.prompts",
     "Question": "edgecal.prompts",
     "Threshold": "edgecal.runtime",

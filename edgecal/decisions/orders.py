@@ -1,0 +1,67 @@
+"""In which orders a question's options are shown, and when no further order is needed.
+
+Models prefer some places in a list to others, so their log-probabilities are averaged over several orders.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgecal.decisions.questions import QuestionType
+from edgecal.errors import InputError
+
+__all__ = ["DEFAULT_ORDERS", "DEFAULT_ORDER_MARGIN", "Orders", "is_decided", "list_orders", "parse_orders"]
+
+# How many orders; "all" is every rotation; "auto" stops early.
+Orders = int | Literal["all", "auto"]
+
+DEFAULT_ORDERS: Orders = 2
+
+# By how many nats a further order is assumed to be able to speak against the answer.
+DEFAULT_ORDER_MARGIN = 2.0
+
+
+def parse_orders(value: object) -> Orders:
+    """The orders that a user means: 1, 2, ..., "all" or "auto"; a number also as a text."""
+    if value == "all":
+        return "all"
+    if value == "auto":
+        return "auto"
+    try:
+        n = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else 0
+    except ValueError:
+        n = 0
+    if n < 1:
+        raise InputError(f'orders is {value!r:.60}, expected a whole number from 1, "all" or "auto"')
+    return n
+
+
+def list_orders(kind: QuestionType, n: int, orders: Orders) -> list[tuple[int, ...]]:
+    """The orders in which n options are shown; each holds the option's index for every place.
+
+    The first is always the order given. With 2 the second is the reverse. With more, or with "all" and "auto", they are
+    evenly spaced rotations, at most n of them; the levels of a score keep their sequence, so they have no orders but
+    these two.
+    """
+    given = tuple(range(n))
+    reverse = given[::-1]
+    most = 2 if kind == "score" else n
+    count = min(orders, most) if isinstance(orders, int) else most
+    if count == 1:
+        return [given]
+    if count == 2:
+        return [given, reverse]
+    shifts = [n * at // count for at in range(count)]
+    return [given[shift:] + given[:shift] for shift in shifts]
+
+
+def is_decided(margin: float, n_done: int, n_all: int, order_margin: float) -> bool:
+    """Whether the remaining orders cannot change the answer.
+
+    Parameters
+    ----------
+    margin: nats by which the likeliest option leads the next one, in the mean over the orders so far.
+    n_done, n_all: orders so far, and all.
+    order_margin: nats by which a further order is assumed to be able to speak against the answer.
+    """
+    return margin * n_done > order_margin * (n_all - n_done)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from edgecal.api.questions import QuestionOptions, load_prompts, read_questions
     from edgecal.baking.bake import bake, unbake
     from edgecal.calibration import Method
-    from edgecal.decisions import Choice, Decision, Decisions, Noul, Score
+    from edgecal.decisions import Choice, Decision, DecisionOptions, Decisions, Noul, Score
     from edgecal.llama.settings import CaptureSettings
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import PromptTemplate, Question
@@ -70,6 +70,7 @@ __all__ = [
     "Choice",
     "CompareResult",
     "Decision",
+    "DecisionOptions",
     "Decisions",
     "DoctorResult",
     "EdgecalError",
@@ -125,6 +126,7 @@ __all__ = [
 _HOMES = {
     "Choice": "edgecal.decisions",
     "Decision": "edgecal.decisions",
+    "DecisionOptions": "edgecal.decisions",
     "Decisions": "edgecal.decisions",
     "Noul": "edgecal.decisions",
     "Score": "edgecal.decisions",

@@ -2,11 +2,13 @@
 
 `questions` holds `Noul`, `Choice` and `Score` and reads requests of the format `POST /v1/systemone`; `prompting`
 renders a question in one order of its options, with the `labels` that may answer it; `orders` says in which orders,
-`answers` makes a `Decision` of the logits, and `temperatures` says what they are divided by. Nothing here runs a model.
+`answers` makes a `Decision` of the logits, `temperatures` says what they are divided by, and `options` holds the user's
+choices. Nothing here runs a model.
 """
 
 from edgecal.decisions.answers import Decision, Decisions, answer_question, label_logits
 from edgecal.decisions.labels import LETTERS, READOUTS, Readout, two_letter_labels
+from edgecal.decisions.options import AUTO_CHAT_TEMPLATE, DEFAULT_READOUT, DecisionOptions
 from edgecal.decisions.orders import DEFAULT_ORDERS, Orders, is_decided, list_orders, parse_orders
 from edgecal.decisions.prompting import (
     DEFAULT_DECISION_TEMPLATE,
@@ -37,14 +39,17 @@ from edgecal.decisions.temperatures import (
 )
 
 __all__ = [
+    "AUTO_CHAT_TEMPLATE",
     "BUCKETS",
     "DEFAULT_DECISION_TEMPLATE",
     "DEFAULT_ORDERS",
+    "DEFAULT_READOUT",
     "LETTERS",
     "READOUTS",
     "TYPES",
     "Choice",
     "Decision",
+    "DecisionOptions",
     "DecisionPrompt",
     "DecisionPrompting",
     "Decisions",

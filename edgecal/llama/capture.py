@@ -24,7 +24,7 @@ from edgecal.llama.packing import CACHE_STEP, CapturePlan, ContextPlan, Span, cu
 from edgecal.llama.settings import CaptureSettings
 from edgecal.llama.streams import Streams
 
-__all__ = ["CaptureChunk", "capture", "plan_for"]
+__all__ = ["CaptureChunk", "capture", "check_prompts", "plan_for"]
 
 # Limits of a chunk. A single decode may produce more bytes than this; it is a chunk of its own then.
 _CHUNK_PROMPTS = 64
@@ -79,7 +79,7 @@ def capture(
         raised before anything is run.
     ModelError: llama.cpp failed or produced values that are not finite, or a block was not captured.
     """
-    _check_prompts(model, prompts)
+    check_prompts(model, prompts)
     if model.n_expert > 0:
         steady_experts()
     return _run(
@@ -212,7 +212,7 @@ def _chunks(spans: Sequence[Span], bytes_each: int) -> Iterator[list[Span]]:
     yield waiting
 
 
-def _check_prompts(model: Model, prompts: Sequence[NDArray[np.int32]]) -> None:
+def check_prompts(model: Model, prompts: Sequence[NDArray[np.int32]]) -> None:
     for index, prompt in enumerate(prompts):
         if len(prompt) == 0:
             raise InputError(f"prompt {index} (from 0) has no tokens; a model needs at least one")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,13 @@ from numpy.typing import NDArray
 from edgecal.architectures import PLAIN_STREAM, ResidualStream
 from edgecal.errors import ModelError
 from edgecal.llama.hook import HiddenCapture, PlannedRow
-from edgecal.llama.library import clear_log, ggml_addresses, last_error_lines, load_library
+from edgecal.llama.library import (
+    clear_log,
+    ggml_addresses,
+    last_error_lines,
+    load_library,
+    note_compute,
+)
 from edgecal.llama.machine import threads_for_decode
 from edgecal.llama.microbatch import MicroBatch, split, split_rule
 from edgecal.llama.model import Model
@@ -72,10 +79,12 @@ class Context:
         n_outputs_max: int,
         hidden: bool,
         stream: ResidualStream = PLAIN_STREAM,
+        params: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Raises ModelError if llama.cpp cannot create the context (too little memory, an unsupported kind of model).
 
-        `n_outputs_max` is how many tokens of one decode may be outputs.
+        `n_outputs_max` is how many tokens of one decode may be outputs; `params` are further context parameters of
+        llama.cpp by name, such as "rope_freq_base".
         """
         self._model = model
         self._library: Any = load_library()
@@ -95,9 +104,11 @@ class Context:
                 if hidden
                 else None
             )
-            params = self._params(settings, n_ctx, n_seq_max)
+            native = self._params(settings, n_ctx, n_seq_max)
+            for name, value in params.items():
+                setattr(native, name, value)
             clear_log()
-            self._handle = self._library.llama_init_from_model(model.handle, params)
+            self._handle = self._library.llama_init_from_model(model.handle, native)
             if not self._handle:
                 raise ModelError(
                     f"{model.path}: llama.cpp cannot create a context for {n_seq_max} sequences of {n_ctx_seq} "
@@ -222,6 +233,7 @@ class Context:
 
     def _run(self, batch: TokenBatch) -> None:
         clear_log()
+        note_compute()
         with threads_for_decode(
             self._n_threads, at_most=self.n_threads_at_most, all_of_them=self._all_threads
         ) as n_threads:

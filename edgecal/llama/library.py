@@ -36,6 +36,7 @@ __all__ = [
     "ggml_addresses",
     "last_error_lines",
     "load_library",
+    "note_compute",
     "steady_experts",
     "system_info",
 ]
@@ -97,7 +98,17 @@ def load_library() -> Any:
     return bindings
 
 
-def steady_experts() -> None:
+_STEADY = "GGML_CPU_TILED_MM_FORCE"
+_computed_unsteadily = False
+
+
+def note_compute() -> None:
+    """Remembers, before llama.cpp computes, whether `steady_experts` comes too late for this process from now on."""
+    global _computed_unsteadily
+    _computed_unsteadily = _computed_unsteadily or os.environ.get(_STEADY) != "1"
+
+
+def steady_experts() -> bool:
     """Makes llama.cpp compute an expert's rows with the same kernel, whatever their number.
 
     With K- and IQ-quants that are not repacked, llama.cpp takes another kernel for fewer than 8 rows, and how many rows
@@ -105,8 +116,12 @@ def steady_experts() -> None:
     decode. llama.cpp reads the variable once, when it first computes in a process, so call this before. Small decodes
     take longer (measured with 32 experts of which 4 are used: 1.6 times as long for 40 rows, as long as before for 160;
     5 times for a single row).
+
+    Returns whether it holds: false where this process has computed without it (see `note_compute`), or the user has
+    set the variable otherwise.
     """
-    os.environ.setdefault("GGML_CPU_TILED_MM_FORCE", "1")
+    os.environ.setdefault(_STEADY, "1")
+    return not _computed_unsteadily and os.environ[_STEADY] == "1"
 
 
 def clear_log() -> None:

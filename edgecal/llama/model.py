@@ -37,6 +37,8 @@ class Model:
         with several.
     n_vocab: number of tokens, and so of logits.
     n_ctx_train: context length that the model was trained with.
+    n_ctx_orig: the length before its positions were stretched; a model may use other factors for them in contexts
+        whose sequences are longer (longrope).
     n_expert: experts of a mixture-of-experts block; 0 for a dense model.
     memory: how the model remembers earlier tokens, as far as micro-batches depend on it.
     """
@@ -70,6 +72,18 @@ class Model:
             if not vocab_only:
                 self._check(library)
             self._stack = stack.pop_all()
+
+    @classmethod
+    def of_handle(cls, handle: int, path: str | Path) -> Model:
+        """Wraps a model that somebody else has loaded and frees, later than this wrapper is used; `close` frees
+        nothing. `handle` is llama.cpp's pointer to it, `path` its file. Raises ModelError if it is not a causal
+        language model."""
+        model = cls.__new__(cls)
+        model.path, model.handle, model._stack = Path(path), handle, ExitStack()
+        library: Any = load_library()
+        model._read(library)
+        model._check(library)
+        return model
 
     def _load(
         self, library: Any, vocab_only: bool, repack: bool, on_progress: Callable[[float], None] | None
@@ -113,6 +127,7 @@ class Model:
         self.n_embd_out = int(library.llama_model_n_embd_out(self.handle))
         self.n_vocab = int(library.llama_vocab_n_tokens(self.vocab))
         self.n_ctx_train = int(library.llama_model_n_ctx_train(self.handle))
+        self.n_ctx_orig = self._number("rope.scaling.original_context_length", self.n_ctx_train)
         self.n_expert = self._number("expert_count", 0)
         self.memory = self._memory(library)
 

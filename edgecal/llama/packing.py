@@ -41,6 +41,7 @@ __all__ = [
     "Step",
     "cache_size",
     "cut_into_spans",
+    "decode_width",
     "plan_capture",
 ]
 
@@ -137,8 +138,7 @@ def plan_capture(
     -------
     The plan, its contexts ordered from small caches to large.
     """
-    width = settings.n_ubatch if is_wide or not settings.share else min(settings.n_ubatch, _WIDTH)
-    room = Room(n_ctx_train, can_rewind, width)
+    room = Room(n_ctx_train, can_rewind, decode_width(settings, is_wide=is_wide))
     by_size: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
         by_size.setdefault(cache_size(room.most_cells(len(prompt))), []).append(index)
@@ -149,6 +149,11 @@ def plan_capture(
             n_seq_max = min(n_seq_max, max(2, cache_bytes // (sequence_bytes * (size // CACHE_STEP))))
         contexts.append(_plan_context(prompts, members, size, n_seq_max, settings.share, room))
     return CapturePlan(tuple(contexts), sum(map(len, prompts)), count_distinct(prompts))
+
+
+def decode_width(settings: CaptureSettings, *, is_wide: bool) -> int:
+    """Returns the most rows of a decode; `is_wide` as for `plan_capture`."""
+    return settings.n_ubatch if is_wide or not settings.share else min(settings.n_ubatch, _WIDTH)
 
 
 def cache_size(length: int) -> int:
@@ -222,10 +227,12 @@ class Endings:
     shared state that it continues from will be overwritten.
     """
 
-    def __init__(self, most: int, width: int, n_cells: int) -> None:
-        """At most `most` prompts share a decode of at most `width` rows; a sequence holds at most `n_cells` tokens."""
+    def __init__(self, most: int, width: int, n_cells: int, most_padding: int = 1 << 30) -> None:
+        """At most `most` prompts share a decode of at most `width` rows; a sequence holds at most `n_cells` tokens. No
+        prompt has more than `most_padding` (at least 7) rows of padding."""
         self.steps: list[Step] = []
         self._most, self._width, self._n_cells = most, width, n_cells
+        self._most_padding = most_padding
         self._waiting: list[_Ending] = []
 
     def sort_key(self, n_rows: int) -> tuple[int, int]:
@@ -280,7 +287,8 @@ class Endings:
         room = np.array([[ending.room] for ending in endings])
         lengths = lengths_together(min(int(n_rows.max()), 2 * rows_each(self._width, n)), n)
         leads = lead_rows(n_rows, lengths)
-        fits = (leads + lengths <= room).all(axis=0)
+        rows = leads + lengths
+        fits = ((rows <= room) & (rows - n_rows <= self._most_padding)).all(axis=0)
         if not fits.any():
             return 0
         cost = price(leads, 1, self._width).sum(axis=0) + price(lengths, n, self._width)

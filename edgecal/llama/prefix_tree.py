@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Node", "build_tree", "count_distinct"]
+__all__ = ["Node", "build_tree", "count_distinct", "n_common"]
 
 IsWorth = Callable[[int, int], bool]
 
@@ -59,7 +59,7 @@ def build_tree(bodies: Sequence[NDArray[np.int32]], step: int, is_worth: IsWorth
     open_nodes = [Node(0, order[0] if order else -1)]
     previous: int | None = None
     for index in order:
-        shared = 0 if previous is None else _n_common(bodies[previous], bodies[index]) // step * step
+        shared = 0 if previous is None else n_common(bodies[previous], bodies[index]) // step * step
         while open_nodes[-1].n_tokens > shared:
             closed = open_nodes.pop()
             if open_nodes[-1].n_tokens < shared:
@@ -82,7 +82,7 @@ def count_distinct(prompts: Sequence[NDArray[np.int32]]) -> int:
     """Counts the tokens that differ in themselves or in the tokens before them: the fewest that a causal model can
     run."""
     ordered = sorted(prompts, key=_sort_key)
-    repeated = sum(_n_common(a, b) for a, b in pairwise(ordered))
+    repeated = sum(n_common(a, b) for a, b in pairwise(ordered))
     return sum(map(len, prompts)) - repeated
 
 
@@ -98,7 +98,7 @@ def _sort_key(tokens: NDArray[np.int32]) -> bytes:
     return np.asarray(tokens, dtype=">u4").tobytes()  # big-endian bytes sort like the numbers
 
 
-def _n_common(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
+def n_common(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
     n = min(len(a), len(b))
     differ = np.flatnonzero(a[:n] != b[:n])
     return int(differ[0]) if len(differ) else n

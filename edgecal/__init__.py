@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from edgecal.runtime import Threshold, threshold_for
     from edgecal.runtime.load import load
     from edgecal.stamping.edit import stamp, strip
-    from edgecal.stamping.record import show
+    from edgecal.stamping.shown import show
 
 __all__ = [
     "BakeResult",
@@ -135,7 +135,7 @@ _HOMES = {
     "Threshold": "edgecal.runtime",
     "bake": "edgecal.baking.bake",
     "load": "edgecal.runtime",
-    "show": "edgecal.stamping.record",
+    "show": "edgecal.stamping.shown",
     "stamp": "edgecal.stamping.edit",
     "strip": "edgecal.stamping.edit",
     "threshold_for": "edgecal.runtime",

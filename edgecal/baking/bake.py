@@ -23,6 +23,7 @@ from edgecal.gguf.spans import Progress
 from edgecal.gguf.values import quoted
 from edgecal.results import BakeResult, UnbakeResult
 from edgecal.stamping.changes import calibration_edits
+from edgecal.stamping.decision_record import read_decisions
 from edgecal.stamping.record import CalibrationRecord, check_not_baked, read_calibration, read_sampling
 
 if TYPE_CHECKING:
@@ -167,6 +168,13 @@ def _settle(shards: ShardSet, temperature: float | None) -> tuple[float, Calibra
     by. It keeps the facts of the fit if the fit's temperature is baked."""
     header = shards.header
     record = read_calibration(header)
+    decisions = read_decisions(header)
+    if decisions is not None and decisions.groups:
+        raise InputError(
+            f"{header.path}: holds a temperature for each of {', '.join(decisions.groups)}, and a baked file can hold "
+            "only one for all questions; let apps divide by them (edgecal decide; for llama.cpp edgecal export --to "
+            "llama-decision), or take them out with edgecal strip and bake one with --temperature"
+        )
     if temperature is None and record is None:
         raise InputError(
             f"{header.path}: holds no edgecal.temperature to bake; fit one with edgecal fit, or give --temperature"

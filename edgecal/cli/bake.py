@@ -60,7 +60,7 @@ def bake_command(
     from edgecal.baking.bake import bake
     from edgecal.cli.options import gather_settings
     from edgecal.cli.result_forms import show_warnings
-    from edgecal.stamping.record import show
+    from edgecal.stamping.shown import show
 
     _check_target(output, in_place)
     result = bake(

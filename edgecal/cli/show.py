@@ -26,7 +26,7 @@ _SHOWN_ITEMS = 8
 def show_command(file: str, as_json: bool) -> None:
     """Print the calibration (edgecal.*) and the sampling defaults (general.sampling.*) in FILE."""
     from edgecal.cli.stdio import printing, say
-    from edgecal.stamping.record import show
+    from edgecal.stamping.shown import show
 
     result = show(file)
     with printing():
@@ -45,7 +45,7 @@ def _lines(result: ShowResult) -> list[str]:
     for name, section in (("calibration", result.calibration), ("sampling", result.sampling)):
         if not section:
             rows.append((name, "none in this file"))
-        rows += [(printable(key), _short(value)) for key, value in section.items()]
+        rows += [(printable(key), text) for key, text in _texts(section).items()]
     first = max(len(name) for name, _ in rows) + 2
     fold = max(os.get_terminal_size().columns - first, 20) if sys.stdout.isatty() else None
     lines = []
@@ -54,6 +54,26 @@ def _lines(result: ShowResult) -> list[str]:
         lines.append(f"{name:{first}}{text[:width]}".rstrip())
         lines += [f"{'':{first}}{text[at : at + width]}" for at in range(width, len(text), width)]
     return lines
+
+
+def _texts(section: dict[str, Any]) -> dict[str, str]:
+    """A text for each key. A temperature of typed questions stands in one line with its interval and bracket."""
+    texts = {key: _short(value) for key, value in section.items()}
+    for key in [key for key in texts if key.startswith("edgecal.temperature.")]:
+        name = key.removeprefix("edgecal.temperature.")
+        interval, bracket, settled = (
+            section.get(f"edgecal.{what}.{name}") for what in ("interval", "bracket", "settled")
+        )
+        facts = [
+            f"{what} {_short(pair[0])} to {_short(pair[1])}"
+            for what, pair in (("95 % interval", interval), ("bracket", bracket))
+            if isinstance(pair, list) and len(pair) == 2
+        ]
+        facts += [] if settled is None else ["settled" if settled else "unsettled"]
+        texts[key] += f"  ({'; '.join(facts)})" if facts else ""
+        for what in ("interval", "bracket", "settled"):
+            texts.pop(f"edgecal.{what}.{name}", None)
+    return texts
 
 
 def _short(value: Any) -> str:

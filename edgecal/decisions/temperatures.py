@@ -2,7 +2,7 @@
 
 A question takes the temperature of its type and size, else of its type, else the file's one temperature (which was
 fitted on multiple-choice questions), else 1. Only one that was fitted for the type and is settled counts as settled;
-of any other, the answer says whose it is.
+of any other, also of one for all sizes, the answer says whose it is.
 """
 
 from __future__ import annotations
@@ -81,10 +81,14 @@ class TypedTemperatures:
     def find(self, kind: QuestionType, n_options: int) -> UsedTemperature:
         """The temperature for a question of a type with a number of options."""
         bias = self.noul_bias if kind == "noul" else 0.0
-        for name in (f"{kind}.{bucket_of(n_options)}", kind):
+        bucket = bucket_of(n_options)
+        for name in (f"{kind}.{bucket}", kind):
             found = self.typed.get(name)
             if found is not None:
                 doubt = f"the temperature of {name} is unsettled" if found.settled is False else None
+                if doubt is None and name == kind != "noul":
+                    sizes = bucket.replace("_", " to ").replace("11", "11 or more")
+                    doubt = f"the temperature is that of all {kind} questions; the file has none for {sizes} options"
                 return UsedTemperature(found.temperature, found.settled, bias, doubt)
         if self.general is not None:
             doubt = f"the temperature was fitted on multiple-choice questions, not on {kind} questions"

@@ -13,6 +13,13 @@ from edgecal.errors import InputError
 from edgecal.gguf.header import FILLER_KEY, PADDING_KEY, PREFIX, Header
 from edgecal.gguf.rewrite import padding_edits
 from edgecal.gguf.values import Value, ValueType, describe_type, quoted
+from edgecal.stamping.decision_record import (
+    DecisionRecord,
+    check_decisions,
+    decision_keys,
+    decision_values,
+    read_decisions,
+)
 from edgecal.stamping.record import (
     BAKED_PREFIX,
     ORIGINAL_KEY,
@@ -29,7 +36,7 @@ from edgecal.stamping.record import (
     sampling_is_ours,
 )
 
-__all__ = ["calibration_edits", "edit_cautions", "strip_edits"]
+__all__ = ["calibration_edits", "decision_edits", "edit_cautions", "strip_edits"]
 
 
 def calibration_edits(
@@ -43,11 +50,8 @@ def calibration_edits(
     the file's keys make no sense, the author's value is not a number, or the file is baked and `force_baked` is false.
     """
     check_record(record, "")
-    if is_baked(header) and not force_baked:
-        raise InputError(
-            f"{header.path}: a temperature is already baked into its weights, and a second one would calibrate it "
-            "twice; remove it with edgecal unbake first, or give --force-baked"
-        )
+    if not force_baked:
+        _refuse_baked(header)
     read_calibration(header)
     changes = record_values(record)
     temperature = changes[TEMPERATURE_KEY]
@@ -65,13 +69,43 @@ def calibration_edits(
     if not sampling_key and left == temperature:
         kept = _previous_values(header, left)
     changes |= kept
-    if TEMPERATURE_KEY not in header and PADDING_KEY not in header:
-        changes |= padding_edits(header)
+    changes |= _first_padding(header)
     ours = {key for key, _, _ in RECORD_KEYS} | {PREVIOUS_KEY, ORIGINAL_KEY}
     remove = {key for key in ours if key in header and key not in changes}
     if not sampling_key and authors is None and sampling_is_ours(header):
         remove.add(SAMPLING_KEY)
     return changes, frozenset(remove)
+
+
+def decision_edits(
+    header: Header, record: DecisionRecord, *, force_baked: bool = False
+) -> tuple[dict[str, Value], frozenset[str]]:
+    """The edits that stamp the temperatures of typed questions into a file: (keys to set, keys to remove).
+
+    They replace earlier ones as a whole, and leave `edgecal.temperature` and the sampling temperature alone.
+    InputError: the record or the file's keys make no sense, or the file is baked and `force_baked` is false.
+    """
+    check_decisions(record, "")
+    if not force_baked:
+        _refuse_baked(header)
+    read_decisions(header)
+    read_calibration(header)
+    changes = decision_values(record) | _first_padding(header)
+    return changes, frozenset(key for key in decision_keys(header) if key not in changes)
+
+
+def _refuse_baked(header: Header) -> None:
+    if is_baked(header):
+        raise InputError(
+            f"{header.path}: a temperature is already baked into its weights, and a second one would calibrate it "
+            "twice; remove it with edgecal unbake first, or give --force-baked"
+        )
+
+
+def _first_padding(header: Header) -> dict[str, Value]:
+    """What keeps the padding of a file that edgecal has not stamped yet; later the padding is our own."""
+    is_stamped = TEMPERATURE_KEY in header or PADDING_KEY in header or bool(decision_keys(header))
+    return {} if is_stamped else padding_edits(header)
 
 
 def _kept_values(header: Header) -> dict[str, Value]:

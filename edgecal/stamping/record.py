@@ -23,17 +23,12 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from edgecal.errors import InputError
-from edgecal.gguf.header import PREFIX, Header, read_header
-from edgecal.gguf.inplace.journal import recover
+from edgecal.gguf.header import Header
 from edgecal.gguf.values import Value, ValueType
 from edgecal.version import __version__
-
-if TYPE_CHECKING:
-    from edgecal.results import ShowResult
 
 __all__ = [
     "BAKED_PREFIX",
@@ -52,7 +47,6 @@ __all__ = [
     "read_doubts",
     "read_file_calibration",
     "read_sampling",
-    "show",
 ]
 
 TEMPERATURE_KEY = "edgecal.temperature"
@@ -173,17 +167,21 @@ def read_doubts(header: Header) -> list[str]:
 def _read(header: Header, key: str, type_: ValueType) -> Any:
     if key not in header:
         return None
-    found = header.type_of(key)
     if key == REASONS_KEY:
-        value = header.get(key) if found is ValueType.ARRAY else None
+        value = header.get(key) if header.type_of(key) is ValueType.ARRAY else None
         if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
             raise InputError(f"{header.path}: {key} is not an array of STRING, so edgecal did not write it")
         return tuple(value)
     if type_ is ValueType.ARRAY:
-        value = header.get(key) if found is type_ else None
-        if not isinstance(value, list) or len(value) != 2 or not all(isinstance(x, float) for x in value):
-            raise InputError(f"{header.path}: {key} is not two FLOAT32, so edgecal did not write it")
-        return tuple(None if key == BRACKET_KEY and math.isnan(x) else x for x in value)
+        return read_ends(header, key) if key == BRACKET_KEY else read_pair(header, key)
+    return read_typed(header, key, type_)
+
+
+def read_typed(header: Header, key: str, type_: ValueType) -> Any:
+    """A key's value, None if there is no such key; InputError if it has another type."""
+    if key not in header:
+        return None
+    found = header.type_of(key)
     if found is not type_:
         raise InputError(
             f"{header.path}: {key} is {found.name}, expected {type_.name}, so edgecal did not write it"
@@ -191,22 +189,57 @@ def _read(header: Header, key: str, type_: ValueType) -> Any:
     return header.get(key)
 
 
+def read_pair(header: Header, key: str) -> tuple[float, float] | None:
+    """Two FLOAT32, None if there is no such key; InputError if it holds anything else."""
+    if key not in header:
+        return None
+    value = header.get(key) if header.type_of(key) is ValueType.ARRAY else None
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(x, float) for x in value):
+        raise InputError(f"{header.path}: {key} is not two FLOAT32, so edgecal did not write it")
+    return value[0], value[1]
+
+
+def read_ends(header: Header, key: str) -> tuple[float | None, float | None] | None:
+    """The same with None for NaN: a bracket, an end of which may not exist."""
+    pair = read_pair(header, key)
+    return pair and (None if math.isnan(pair[0]) else pair[0], None if math.isnan(pair[1]) else pair[1])
+
+
 def check_record(record: CalibrationRecord, where: str) -> None:
-    tau = record.temperature
-    if not (math.isfinite(tau) and nearest_float32(tau) > 0 and math.isfinite(nearest_float32(tau))):
-        raise InputError(f"{where}{TEMPERATURE_KEY} is {tau}, expected a positive finite number")
-    if record.interval is not None:
-        low, high = record.interval
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise InputError(
-                f"{where}{INTERVAL_KEY} is [{low}, {high}], expected two finite numbers in order"
-            )
-    for end in record.bracket or ():
-        if end is not None and not (math.isfinite(nearest_float32(end)) and nearest_float32(end) > 0):
-            raise InputError(f"{where}{BRACKET_KEY} holds {end}, expected positive finite numbers (or NaN)")
+    check_figures(record.temperature, record.interval, record.bracket, where)
     rate = record.agreement_rate
     if rate is not None and not 0 <= rate <= 1:
         raise InputError(f"{where}edgecal.agreement_rate is {rate}, expected a number from 0 to 1")
+
+
+def check_figures(
+    temperature: float | None,
+    interval: tuple[float, float] | None,
+    bracket: tuple[float | None, float | None] | None,
+    where: str,
+    suffix: str = "",
+) -> None:
+    """InputError if a temperature, its interval or its bracket makes no sense. `where` begins the message, `suffix`
+    ends the names of the keys in it."""
+    if temperature is not None and not _is_divisor(temperature):
+        raise InputError(
+            f"{where}{TEMPERATURE_KEY}{suffix} is {temperature}, expected a positive finite number"
+        )
+    if interval is not None:
+        low, high = interval
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise InputError(
+                f"{where}{INTERVAL_KEY}{suffix} is [{low}, {high}], expected two finite numbers in order"
+            )
+    for end in bracket or ():
+        if end is not None and not _is_divisor(end):
+            raise InputError(
+                f"{where}{BRACKET_KEY}{suffix} holds {end}, expected positive finite numbers (or NaN)"
+            )
+
+
+def _is_divisor(number: float) -> bool:
+    return math.isfinite(nearest_float32(number)) and nearest_float32(number) > 0
 
 
 def record_values(record: CalibrationRecord) -> dict[str, Value]:
@@ -358,38 +391,3 @@ def read_file_calibration(header: Header) -> FileCalibration:
     if record is not None:
         return FileCalibration("stamped", left, left, record, sampling)
     return FileCalibration("none", None, 1.0, None, sampling)
-
-
-def show(file: str | Path) -> ShowResult:
-    """What a model file says about its calibration and its sampling defaults, as `edgecal show` prints it.
-
-    Reads the header alone. An edit of the file that was interrupted is finished or undone first.
-
-    Raises
-    ------
-    InputError: the file cannot be read, or its calibration makes no sense. (Exit code 2 on the command line.)
-    """
-    from edgecal.results import ShowResult
-
-    recover(Path(file))
-    header = read_header(file)
-    doubts = read_doubts(header)
-    return ShowResult(
-        path=str(header.path),
-        name=header.get("general.name"),
-        architecture=header.architecture,
-        calibration=_section(header, PREFIX),
-        sampling=_section(header, "general.sampling."),
-        warnings=doubts,
-    )
-
-
-def _section(header: Header, prefix: str) -> dict[str, Any]:
-    return {key: _finite(header.get(key)) for key in header.keys if key.startswith(prefix)}
-
-
-def _finite(value: Any) -> Any:
-    """The value; None if it is not finite (a missing end of the bracket), since JSON has no such number."""
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else None

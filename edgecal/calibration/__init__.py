@@ -17,6 +17,7 @@ from edgecal.calibration.harm import (
     is_hopeless,
 )
 from edgecal.calibration.method import METHODS, Method, foresee_lack
+from edgecal.calibration.platt import PlattFit, fit_platt
 from edgecal.calibration.scaling import Scaling, ScalingChoice, choose_scaling
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
 from edgecal.calibration.sequential import DEFAULT_TOLERANCE, AdaptivePlan, Look, Step, draw_order
@@ -34,6 +35,7 @@ __all__ = [
     "LabelCheck",
     "Look",
     "Method",
+    "PlattFit",
     "Scaling",
     "ScalingChoice",
     "Step",
@@ -48,6 +50,7 @@ __all__ = [
     "find_doubts",
     "fit_anchored",
     "fit_bracket",
+    "fit_platt",
     "fit_temperature",
     "foresee_lack",
     "is_hopeless",

@@ -24,7 +24,17 @@ from edgecal.calibration.search import TAU_MAX, TAU_MIN, Minimum, find_valley
 from edgecal.errors import InputError
 from edgecal.results.judging import ScalingForm
 
-__all__ = ["FORMS", "MIN_LABELS", "Scaling", "ScalingChoice", "Trial", "choose_scaling", "fit_supervised"]
+__all__ = [
+    "FORMS",
+    "MIN_LABELS",
+    "N_FOLDS",
+    "Scaling",
+    "ScalingChoice",
+    "Trial",
+    "choose_scaling",
+    "compare_held_out",
+    "fit_supervised",
+]
 
 FORMS: Final[tuple[ScalingForm, ...]] = ("temperature", "subject", "bias", "vector")
 MIN_LABELS: Final = 100  # for any form but one temperature
@@ -148,12 +158,14 @@ def choose_scaling(
             held_out[form][test] = _losses(scaling.apply(there.chat_final, asked), there.labels)
     chosen: ScalingForm = "temperature"
     for form in forms[1:]:
-        if all(_try(held_out[form], held_out[rival]).low > 0.0 for rival in ("temperature", chosen)):
+        if all(
+            compare_held_out(held_out[form], held_out[rival]).low > 0.0 for rival in ("temperature", chosen)
+        ):
             chosen = form
     return ScalingChoice(
         form=chosen,
         scalings=_fit_forms(forms, part, named),
-        trials={form: _try(held_out[form], held_out["temperature"]) for form in forms[1:]},
+        trials={form: compare_held_out(held_out[form], held_out["temperature"]) for form in forms[1:]},
         withheld=withheld,
         n_labelled=len(rows),
     )
@@ -182,7 +194,8 @@ def _withhold(
     return withheld
 
 
-def _try(losses: FloatArray, rival: FloatArray) -> Trial:
+def compare_held_out(losses: FloatArray, rival: FloatArray) -> Trial:
+    """The gain of one form on a rival, from the losses of both for each label, float64 [n]."""
     gains = rival - losses
     gain, reach = float(gains.mean()), N_ERRORS * float(gains.std(ddof=1)) / len(gains) ** 0.5
     return Trial(gain, gain - reach, gain + reach)

@@ -16,10 +16,17 @@ from typing import Any
 
 from jinja2 import StrictUndefined
 
-from edgecal.decisions.labels import WORDS, Readout, find_labels, forms_of
+from edgecal.decisions.labels import WORDS, Readout, find_labels, forms_of, two_letter_labels
+from edgecal.decisions.options import AUTO_CHAT_TEMPLATE, DEFAULT_READOUT, DecisionOptions
 from edgecal.decisions.questions import NONE_OF_THE_ABOVE, Choice, Noul, Question, write_value
 from edgecal.errors import InputError
-from edgecal.prompts.chat_template import ChatTemplate
+from edgecal.prompts.chat_template import (
+    OWN_CHAT_TEMPLATE,
+    TEMPLATE_KEY,
+    ChatTemplate,
+    HeaderLike,
+    resolve_chat_template,
+)
 from edgecal.prompts.jinja_sandbox import Sandbox, compile_template, read_source, render_template
 from edgecal.prompts.records import Prompt
 from edgecal.prompts.traced_text import TracedText, trace
@@ -119,6 +126,31 @@ class DecisionPrompting:
         sandbox = Sandbox(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
         self._template = compile_template(sandbox, self.source, self.name)
         self._check()
+
+    @classmethod
+    def for_file(cls, options: DecisionOptions, header: HeaderLike) -> DecisionPrompting:
+        """The way in which options ask the model of a file.
+
+        Parameters
+        ----------
+        options: with the readout decided (see `DecisionOptions.for_file`).
+        header: the file's; its own chat template is taken if `options` say so, and its tokens give the labels of two
+            letters.
+
+        Raises
+        ------
+        InputError: a template cannot be found or used.
+        """
+        chosen = options.chat_template
+        if chosen == AUTO_CHAT_TEMPLATE:
+            chosen = OWN_CHAT_TEMPLATE if header.get(TEMPLATE_KEY) else None
+        tokens = header.get("tokenizer.ggml.tokens")
+        return cls(
+            options.template,
+            chat_template=resolve_chat_template(chosen, header),
+            readout=options.readout or DEFAULT_READOUT,
+            two_letter=two_letter_labels([tokens]) if isinstance(tokens, list) else (),
+        )
 
     @cached_property
     def sha256(self) -> str:

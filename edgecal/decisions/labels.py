@@ -46,9 +46,13 @@ def find_labels(n: int, two_letter: Sequence[str], where: str) -> tuple[str, ...
     return tuple(two_letter[:n])
 
 
-def forms_of(label: str, readout: Readout) -> tuple[str, ...]:
-    """The texts of single tokens that count as a label. llama.cpp reads the bare letter alone ("letters")."""
+def forms_of(label: str, labels: Collection[str], readout: Readout) -> tuple[str, ...]:
+    """The texts of single tokens that count as one of some labels. llama.cpp reads the bare letter alone ("letters").
+
+    Cases that are themselves a label (of 30 options, A and a both are) count for that one only.
+    """
     if readout == "letters":
         return (label,)
     cases = (label,) if label in _PAIRS else (label, label.lower(), label.upper(), label.capitalize())
-    return tuple(f"{space}{case}" for case in dict.fromkeys(cases) for space in ("", " "))
+    own = [case for case in dict.fromkeys(cases) if case == label or case not in labels]
+    return tuple(f"{space}{case}" for case in own for space in ("", " "))

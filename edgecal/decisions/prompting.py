@@ -195,17 +195,19 @@ class DecisionPrompting:
             data=traced.data,
             labels=labels if by_label else (),
             labels_verbatim=False,
-            label_forms=tuple(forms_of(label, self.readout) for label in labels) if by_label else None,
+            label_forms=tuple(forms_of(label, labels, self.readout) for label in labels)
+            if by_label
+            else None,
             source=where,
         )
         return DecisionPrompt(prompt, tuple(order), tuple(texts[index] for index in order))
 
     def probes(self, state: Any, where: str = "") -> tuple[Prompt, Prompt]:
-        """Two questions about a state that share no words. The tokens that both begin with are those of every question
-        about it."""
+        """Two questions about a state that share no words, one of them without instructions. The tokens that both begin
+        with are those of every question about it."""
         first, second = (
-            self.render(state, Choice(mark * 3, {mark * 4: None, mark * 5: None}), (0, 1), where).prompt
-            for mark in ("0", "x")
+            self.render(state, question, (0, 1), where).prompt
+            for question in (Choice("000", {"0000": None, "00000": None}), Noul(true="xxx", false="xx"))
         )
         return first, second
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NoReturn
@@ -45,9 +46,11 @@ MAX_OPTIONS = 255
 MAX_LEVELS = 10
 NONE_OF_THE_ABOVE = "none of the above"
 
-# A state that no model's context holds; and how deep JSON may be nested.
+# A state that no model's context holds; how deep JSON may be nested; and a whole number's bits, about 3,900 digits.
 _MAX_CHARACTERS = 1_000_000
 _MAX_DEPTH = 64
+_MAX_BITS = 13_000
+_MAX_NAME = 200
 
 Place = tuple[str | int, ...]
 
@@ -71,8 +74,12 @@ class Problem:
         return f"{_path(self.loc)}: {self.message}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The problem as the format's servers report it."""
-        return {"loc": list(self.loc), "msg": self.message, "type": self.type}
+        """The problem as the format's servers report it; names in `loc` are cut at 200 characters."""
+        names = [
+            part if isinstance(part, int) else part[:_MAX_NAME].encode("utf-8", "replace").decode("utf-8")
+            for part in self.loc
+        ]
+        return {"loc": names, "msg": self.message, "type": self.type}
 
 
 class RequestError(InputError):
@@ -80,8 +87,12 @@ class RequestError(InputError):
 
     def __init__(self, problems: Sequence[Problem], where: str = "") -> None:
         self.problems = tuple(problems)
+        self.where = where
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         super().__init__(f"{where + ': ' if where else ''}{problems[0]}{more}")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it is sent from process to process
+        return type(self), (self.problems, self.where)
 
 
 @dataclass(frozen=True)
@@ -197,14 +208,13 @@ def read_json(text: str | bytes, where: str) -> Any:
 
     Raises
     ------
-    InputError: it is not JSON, not UTF-8, or nested too deeply; `where` names it.
+    RequestError: it is not JSON, not Unicode, or nested too deeply; `where` names it.
     """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) < len(items):
-            names = [name for name, _ in items]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = Counter(name for name, _ in items).most_common(1)[0][0]
             raise ValueError(f"the field {twice!r:.60} is there twice in one object")
         return found
 
@@ -212,13 +222,17 @@ def read_json(text: str | bytes, where: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
 
     try:
+        if isinstance(text, str):
+            text = text.removeprefix("\ufeff")
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except UnicodeDecodeError:
-        raise InputError(f"{where}: is not UTF-8 text") from None
+        flaw = "is not UTF-8 text"
     except RecursionError:
-        raise InputError(f"{where}: is nested too deeply") from None
+        flaw = "is nested too deeply"
     except ValueError as error:
-        raise InputError(f"{where}: is not valid JSON ({error})") from None
+        reason = "a number has too many digits" if "int_max_str_digits" in str(error) else error
+        flaw = f"is not valid JSON ({reason})"
+    raise RequestError([Problem(("body",), flaw, "invalid")], where)
 
 
 def write_value(value: Any) -> str:
@@ -273,10 +287,13 @@ def parse_request(body: Any, where: str = "", *, needs_model: bool = False) -> R
         problems.append(Problem(place, "is empty; expected at least one question", "out_of_range"))
     else:
         for key, value in found.items():
-            flaws: list[Problem] = []
             if not isinstance(key, str) or not key or not _is_unicode(key):
-                flaws.append(Problem(place, f"the id {key!r:.60} is not a non-empty text", "invalid"))
-            question = _question(value, (*place, str(key)), flaws, warnings)
+                problems.append(
+                    Problem(place, f"an id is {_kind(key)}, expected a non-empty text", "invalid")
+                )
+                continue
+            flaws: list[Problem] = []
+            question = _question(value, (*place, key), flaws, warnings)
             if question is not None and not flaws:
                 questions[key] = question
                 if isinstance(value, Mapping) and value.get("answer") is not None:
@@ -309,22 +326,22 @@ _FIELDS = {"type", "instructions", "criteria", "answer", "x_none_of_the_above"}
 
 
 def _question(value: Any, place: Place, problems: list[Problem], warnings: list[str]) -> Question | None:
+    n_before = len(problems)
     if isinstance(value, (Noul, Choice, Score)):
-        value = _as_object(value)
+        value = _as_object(value, place, problems)
     if not isinstance(value, Mapping):
         problems.append(Problem(place, f"expected a question (an object), got {_kind(value)}", "wrong_type"))
         return None
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in ("noul", "choice", "score"):
-        found = "is missing" if kind is None else f"is {kind!r:.60}"
+        found = "is missing" if kind is None else f"is {_kind(kind)}"
         problems.append(
             Problem((*place, "type"), f'{found}; expected "noul", "choice" or "score"', "invalid")
         )
         return None
-    n_before = len(problems)
     instructions = _text(value.get("instructions"), (*place, "instructions"), problems)
-    none = value.get("x_none_of_the_above", False)
-    if not isinstance(none, bool):
+    none = value.get("x_none_of_the_above")
+    if none is not None and not isinstance(none, bool):
         problems.append(
             Problem(
                 (*place, "x_none_of_the_above"), f"expected true or false, got {_kind(none)}", "wrong_type"
@@ -332,8 +349,9 @@ def _question(value: Any, place: Place, problems: list[Problem], warnings: list[
         )
     elif none and kind != "choice":
         problems.append(Problem((*place, "x_none_of_the_above"), f"a {kind} cannot have it", "invalid"))
-    unknown = [name for name in value if name not in _FIELDS and not str(name).startswith("x_")]
-    warnings += [f"{_path((*place, str(name)))}: an unknown field, which is ignored" for name in unknown]
+    names = [name if isinstance(name, str) else _kind(name) for name in value]
+    unknown = [name for name in names if name not in _FIELDS and not name.startswith("x_")]
+    warnings += [f"{_path((*place, name))}: an unknown field, which is ignored" for name in unknown]
     criteria, place = value.get("criteria"), (*place, "criteria")
     question: Question
     if kind == "noul":
@@ -358,12 +376,13 @@ def _noul(instructions: Any, criteria: Any, place: Place, problems: list[Problem
         )
         criteria = {}
     problems += [
-        Problem((*place, str(name)), 'expected only "true" and "false" as names', "invalid")
+        Problem(place, f'has the name {_kind(name)}, expected only "true" and "false"', "invalid")
         for name in criteria
         if name not in ("true", "false")
     ]
     sides = {side: _text(criteria.get(side), (*place, side), problems) for side in ("true", "false")}
-    if instructions is None and sides["true"] is None and sides["false"] is None:
+    is_empty = instructions is None and sides["true"] is None and sides["false"] is None
+    if is_empty and not problems:
         problems.append(
             Problem((*place[:-1], "instructions"), "is missing, and there are no criteria either", "missing")
         )
@@ -383,7 +402,12 @@ def _choice(instructions: Any, criteria: Any, none: bool, place: Place, problems
     options = {}
     for name, description in criteria.items():
         if not isinstance(name, str) or not name.strip() or not _is_unicode(name):
-            problems.append(Problem(place, f"the option {name!r:.60} is not a non-empty text", "invalid"))
+            problems.append(
+                Problem(place, f"an option is {_kind(name)}, expected a non-empty text", "invalid")
+            )
+        elif none and name == NONE_OF_THE_ABOVE:
+            said = "is an option already; leave it out, or leave out x_none_of_the_above"
+            problems.append(Problem((*place, name), said, "invalid"))
         else:
             options[name] = _text(description, (*place, name), problems)
     return Choice(instructions, options, none)
@@ -410,20 +434,31 @@ def _score(instructions: Any, criteria: Any, place: Place, problems: list[Proble
     return Score(instructions, tuple(levels))
 
 
-def _as_object(question: Question) -> dict[str, Any]:
+def _as_object(question: Question, place: Place, problems: list[Problem]) -> dict[str, Any]:
     """A question of Python as an object of the format, so that both are checked by the same rules."""
     value: dict[str, Any] = {"type": question.type, "instructions": question.instructions}
     if isinstance(question, Noul):
         return value | {"criteria": {"true": question.true, "false": question.false}}
     if isinstance(question, Score):
         return value | {"criteria": question.criteria}
-    criteria = question.criteria
-    if not isinstance(criteria, Mapping) and isinstance(criteria, Sequence) and not isinstance(criteria, str):
-        names = list(criteria)
-        criteria = (
-            dict.fromkeys(names) if len(set(map(str, names))) == len(names) else {"the options repeat": names}
-        )
+    criteria: Any = question.criteria
+    if isinstance(criteria, (list, tuple)):
+        criteria = _as_options(criteria, (*place, "criteria"), problems)
     return value | {"criteria": criteria, "x_none_of_the_above": question.none_of_the_above}
+
+
+def _as_options(names: Sequence[Any], place: Place, problems: list[Problem]) -> dict[str, None]:
+    found: dict[str, None] = {}
+    for at, name in enumerate(names):
+        if not isinstance(name, str):
+            problems.append(
+                Problem((*place, at), f"expected an option's name, got {_kind(name)}", "wrong_type")
+            )
+        elif name in found:
+            problems.append(Problem((*place, at), f"the option {name!r:.60} is there twice", "invalid"))
+        else:
+            found[name] = None
+    return found
 
 
 def _answer(question: Question, value: Any, place: Place, problems: list[Problem]) -> int | None:
@@ -445,7 +480,7 @@ def _answer(question: Question, value: Any, place: Place, problems: list[Problem
 
 
 def _state_problems(state: Any, place: Place) -> list[Problem]:
-    if not isinstance(state, (str, Mapping, list, tuple)):
+    if not isinstance(state, (str, dict, list, tuple)):
         return [Problem(place, f"expected a text, an object or a list, got {_kind(state)}", "wrong_type")]
     problems: list[Problem] = []
     _text(state, place, problems)
@@ -456,44 +491,49 @@ def _text(value: Any, place: Place, problems: list[Problem]) -> Any:
     """The value if it is a text, an object or a list that a prompt can hold; None for one that is empty."""
     if value is None:
         return None
-    if not isinstance(value, (str, Mapping, list, tuple)):
+    if not isinstance(value, (str, dict, list, tuple)):
         problems.append(
             Problem(place, f"expected a text, an object or a list, got {_kind(value)}", "wrong_type")
         )
         return None
-    flaw = _flaw(value, 0)
-    if flaw is None and len(text := write_value(value)) > _MAX_CHARACTERS:
+    found = _find_flaw(value, place, 0)
+    if found is None and len(text := write_value(value)) > _MAX_CHARACTERS:
         flaw = f"has {len(text)} characters, and no prompt may have more than {_MAX_CHARACTERS}"
-    if flaw is not None:
-        problems.append(Problem(place, flaw, "invalid"))
+        found = Problem(place, flaw, "out_of_range")
+    if found is not None:
+        problems.append(found)
         return None
     return value if (value.strip() if isinstance(value, str) else value) else None
 
 
-def _flaw(value: Any, depth: int) -> str | None:
-    """Why JSON cannot hold a value, or None."""
+def _find_flaw(value: Any, place: Place, depth: int) -> Problem | None:
+    """The first thing in a value that JSON or a prompt cannot hold."""
+    flaw = ""
     if depth > _MAX_DEPTH:
-        return f"is nested more than {_MAX_DEPTH} deep"
-    if value is None or isinstance(value, (bool, int)):
-        return None
+        return Problem(place[: -_MAX_DEPTH - 1], f"is nested more than {_MAX_DEPTH} deep", "invalid")
     if isinstance(value, str):
-        return (
-            None
-            if _is_unicode(value)
-            else "holds half a character (a lone surrogate), which is no valid text"
-        )
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"holds {value}, which is not a JSON number"
-    if isinstance(value, Mapping):
+        if not _is_unicode(value):
+            flaw = "holds half a character (a lone surrogate), which is no valid text"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            flaw = f"is {value}, which is not a JSON number"
+    elif isinstance(value, int):
+        if value.bit_length() > _MAX_BITS:
+            flaw = "is a whole number of more than 3900 digits"
+    elif isinstance(value, dict):
         for name, item in value.items():
-            if not isinstance(name, str):
-                return f"has the name {name!r:.60}, expected a text"
-            if flaw := _flaw(name, depth) or _flaw(item, depth + 1):
-                return flaw
-        return None
-    if isinstance(value, (list, tuple)):
-        return next((flaw for item in value if (flaw := _flaw(item, depth + 1))), None)
-    return f"holds {_kind(value)}, which is not JSON"
+            if not isinstance(name, str) or not _is_unicode(name):
+                flaw = f"has a field whose name is {_kind(name)}, expected a text"
+                break
+            if found := _find_flaw(item, (*place, name), depth + 1):
+                return found
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            if found := _find_flaw(item, (*place, index), depth + 1):
+                return found
+    elif value is not None:
+        flaw = f"is {_kind(value)}, which is not JSON"
+    return Problem(place, flaw, "invalid") if flaw else None
 
 
 def _is_unicode(text: str) -> bool:
@@ -521,5 +561,7 @@ def _kind(value: Any) -> str:
         return "null"
     if isinstance(value, str):
         return f"the text {value!r:.60}" if value.strip() else "an empty text"
+    if type(value) in (int, float) and abs(value) < 1e15:
+        return f"the number {value!r}"
     names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), f"a {type(value).__name__}")

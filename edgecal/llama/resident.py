@@ -290,11 +290,12 @@ class _Memory:
         )
         groups: dict[bytes, list[int]] = {}
         for index in members:
-            groups.setdefault(_key(prompts[index][: n_kept[index]]), []).append(index)
-        # States in memory come first, before others take their places; then states that begin alike side by side.
-        for _, group in sorted(
-            groups.items(), key=lambda item: (self._find(_tokens(item[0])) is None, item[0])
-        ):
+            n = n_kept[index] // self._room.step * self._room.step
+            groups.setdefault(_key(prompts[index][:n]), []).append(index)
+        # Of states that begin alike the longest comes first where it can be rewound to the others, else last. States in
+        # memory come before all, since others would take their places.
+        ordered = sorted(groups.items(), reverse=self._room.can_rewind)
+        for _, group in sorted(ordered, key=lambda item: self._find(_tokens(item[0])) is None):
             lengths = [min(n_kept[index], self._room.sharable(len(prompts[index]))) for index in group]
             start = min(lengths) // self._room.step * self._room.step
             if start < LEAST_ROWS:

@@ -188,6 +188,25 @@ class Tokenizer:
         """Whether the model ends its output with this token (end of the text, of its turn, ...)."""
         return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
 
+    def text_tokens(self, prompt: Prompt, tokens: NDArray[np.int32], texts: Sequence[str]) -> list[list[int]]:
+        """Returns the tokens of several continuations of a prompt, whose `prompt_tokens` are given (see
+        `PromptEnd.find_text`)."""
+        end = PromptEnd(self, prompt, tokens.tolist())
+        return [end.find_text(text) for text in texts]
+
+    def likelier_mark(self, logits: NDArray[np.floating], than: float) -> str | None:
+        """Returns the text of the likeliest control token (see `Marks`) whose logit is above `than`; None if there is
+        none. logits: [n_vocab]."""
+        above = np.flatnonzero(logits > than)
+        return next(
+            (
+                self.piece(token)
+                for token in above[np.argsort(-logits[above])].tolist()
+                if self._marks.find([token])
+            ),
+            None,
+        )
+
     def is_special(self, token: int) -> bool:
         """Whether a token is special (control or user-defined) rather than a piece of language."""
         attributes = self._lib.llama_vocab_get_attr(self._vocab, token)
@@ -388,6 +407,22 @@ class PromptEnd:
         self._data = prompt.data
         self._tokens = list(tokens)
         self._source = prompt.source
+        self._near = self._cut()
+
+    def _cut(self) -> tuple[str, Sequence[tuple[int, int]], list[int]]:
+        """The prompt from its last control token on, which is enough to find what follows, since a tokenizer joins
+        nothing across one; else the whole prompt. Text, data and tokens."""
+        is_special = self._tokenizer.is_special
+        last = next((at for at in range(len(self._tokens) - 1, 0, -1) if is_special(self._tokens[at])), 0)
+        mark = self._tokenizer.piece(self._tokens[last])
+        at = self._text.rfind(mark) if last else -1
+        if at >= max((stop for _, stop in self._data), default=0) and at > 0:
+            text = self._text[at:]
+            tokens = self._tokenizer.tokenize(text, self._source)
+            n = len(self._tokens) - last
+            if tokens[-n:] == self._tokens[last:] and len(tokens) - n <= 1:  # BOS may be added
+                return text, (), tokens
+        return self._text, self._data, self._tokens
 
     def find_letters(self, labels: Sequence[str]) -> list[int]:
         """Returns the labels' tokens, all with a leading space or all without, as the prompt's end requires.
@@ -439,6 +474,29 @@ class PromptEnd:
         InputError: a label is not a single token.
         """
         return [self._find_exact(label) for label in labels]
+
+    def find_text(self, text: str) -> list[int]:
+        """Returns the tokens of a text that continues the prompt, as data (it never becomes a control token): with a
+        space before it or none, as `find_letters` decides. Where the tokenizer would join it with the prompt's end,
+        its tokens as a text of its own.
+
+        Raises
+        ------
+        InputError: it has no tokens.
+        """
+        near, data, tokens = self._near
+        direct = follows_directly(self._text) or self._ends_in_mark()
+        for space in ("", " ") if direct else (" ", ""):
+            start = len(near) + len(space)
+            spans = [*data, (start, start + len(text))]
+            joint = self._tokenizer.tokenize(near + space + text, self._source, spans)
+            if joint[: len(tokens)] == tokens and len(joint) > len(tokens):
+                return joint[len(tokens) :]
+        alone = self._tokenizer.tokenize(text, self._source, [(0, len(text))])
+        alone = alone[int(alone[:1] == self._tokenizer.tokenize("", self._source)[:1]) :]
+        if not alone:
+            raise InputError(f"{self._source}: the option {text!r:.60} has no tokens; describe it in words")
+        return alone
 
     def find_forms(self, labels: Sequence[str], forms: Sequence[Sequence[str]]) -> list[list[int]]:
         """Returns for each label the tokens of its forms, each once, in the forms' order.
@@ -500,8 +558,9 @@ class PromptEnd:
     def _added(self, text: str, readings: tuple[str, ...]) -> int | None:
         """Returns the single token that this text adds to the prompt's tokens, if the token reads as one of
         `readings`."""
-        joint = self._tokenize(self._text + text)
-        if joint[:-1] != self._tokens:
+        near, data, tokens = self._near
+        joint = self._tokenizer.tokenize(near + text, self._source, data)
+        if joint[:-1] != tokens:
             return None
         # The reading is compared because tokenizers silently drop characters that their vocabulary lacks.
         piece = self._tokenizer.piece_bytes(joint[-1])

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edgecal.decisions import DecisionOptions, Decisions, Request
     from edgecal.gguf.header import Header
     from edgecal.llama.hook import HiddenCapture
     from edgecal.prompts import Prompt, PromptTemplate
+    from edgecal.runtime.decide import Decider, State
     from edgecal.stamping.projection import Projection
     from edgecal.stamping.record import FileCalibration
 
@@ -48,8 +51,9 @@ class Model:
     answers in parallel, load the model once in each process, and after a fork: a model that was loaded before it raises
     InputError in the child. A model cannot be pickled.
 
-    The same model, prompt and options give the same numbers, whatever ran before. Therefore every prompt is run as a
-    whole, and nothing is reused from one question to the next.
+    The same model, prompt and options give the same numbers, whatever ran before. Therefore every prompt of `choose`,
+    `confidence` and `generate` is run as a whole, and nothing is reused from one question to the next; `decide` reuses
+    states where this changes no bit.
 
     Attributes
     ----------
@@ -216,6 +220,103 @@ class Model:
         with self._turn():
             tokens = self._tokenizer.prompt_tokens(asked)
             return self._continue(tokens, max_tokens, sampling, seed, tuple(stop), n_top)
+
+    def decide(
+        self,
+        state: Any,
+        questions: Mapping[str, Any],
+        *,
+        options: DecisionOptions | None = None,
+        **overrides: Any,
+    ) -> Decisions:
+        """Answers typed questions about a state, each with calibrated probabilities.
+
+            model.decide(ticket, {"angry": Noul("Is the customer angry?"), "team": Choice("Whose is it?", ["A", "B"])})
+
+        The state is computed once for all questions, and remembered for the next call (see `edgecal.runtime.decide`).
+        An answer is the same bits whatever other questions are asked, in which order, and under which ids. Texts of the
+        state and the questions never become control tokens.
+
+        Parameters
+        ----------
+        state: a text, or what JSON can hold: an object or a list.
+        questions: by id: `Noul`, `Choice` or `Score`, or objects of the format `POST /v1/systemone`. The model does not
+            see the ids.
+        options: how they are asked and which answers are marked; None is `DecisionOptions()`.
+        overrides: options by name, such as `orders=1`, `min_confidence=0.8`.
+
+        Raises
+        ------
+        InputError: a question, the state or an option is wrong, a prompt is longer than the context (`n_ctx` of `load`
+            is the limit), or a label is not a single token.
+        ModelError: llama.cpp failed.
+        """
+        from edgecal.runtime.decide import make_request, merge_options
+
+        request, merged = make_request(state, questions), merge_options(options, overrides)
+        with self._turn():
+            return self._decider.decide(request, merged)
+
+    def decide_many(
+        self,
+        requests: Sequence[Request | Mapping[str, Any]],
+        *,
+        options: DecisionOptions | None = None,
+        **overrides: Any,
+    ) -> Iterator[tuple[int, Decisions | InputError]]:
+        """Answers many requests, those about one state one after the other, so that it is computed once.
+
+        Parameters
+        ----------
+        requests: bodies of the format `POST /v1/systemone`, or what `edgecal.decisions.parse_request` made of them.
+        options, overrides: as in `decide`.
+
+        Yields
+        ------
+        Each request's index with its answers, or with the error that it has cost; in the order of computation.
+
+        Raises
+        ------
+        InputError: an option is wrong.
+        ModelError: llama.cpp failed.
+        """
+        from edgecal.decisions import Request, parse_request
+        from edgecal.runtime.decide import group_by_state, merge_options
+
+        merged = merge_options(options, overrides)
+        with self._turn():
+            decider = self._decider
+        for index in group_by_state(requests):
+            given = requests[index]
+            result: Decisions | InputError
+            try:
+                request = given if isinstance(given, Request) else parse_request(given)
+                with self._turn():
+                    result = decider.decide(request, merged)
+            except InputError as error:
+                result = error
+            yield index, result
+
+    def state(self, state: Any, *, options: DecisionOptions | None = None, **overrides: Any) -> State:
+        """A state that stays in memory, for apps that keep asking: `with model.state(text) as s: s.decide(questions)`.
+
+        Parameters, errors: as `decide`.
+        """
+        from edgecal.decisions import check_state
+        from edgecal.runtime.decide import State, merge_options
+
+        check_state(state)
+        merged = merge_options(options, overrides)
+        with self._turn():
+            return State(self._decider, self._turn, state, merged)
+
+    @cached_property
+    def _decider(self) -> Decider:
+        from edgecal.runtime.decide import Decider
+        from edgecal.stamping.decision_record import read_temperatures
+
+        temperatures = read_temperatures(self._header)
+        return Decider(self._llama, self._header, self._tokenizer, temperatures, 1.0 / self._undivided)
 
     def _continue(
         self,

@@ -26,6 +26,7 @@ __all__ = [
     "context_size",
     "extend",
     "log_softmax",
+    "remember_threads",
     "start",
 ]
 
@@ -82,13 +83,14 @@ def extend(llama: Any, tokens: list[int]) -> npt.NDArray[np.float32]:
     """Runs further tokens after those that ran, and returns the next token's logits, as `start` does."""
     import numpy as np
 
-    from edgecal.llama.library import clear_log, last_error_lines, load_library
+    from edgecal.llama.library import clear_log, last_error_lines, load_library, note_compute
     from edgecal.llama.machine import threads_for_decode
 
     clear_log()
+    note_compute()
     library, most = load_library(), max(llama.n_threads, llama.n_threads_batch)
     if most > 1:
-        _remember_threads()
+        remember_threads()
     fused = llama.context_params.flash_attn_type != library.LLAMA_FLASH_ATTN_TYPE_DISABLED
     try:
         with threads_for_decode(most, all_of_them=fused) as n:
@@ -142,7 +144,7 @@ def check_causal(llama: Any) -> None:
 _process_with_threads: int | None = None
 
 
-def _remember_threads() -> None:
+def remember_threads() -> None:
     """Remembers that llama.cpp has threads in this process."""
     global _process_with_threads
     _process_with_threads = os.getpid()

@@ -55,9 +55,9 @@ def write(source, target, record=RECORD):
 
 
 def test_the_names_are_those_of_decisions():
-    assert tuple(
-        f"{kind}{b}" for kind in TYPES for b in ("", *(f".{name}" for name, *_ in BUCKETS))
-    ) == GROUPS
+    assert (
+        tuple(f"{kind}{b}" for kind in TYPES for b in ("", *(f".{name}" for name, *_ in BUCKETS))) == GROUPS
+    )
 
 
 def test_what_was_written_is_read(here):

@@ -2,9 +2,11 @@
 
 A state is what a model remembers of the first tokens of a prompt. The states that were used last stay in sequences of
 one context, so a prompt that begins with one of them runs its own tokens only. Prompts of one call share more below
-the state where they can (`prefix_tree`). Rows follow the rules of `decode_rows`, and the cache's size is chosen as
-`packing` does. So the logits of a prompt are the same bits as `capture` gives for that prompt alone, whatever other
-prompts, earlier calls or forgotten states there were.
+the state where they can (`prefix_tree`). Rows follow the rules of `decode_rows`. So the logits of a prompt are the same
+bits as `capture` gives for that prompt alone, whatever other prompts, earlier calls or forgotten states there were.
+
+**Memory.** The sequences are as long as the longest prompt so far needs. When one needs more, a longer context is made,
+and states are computed anew.
 
 **Rows.** A call runs at most `n + 7` rows for each distinct state of n tokens that is not in memory and `m + 12` for
 each prompt of m tokens behind its state. Where a model cannot be rewound (recurrent ones), states end at multiples of
@@ -32,6 +34,7 @@ from edgecal.llama.library import steady_experts
 from edgecal.llama.machine import settle_cache_bytes
 from edgecal.llama.model import Model
 from edgecal.llama.packing import (
+    CACHE_STEP,
     ContextPlan,
     Endings,
     LeadStep,
@@ -127,15 +130,15 @@ class ResidentContext:
             return 0
         if not self._may_share:
             return self._run_alone(prompts, on_logits)
-        # A few models use other factors for positions in contexts longer than this.
-        sizes = [cache_size(self._room.most_cells(len(prompt))) for prompt in prompts]
-        are_long = [size > self._model.n_ctx_orig for size in sizes]
+        n_cells = [self._room.most_cells(len(prompt)) for prompt in prompts]
+        # A few models use other factors for positions in contexts longer than this; `capture` has a prompt's own size.
+        are_long = [cache_size(n) > self._model.n_ctx_orig for n in n_cells]
         n_rows = 0
         for is_long in sorted(
             set(are_long), key=lambda each: self._memory is None or self._memory.is_long != each
         ):
             members = [index for index, long in enumerate(are_long) if long is is_long]
-            memory = self._memory_for(max(sizes[index] for index in members), is_long)
+            memory = self._memory_for(max(n_cells[index] for index in members), is_long)
             try:
                 n_rows += memory.run(
                     prompts, n_kept, members, [_tokens(key) for key in self._pinned], on_logits
@@ -158,15 +161,17 @@ class ResidentContext:
     def _pin_key(self, state: Tokens) -> bytes:
         return _key(state[: len(state) // self._room.step * self._room.step])
 
-    def _memory_for(self, size: int, is_long: bool) -> _Memory:
+    def _memory_for(self, n_cells: int, is_long: bool) -> _Memory:
         """The context, made anew if the one at hand is too small."""
         have = self._memory
         n_states = max(_MOST_STATES, len(self._pinned) + 1)
         if have is not None and have.is_long == is_long:
-            size = max(size, have.n_ctx_seq)
-            n_seq_max = self._n_seq_max(size, n_states)
-            if have.n_ctx_seq >= size and (have.n_states >= n_states or have.n_seq_max >= n_seq_max):
-                return have
+            if have.n_ctx_seq >= n_cells:
+                n_seq_max = self._n_seq_max(have.n_ctx_seq, n_states)
+                if have.n_states >= n_states or have.n_seq_max >= n_seq_max:
+                    return have
+            n_cells = max(n_cells, have.n_ctx_seq if have.n_ctx_seq >= n_cells else have.n_ctx_seq * 3 // 2)
+        size = self._size(n_cells, is_long)
         self.close()
         self._memory = _Memory(
             self._model,
@@ -178,6 +183,12 @@ class ResidentContext:
             params=self._params,
         )
         return self._memory
+
+    def _size(self, n_cells: int, is_long: bool) -> int:
+        """A size that holds `n_cells` tokens if the longest prompt does, on the side of `n_ctx_orig` that is asked."""
+        size = _whole_steps(min(n_cells, self._room.most_cells(self.n_ctx)))
+        n_short = self._model.n_ctx_orig // CACHE_STEP * CACHE_STEP
+        return max(size, n_short + CACHE_STEP) if is_long else min(size, n_short)
 
     def _n_seq_max(self, size: int, n_states: int) -> int:
         each = max(1, self._model.cache_bytes(size))
@@ -425,6 +436,10 @@ def _covers(have: Tokens, state: Tokens, can_rewind: bool) -> bool:
     if len(have) < len(state) or (len(have) > len(state) and not can_rewind):
         return False
     return bool((have[: len(state)] == state).all())
+
+
+def _whole_steps(n_cells: int) -> int:
+    return -(-n_cells // CACHE_STEP) * CACHE_STEP
 
 
 def _key(tokens: Tokens) -> bytes:

@@ -13,7 +13,7 @@ mass is the probability of the tokens with which the options' texts begin.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,9 @@ class Decider:
         options = options.for_file(self._temperatures)
         prompting = self._prompting(options)
         state = self._state_tokens(prompting, request.state, request.source)
+        self._check_length(
+            len(state), len(state), request.source or "the request"
+        )  # before all prompts are made
         asked = [
             _Asked(
                 question, list_orders(question.type, prompting.n_places(question), options.orders or 1), where
@@ -172,7 +175,7 @@ class Decider:
 
     def pin(self, state: Tokens) -> None:
         """Keeps a state in memory (see `ResidentContext.pin`)."""
-        self._check_length(len(state), len(state), "the state")
+        self._check_length(len(state), len(state), "the request")
         self._context.pin(state)
 
     def unpin(self, state: Tokens) -> None:
@@ -217,8 +220,9 @@ class Decider:
 
     def _check_length(self, n_tokens: int, n_state: int, where: str) -> None:
         if n_tokens > self._context.n_ctx:
+            what = f"the prompt has {n_tokens} tokens, {n_state} of them the state's"
             raise InputError(
-                f"{where}: the prompt has {n_tokens} tokens, {n_state} of them the state's, but the context is "
+                f"{where}: {what if n_tokens > n_state else f'the state has {n_state} tokens'}, but the context is "
                 f"{self._context.n_ctx}; shorten the state, or load the model with a larger n_ctx, up to what it was "
                 "trained for"
             )
@@ -412,7 +416,8 @@ class State:
         """Lets the state go; may be called again."""
         if self._is_open:
             self._is_open = False
-            self._decider.unpin(self._tokens)
+            with suppress(InputError), self._turn():  # a closed model has let it go
+                self._decider.unpin(self._tokens)
 
     def __enter__(self) -> State:
         return self

@@ -71,7 +71,8 @@ def load(path: str | Path, *, basecal: str | Path | None = None, **llama_options
     basecal: a file that `edgecal.fit_projection` wrote for this model: answers then have a `base_confidence` too.
     llama_options: options of `llama_cpp.Llama`, such as `n_ctx`, `n_gpu_layers`, `n_threads` or `chat_format`. The
         defaults are `edgecal eval`'s (see `edgecal.runtime.load`). The calibration is that of the file alone and may be
-        wrong with a `lora_path`.
+        wrong with a `lora_path`. Of these options `Model.decide` follows `n_ctx` (most tokens of a prompt),
+        `n_threads`, `n_gpu_layers` and those of positions; it runs in a context of its own, as large as prompts need.
 
     Returns
     -------

@@ -370,8 +370,14 @@ class TestErrors:
     def test_a_state_longer_than_the_context(self):
         with load(CHAT, n_ctx=256, **ONE_THREAD) as model:
             for ask in (lambda: model.decide("word " * 400, QUESTIONS), lambda: model.state("word " * 400)):
-                with pytest.raises(InputError, match=r"tokens, .* but the context is 256; shorten the state"):
+                with pytest.raises(
+                    InputError, match=r"the state has \d+ tokens, but the context is 256; shorten"
+                ):
                     ask()
+            with pytest.raises(
+                InputError, match=r"questions\.q: the prompt has \d+ tokens, \d+ of them the state's"
+            ):
+                model.decide(STATE, {"q": Noul("Is it? " * 200)})
             assert model.decide(STATE, {"q": QUESTIONS["wet"]})["q"].probs
 
     def test_too_many_options(self, plain):

@@ -19,6 +19,7 @@ _COMMANDS = {
     "bake": ("bake", "Divide a model's logits by its temperature, in its own weights."),
     "cache": ("cache", "Show or clear the cache of earlier runs."),
     "compare": ("compare", "Compare all methods on a pair of models, on questions with answers."),
+    "decide": ("decide", "Answer typed questions about a state, with probabilities."),
     "diff": ("diff", "Show the keys and tensors that differ between two GGUF files."),
     "doctor": ("doctor", "Show what edgecal can and cannot do with a model file, and why."),
     "eval": ("eval", "Judge a model's confidence on questions with answers."),

@@ -14,8 +14,8 @@ __all__ = ["schema_command"]
 def schema_command(command: str | None) -> None:
     """Print the JSON Schema (draft 2020-12) of what COMMAND prints with --json; of all commands by default.
 
-    It gives the meaning, type and range of every key. For `edgecal questions` it describes each line; for `edgecal
-    export`, the output of --to json. Later versions may add keys, but do not change these.
+    It gives the meaning, type and range of every key. For `edgecal questions` and `edgecal decide` it describes each
+    line; for `edgecal export`, the output of --to json. Later versions may add keys, but do not change these.
     """
     from edgecal.cli.stdio import printing
     from edgecal.results.schema import PRINTED, make_schema

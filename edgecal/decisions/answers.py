@@ -41,6 +41,7 @@ class Decision:
     settled: whether that temperature deserves trust; None: there is none, or nobody knows.
     abstained: whether the answer should not be used; `doubts` say why.
     doubts: what speaks against the answer, one line each.
+    temperature_doubt: the first of these if it speaks against the temperature, else None.
     n_orders: in how many orders the options were shown.
     order_spread: the largest difference between two orders in the answer's probability; None with one order.
     none_of_the_above: probability that no option applies; None if it was not asked.
@@ -59,6 +60,7 @@ class Decision:
     order_spread: float | None = None
     none_of_the_above: float | None = None
     legend: tuple[Any, ...] = ()
+    temperature_doubt: str | None = None
 
     @property
     def index(self) -> int:
@@ -235,6 +237,7 @@ def answer_question(
         order_spread=spread,
         none_of_the_above=none,
         legend=tuple(question.criteria) if isinstance(question, Score) else (),
+        temperature_doubt=used.doubt,
     )
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "RequestError",
     "Score",
     "check_state",
+    "detail_of",
     "parse_question",
     "parse_request",
     "read_json",
@@ -93,6 +94,13 @@ class RequestError(InputError):
 
     def __reduce__(self) -> tuple[Any, ...]:  # it is sent from process to process
         return type(self), (self.problems, self.where)
+
+
+def detail_of(error: InputError) -> list[dict[str, Any]]:
+    """What the format's servers report as `detail`, with status 422, of a request that cannot be answered."""
+    if isinstance(error, RequestError):
+        return [problem.to_dict() for problem in error.problems]
+    return [Problem(("body",), str(error), "invalid").to_dict()]
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,20 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from edgecal.results import fitting, judging, labelling, model_files, questions
+from edgecal.results import deciding, fitting, judging, labelling, model_files, questions
 from edgecal.results.printed import NotRequired, Range, is_printed
 
 __all__ = ["PRINTED", "describe_keys", "make_schema", "struct_of"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-# What each command prints: one JSON object of one of these types. `edgecal questions` prints one on each line.
+# What each command prints: one JSON object of one of these types. `questions` and `decide` print one on each line.
 PRINTED: dict[str, tuple[type, ...]] = {
     "ask": (model_files.AnswerShown,),
     "bake": (model_files.BakeResult,),
     "cache": (model_files.CacheShown, model_files.CacheCleared),
     "compare": (judging.CompareResult,),
+    "decide": (deciding.DecisionsShown, deciding.RefusalShown),
     "diff": (model_files.FilesCompared,),
     "doctor": (fitting.DoctorResult,),
     "eval": (judging.EvalResult,),
@@ -171,7 +172,7 @@ def _read_docstring(shape: type) -> tuple[str, dict[str, str]]:
 
 _SHAPES = [
     shape
-    for module in (model_files, fitting, judging, labelling, questions)
+    for module in (model_files, fitting, judging, labelling, questions, deciding)
     for shape in vars(module).values()
     if is_typeddict(shape)
 ]

@@ -280,17 +280,18 @@ class Model:
         InputError: an option is wrong.
         ModelError: llama.cpp failed.
         """
-        from edgecal.decisions import Request, parse_request
-        from edgecal.runtime.decide import group_by_state, merge_options
+        from edgecal.runtime.decide import check_request, group_by_state, merge_options
 
         merged = merge_options(options, overrides)
         with self._turn():
             decider = self._decider
-        for index in group_by_state(requests):
-            given = requests[index]
+        checked = [check_request(given) for given in requests]
+        for index in group_by_state(checked):
+            request = checked[index]
             result: Decisions | InputError
             try:
-                request = given if isinstance(given, Request) else parse_request(given)
+                if isinstance(request, InputError):
+                    raise request
                 with self._turn():
                     result = decider.decide(request, merged)
             except InputError as error:

@@ -24,15 +24,16 @@ from edgecal.decisions import (
     DecisionOptions,
     DecisionPrompting,
     Decisions,
+    Problem,
     Request,
+    RequestError,
     TypedTemperatures,
     UsedTemperature,
     answer_question,
-    check_state,
     is_decided,
     label_logits,
     list_orders,
-    parse_question,
+    parse_request,
 )
 from edgecal.decisions.answers import average_orders
 from edgecal.errors import InputError, ModelError
@@ -138,15 +139,15 @@ class Decider:
         options = options.for_file(self._temperatures)
         prompting = self._prompting(options)
         state = self._state_tokens(prompting, request.state, request.source)
-        self._check_length(
-            len(state), len(state), request.source or "the request"
-        )  # before all prompts are made
+        self._check_length(len(state), len(state), request.source)  # before all prompts are made
         asked = [
             _Asked(
-                question, list_orders(question.type, prompting.n_places(question), options.orders or 1), where
+                question,
+                list_orders(question.type, prompting.n_places(question), options.orders or 1),
+                request.source,
+                key,
             )
             for key, question in request.questions.items()
-            for where in [_place(request.source, key)]
         ]
         n_rows, waiting = 0, asked
         while waiting:
@@ -175,7 +176,7 @@ class Decider:
 
     def pin(self, state: Tokens) -> None:
         """Keeps a state in memory (see `ResidentContext.pin`)."""
-        self._check_length(len(state), len(state), "the request")
+        self._check_length(len(state), len(state), "")
         self._context.pin(state)
 
     def unpin(self, state: Tokens) -> None:
@@ -203,7 +204,7 @@ class Decider:
         owners: list[tuple[_Run, int]] = []
         for run in runs:
             for at, prompt in enumerate(run.prompts):
-                self._check_length(len(prompt), len(state), run.asked.where)
+                self._check_length(len(prompt), len(state), run.asked.source, run.asked.key)
                 prompts.append(prompt)
                 owners.append((run, at))
         if self._n_threads > 1:
@@ -218,14 +219,21 @@ class Decider:
             run.finish()
         return n_rows
 
-    def _check_length(self, n_tokens: int, n_state: int, where: str) -> None:
-        if n_tokens > self._context.n_ctx:
-            what = f"the prompt has {n_tokens} tokens, {n_state} of them the state's"
-            raise InputError(
-                f"{where}: {what if n_tokens > n_state else f'the state has {n_state} tokens'}, but the context is "
-                f"{self._context.n_ctx}; shorten the state, or load the model with a larger n_ctx, up to what it was "
-                "trained for"
+    def _check_length(self, n_tokens: int, n_state: int, source: str, key: str | None = None) -> None:
+        n_ctx = self._context.n_ctx
+        if n_tokens > n_ctx:
+            place: tuple[str, ...] = ("state",)
+            what = f"has {n_tokens} tokens"
+            if key is not None:
+                place, what = (
+                    ("questions", key),
+                    f"the prompt has {n_tokens} tokens, {n_state} of them the state's",
+                )
+            flaw = (
+                f"{what}, but the context is {n_ctx}; shorten the state, or load the model with a larger n_ctx "
+                "(--ctx-size), up to what it was trained for"
             )
+            raise RequestError([Problem(("body", *place), flaw, "out_of_range")], source)
 
     def _answer(self, asked: _Asked, prompting: DecisionPrompting, options: DecisionOptions) -> Decision:
         question = asked.question
@@ -271,12 +279,19 @@ class _Asked:
 
     question: Question
     orders: Sequence[tuple[int, ...]]
-    where: str
+    source: str
+    key: str
     n_taken: int = 0
     n_tokens: int = 0
     logits: list[NDArray[np.float64]] = field(default_factory=list)
     masses: list[float] = field(default_factory=list)
     rather: list[str | None] = field(default_factory=list)
+
+    @property
+    def where(self) -> str:
+        """The question's place, for messages."""
+        name = f"questions.{self.key}" if self.key.isprintable() else f"questions.{self.key!a}"
+        return f"{self.source}: {name}" if self.source else name
 
     def take(self, n: int | None) -> Sequence[tuple[int, ...]]:
         """The next n orders; None: all that are left."""
@@ -435,28 +450,24 @@ def make_request(state: Any, questions: Mapping[str, Any]) -> Request:
     ------
     RequestError: they break a rule of the format.
     """
-    check_state(state)
-    if not isinstance(questions, Mapping) or not questions:
-        raise InputError(
-            f"questions is {questions!r:.60}, expected a mapping of ids to questions, with at least one"
-        )
-    for key in questions:
-        if not isinstance(key, str) or not key:
-            raise InputError(f"the question id {key!r:.60} is not a non-empty text")
-    return Request(state, {key: parse_question(value, key) for key, value in questions.items()})
+    return parse_request({"state": state, "questions": questions})
 
 
-def group_by_state(requests: Sequence[Request | Mapping[str, Any]]) -> list[int]:
+def check_request(given: Any) -> Request | InputError:
+    """A request, or the error that it has cost."""
+    if isinstance(given, Request):
+        return given
+    try:
+        return parse_request(given)
+    except InputError as error:
+        return error
+
+
+def group_by_state(requests: Sequence[Request | InputError]) -> list[int]:
     """The indices of requests, those about one state after each other, states in the order of their first request."""
     first: dict[str, int] = {}
     places = []
     for index, request in enumerate(requests):
-        body = request if isinstance(request, Mapping) else {}
-        state = request.state if isinstance(request, Request) else body.get("state")
-        places.append((first.setdefault(repr(state), index), index))
+        same = index if isinstance(request, InputError) else first.setdefault(repr(request.state), index)
+        places.append((same, index))
     return [index for _, index in sorted(places)]
-
-
-def _place(source: str, key: str) -> str:
-    name = f"questions.{key}" if key.isprintable() else f"questions.{key!a}"
-    return f"{source}: {name}" if source else name

@@ -3,12 +3,14 @@ same bits whatever was asked beside or before."""
 
 from __future__ import annotations
 
+import random
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.calibrated import CHAT, TEMPERATURE
+from support.decision_requests import REQUEST, mutated
 from support.tiny_archs import tiny_arch
 from support.tiny_models import tiny_folder, write_tiny_llama
 from support.tiny_vocab import CHAT_TEMPLATE, CHAT_TOKENS
@@ -269,7 +271,7 @@ class TestState:
         bodies.append([])
         with load(CHAT, **ONE_THREAD) as model:
             found = list(model.decide_many([*bodies, parse_request(bodies[0])]))
-            assert [index for index, _ in found] == [0, 1, 3, 6, 2, 4, 5]
+            assert [index for index, _ in found] == [0, 3, 6, 1, 2, 4, 5]
             answers = dict(found)
             assert answers[0] == answers[3] == answers[6] == model.decide(STATE, {"q": Noul("Is it wet?")})
             assert answers[3].tokens_computed < answers[0].tokens_computed / 2
@@ -350,12 +352,29 @@ def test_experts_in_a_process_that_has_computed(plain):
         assert all("experts" in answer.doubts[-1] for answer in given.values())
 
 
+def test_any_request_is_answered_or_refused_in_one_line(plain):
+    """Whatever bodies hold; and one that is refused changes no bit of the others."""
+    rng = random.Random(5)
+    bodies = [mutated(rng, grow=(2, 300)) for _ in range(150)]
+    found = dict(plain.decide_many([*bodies, None, 3, REQUEST], orders=1))
+    assert sorted(found) == list(range(len(bodies) + 3))
+    errors = [each for each in found.values() if isinstance(each, InputError)]
+    assert 30 < len(errors) < 130
+    for error in errors:
+        assert str(error).isprintable() and len(str(error)) < 600
+    alone = plain.decide(REQUEST["state"], REQUEST["questions"], orders=1)
+    assert found[len(bodies) + 2].answers == alone.answers
+
+
 class TestErrors:
     def test_arguments(self, plain):
         for asked, said in (
             (lambda: plain.decide(STATE, {}), "at least one"),
-            (lambda: plain.decide(STATE, [QUESTIONS["wet"]]), "expected a mapping"),
-            (lambda: plain.decide(STATE, {3: QUESTIONS["wet"]}), "id 3"),
+            (
+                lambda: plain.decide(STATE, [QUESTIONS["wet"]]),
+                "expected an object of questions by id, got a list",
+            ),
+            (lambda: plain.decide(STATE, {3: QUESTIONS["wet"]}), "an id is the number 3"),
             (lambda: plain.decide(5, QUESTIONS), "state"),
             (lambda: plain.decide(STATE, {"q": {"type": "choice", "criteria": {"a": None}}}), "2 to 255"),
             (lambda: plain.decide(STATE, QUESTIONS, order=2), "no option 'order'"),
@@ -370,14 +389,13 @@ class TestErrors:
     def test_a_state_longer_than_the_context(self):
         with load(CHAT, n_ctx=256, **ONE_THREAD) as model:
             for ask in (lambda: model.decide("word " * 400, QUESTIONS), lambda: model.state("word " * 400)):
-                with pytest.raises(
-                    InputError, match=r"the state has \d+ tokens, but the context is 256; shorten"
-                ):
+                said = r"^state: has \d+ tokens, but the context is 256; shorten the state, or load"
+                with pytest.raises(RequestError, match=said):
                     ask()
             with pytest.raises(
-                InputError, match=r"questions\.q: the prompt has \d+ tokens, \d+ of them the state's"
+                RequestError, match=r"^questions\.q: the prompt has \d+ tokens, \d+ of them the"
             ):
-                model.decide(STATE, {"q": Noul("Is it? " * 200)})
+                model.decide(STATE, {"q": Noul("word " * 400)})
             assert model.decide(STATE, {"q": QUESTIONS["wet"]})["q"].probs
 
     def test_too_many_options(self, plain):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+from collections.abc import Sequence
 from typing import Any
 
 REQUEST: dict[str, Any] = {
@@ -39,8 +40,9 @@ def one_question(**question: Any) -> dict[str, Any]:
     return {"state": "s", "questions": {"q": question}}
 
 
-def mutated(rng: random.Random) -> Any:
-    """A copy of `REQUEST` in which one to three places were replaced, removed, doubled or renamed."""
+def mutated(rng: random.Random, grow: Sequence[int] = (2, 2, 2, 300, 100_000)) -> Any:
+    """A copy of `REQUEST` in which one to three places were replaced, removed, nested, renamed or repeated (`grow`
+    times)."""
     body: Any = copy.deepcopy(REQUEST)
     for _ in range(rng.randint(1, 3)):
         places = list(_places(body))
@@ -56,7 +58,7 @@ def mutated(rng: random.Random) -> Any:
                 holder.pop(key)
             )
         elif action == "grow" and isinstance(holder[key], str):
-            holder[key] *= rng.choice((2, 2, 2, 300, 100_000))
+            holder[key] *= rng.choice(grow)
         else:
             holder[key] = copy.deepcopy(rng.choice(ODD))
         if not body:

@@ -233,6 +233,7 @@ def _run_and_fit(
     from edgecal.api.adaptive import fit_adaptively, fit_all
     from edgecal.pair.compatibility import check_pair
     from edgecal.pair.pair_capture import PairRunner
+    from edgecal.stamping.decision_export import warn_of_export
 
     def show(progress: Progress) -> None:
         if on_progress is not None:
@@ -243,7 +244,7 @@ def _run_and_fit(
 
     if method.name == "anchored" and all(loaded.labels < 0):
         raise InputError("no prompt with a label fits both models; label others")
-    pair_warnings = check_pair(base, chat, layers=method.needs_layers)
+    pair_warnings = [*check_pair(base, chat, layers=method.needs_layers), *warn_of_export(chat.header)]
     with PairRunner(
         str(base.path),
         str(chat.path),

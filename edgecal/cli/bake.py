@@ -60,9 +60,12 @@ def bake_command(
     from edgecal.baking.bake import bake
     from edgecal.cli.options import gather_settings
     from edgecal.cli.result_forms import show_warnings
+    from edgecal.gguf.shards import find_shards
+    from edgecal.stamping.decision_export import warn_of_export
     from edgecal.stamping.shown import show
 
     _check_target(output, in_place)
+    show_warnings(warn_of_export(find_shards(file).header), quiet=False)
     result = bake(
         file,
         output,

@@ -16,12 +16,21 @@ from edgecal.errors import InputError, UnsettledError
 if TYPE_CHECKING:
     from edgecal.stamping.edit import Edit, Place
 
-__all__ = ["set_command", "stamp_command", "strip_command", "unset_command"]
+__all__ = [
+    "editing_options",
+    "named_place",
+    "repair",
+    "set_command",
+    "stamp_command",
+    "strip_command",
+    "unset_command",
+    "write_edit",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _editing_options(command: Command) -> Command:
+def editing_options(command: Command) -> Command:
     """Adds the options of every editing command: where the result goes, and how it is checked and shown."""
     for option in reversed(
         (
@@ -62,7 +71,7 @@ def _editing_options(command: Command) -> Command:
     is_flag=True,
     help="Stamp FILE even if the result of --from is unsettled or harmful, and mark it as such.",
 )
-@_editing_options
+@editing_options
 def stamp_command(
     file: str,
     temperature: float | None,
@@ -81,11 +90,11 @@ def stamp_command(
     from edgecal.stamping.edit import plan_stamp
     from edgecal.stamping.fit_record import read_result
 
-    place = _place(options)
+    place = named_place(options)
     if temperature is None and source is None:
         raise click.UsageError("give --temperature, or a fit's result with --from")
     fit: Any = read_result("-", _stdin()) if source == "-" else source
-    _repair(file, options)
+    repair(file, options)
     try:
         edit = plan_stamp(
             file,
@@ -100,7 +109,7 @@ def stamp_command(
         for reason in error.warnings:
             say(f"refused: {reason}")
         raise
-    _write(edit, options)
+    write_edit(edit, options)
     if not (no_sampling_key or options["as_json"] or options["quiet"]):
         from edgecal.cli.stdio import printing
         from edgecal.cli.tables import sampling_sentence
@@ -112,7 +121,7 @@ def stamp_command(
 
 @click.command("strip", short_help="Remove everything that edgecal wrote from a GGUF file.")
 @click.argument("file", type=ANY_PATH)
-@_editing_options
+@editing_options
 def strip_command(file: str, **options: Any) -> None:
     """Remove every edgecal.* key from FILE and restore its author's sampling temperature.
 
@@ -120,9 +129,9 @@ def strip_command(file: str, **options: Any) -> None:
     """
     from edgecal.stamping.edit import plan_strip
 
-    place = _place(options)
-    _repair(file, options)
-    _write(plan_strip(file, place), options)
+    place = named_place(options)
+    repair(file, options)
+    write_edit(plan_strip(file, place), options)
 
 
 @click.command(
@@ -135,7 +144,7 @@ def strip_command(file: str, **options: Any) -> None:
 @click.argument("type_name", metavar="TYPE")
 @click.argument("value", required=False)
 @click.option("--value-from", type=ANY_PATH, metavar="FILE", help="Read VALUE from this file, verbatim.")
-@_editing_options
+@editing_options
 def set_command(
     file: str, key: str, type_name: str, value: str | None, value_from: str | None, **options: Any
 ) -> None:
@@ -147,32 +156,32 @@ def set_command(
     from edgecal.stamping.edit import plan_set
     from edgecal.stamping.fit_record import read_text
 
-    place = _place(options)
+    place = named_place(options)
     if (value is None) == (value_from is None):
         raise click.UsageError("give VALUE, or a file that holds it with --value-from (not both)")
     text, inputs = str(value), []
     if value_from is not None:
         text = read_text(value_from, _stdin() if value_from == "-" else None, keep=True)
         inputs = [Path(value_from)]
-    _repair(file, options)
-    _write(plan_set(file, place, key, type_name, text, inputs), options)
+    repair(file, options)
+    write_edit(plan_set(file, place, key, type_name, text, inputs), options)
 
 
 @click.command("unset", short_help="Remove metadata keys from a GGUF file.")
 @click.argument("file", type=ANY_PATH)
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-@_editing_options
+@editing_options
 def unset_command(file: str, keys: tuple[str, ...], **options: Any) -> None:
     """Remove KEYs from FILE. Needs --output or --in-place."""
     from edgecal.stamping.edit import plan_unset
 
-    place = _place(options)
-    _repair(file, options)
-    _write(plan_unset(file, place, keys), options)
+    place = named_place(options)
+    repair(file, options)
+    write_edit(plan_unset(file, place, keys), options)
 
 
-def _place(options: Mapping[str, Any]) -> Place:
-    """The place that the values of `_editing_options` name; UsageError unless it is exactly one."""
+def named_place(options: Mapping[str, Any]) -> Place:
+    """The place that the values of `editing_options` name; UsageError unless it is exactly one."""
     from edgecal.stamping.edit import Place
 
     output, in_place = options["output"], options["in_place"]
@@ -186,7 +195,7 @@ def _place(options: Mapping[str, Any]) -> Place:
     return Place(output, in_place, options["force"], options["verify"])
 
 
-def _repair(file: str, options: Mapping[str, Any]) -> None:
+def repair(file: str, options: Mapping[str, Any]) -> None:
     """Finish or undo an edit of FILE that was interrupted, and say so."""
     from edgecal.cli.stdio import say
     from edgecal.gguf.inplace.journal import recover
@@ -202,7 +211,7 @@ def _stdin() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _write(edit: Edit, options: Mapping[str, Any]) -> None:
+def write_edit(edit: Edit, options: Mapping[str, Any]) -> None:
     """Says what the edit warns of, writes it, and prints what was done.
 
     Raises

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import StrictUndefined
 
 from edgecal.decisions.labels import WORDS, Readout, find_labels, forms_of, two_letter_labels
+from edgecal.decisions.llama_cpp import write_as_llama_cpp
 from edgecal.decisions.options import AUTO_CHAT_TEMPLATE, DEFAULT_READOUT, DecisionOptions
 from edgecal.decisions.questions import NONE_OF_THE_ABOVE, Choice, Noul, Question, write_value
 from edgecal.errors import InputError
@@ -189,15 +190,14 @@ class DecisionPrompting:
         else:
             labels = find_labels(len(keys), self.two_letter, where or "the question")
         traced = self._trace(state, question, keys, descriptions, order, labels, where or "the question")
-        by_label = self.readout != "texts"
+        forms = tuple(forms_of(label, labels, self.readout) for label in labels)
         prompt = Prompt(
             text=traced.text,
             data=traced.data,
-            labels=labels if by_label else (),
+            labels=() if self.readout == "texts" else labels,
             labels_verbatim=False,
-            label_forms=tuple(forms_of(label, labels, self.readout) for label in labels)
-            if by_label
-            else None,
+            label_forms=forms if self.readout == "labels" else None,
+            labels_alone=self.readout == "letters",
             source=where,
         )
         return DecisionPrompt(prompt, tuple(order), tuple(texts[index] for index in order))
@@ -221,11 +221,12 @@ class DecisionPrompting:
         labels: Sequence[str],
         where: str,
     ) -> TracedText:
+        write = write_as_llama_cpp if self.readout == "letters" else write_value
         names = list(keys) if isinstance(question, Choice) else []
-        said = [None if value is None else write_value(value) for value in descriptions]
+        said = [None if value is None else write(value) for value in descriptions]
         described = [index for index, text in enumerate(said) if text is not None]
-        instructions = [] if question.instructions is None else [write_value(question.instructions)]
-        fields = [write_value(state), *instructions, *names, *(said[index] or "" for index in described)]
+        instructions = [] if question.instructions is None else [write(question.instructions)]
+        fields = [write(state), *instructions, *names, *(said[index] or "" for index in described)]
 
         def render(texts: Sequence[str]) -> str:
             rest = list(texts)

@@ -54,6 +54,12 @@ class Marks:
         self._piece_bytes = piece_bytes
         self._known: dict[int, str | None] = {}
 
+    @functools.cached_property
+    def texts(self) -> dict[int, str]:
+        """The texts of all marks, by token."""
+        tokens = range(self._lib.llama_vocab_n_tokens(self._vocab))
+        return {token: mark for token in tokens if (mark := self._text_of_mark(token))}
+
     def find(self, tokens: Iterable[int]) -> list[str]:
         """Returns the texts of the marks among some tokens, each once."""
         return [mark for token in dict.fromkeys(tokens) if (mark := self._text_of_mark(token))]

@@ -121,18 +121,12 @@ class Tokenizer:
         ------
         InputError: the model has no tokenizer or an unusable one, or the vocabulary cannot spell a part of the text.
         """
-        if self._flaw is not None:
-            raise InputError(f"{self.model_name}: {self._flaw}")
         where = f"{source}: " if source else ""
 
-        def check(part: str, marks: bool = False) -> None:
-            if self._spelling is not None and (gap := self._spelling.find_gap(part, marks=marks)) is not None:
-                raise InputError(
-                    f"{where}the tokenizer of {self.model_name} has no token for {gap!r} (U+{ord(gap):04X}), nor for "
-                    "each of its bytes; leave out the character"
-                )
+        def check(part: str) -> None:
+            self._check_spelling(part, where, marks=False)
 
-        check(text, marks=True)
+        self._check_spelling(text, where)
         tokens = self._tokenize(text, added=True, marks=True)
         if self._lib.llama_vocab_get_add_eos(self._vocab) and tokens[-1:] == [
             self._lib.llama_vocab_eos(self._vocab)
@@ -145,6 +139,29 @@ class Tokenizer:
         if adds_bos and tokens[:2] == [bos, bos]:
             tokens.pop(0)
         return tokens
+
+    def tokenize_as_given(self, text: str) -> list[int]:
+        """Returns the tokens of a text to which nothing is added, not even BOS, and in which every special token that
+        it spells becomes that token. llama.cpp's server tokenizes a decision model's template so.
+
+        Raises
+        ------
+        InputError: as `tokenize`.
+        """
+        self._check_spelling(text)
+        return self._tokenize(text, added=False, marks=True)
+
+    def token_alone(self, text: str) -> int | None:
+        """Returns the token that the tokenizer makes of a text by itself, with the space that it may put before a text;
+        None if it makes several. llama.cpp's decision mode reads its letters so."""
+        self._check_spelling(text)
+        tokens = self._tokenize(text, added=False, marks=False)
+        return tokens[0] if len(tokens) == 1 else None
+
+    @property
+    def marks(self) -> dict[int, str]:
+        """The texts of all control tokens, by token (see `Marks`)."""
+        return self._marks.texts
 
     def marks_of(self, prompt: Prompt, tokens: Sequence[int]) -> list[str]:
         """Returns the control tokens that a ready-made prompt spells, each once, without BOS at its beginning.
@@ -228,6 +245,8 @@ class Tokenizer:
             return ResolvedPrompt.of_labels(tokens, prompt.choice_tokens)
         labels = prompt.labels or ()
         end = PromptEnd(self, prompt, tokens.tolist())
+        if prompt.labels_alone:
+            return ResolvedPrompt.of_labels(tokens, end.find_alone(labels))
         if prompt.label_forms is not None:
             forms = end.find_forms(labels, prompt.label_forms)
             return ResolvedPrompt(
@@ -257,6 +276,16 @@ class Tokenizer:
         if not tokens:
             raise InputError(f"{prompt.source}: the prompt has no tokens in {self.model_name}")
         return np.array(tokens, dtype=np.int32)
+
+    def _check_spelling(self, text: str, where: str = "", *, marks: bool = True) -> None:
+        """InputError if no text can be tokenized, or not this one; `marks` as for `Spelling.find_gap`."""
+        if self._flaw is not None:
+            raise InputError(f"{self.model_name}: {self._flaw}")
+        if self._spelling is not None and (gap := self._spelling.find_gap(text, marks=marks)) is not None:
+            raise InputError(
+                f"{where}the tokenizer of {self.model_name} has no token for {gap!r} (U+{ord(gap):04X}), nor for "
+                "each of its bytes; leave out the character"
+            )
 
     def _tokenize(self, text: str, *, added: bool, marks: bool) -> list[int]:
         """Calls llama.cpp's tokenizer. `added`: it adds BOS and the like; `marks`: text that spells a control token
@@ -497,6 +526,25 @@ class PromptEnd:
         if not alone:
             raise InputError(f"{self._source}: the option {text!r:.60} has no tokens; describe it in words")
         return alone
+
+    def find_alone(self, labels: Sequence[str]) -> list[int]:
+        """Returns the tokens that the tokenizer makes of the labels by themselves, wherever they stand.
+
+        Raises
+        ------
+        InputError: a label is not a single token, or two labels are the same one.
+        """
+        tokens: list[int] = []
+        for label in labels:
+            token = self._tokenizer.token_alone(label)
+            if token is None or token in tokens:
+                why = "is several tokens" if token is None else "is the same token as another label"
+                raise InputError(
+                    f"{self._source}: the label {label!r} {why} in {self._tokenizer.model_name}; use another readout "
+                    "(labels, texts), or another model"
+                )
+            tokens.append(token)
+        return tokens
 
     def find_forms(self, labels: Sequence[str], forms: Sequence[Sequence[str]]) -> list[list[int]]:
         """Returns for each label the tokens of its forms, each once, in the forms' order.

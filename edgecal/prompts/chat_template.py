@@ -89,6 +89,7 @@ class ChatTemplate:
     Attributes
     ----------
     completion: what is added to the template's own text; usually empty.
+    thought: the mark that opens a block of thoughts, which `completion` closes; usually None.
     warning: what is added and why, in one line, or None.
 
     Raises
@@ -118,6 +119,7 @@ class ChatTemplate:
             "enable_thinking": False,
             "thinking": False,
         }
+        self.thought: str | None = None
         self.completion, self.warning = self._find_completion()
 
     def render(self, messages: Sequence[Message], what: str = "a conversation") -> str:
@@ -161,8 +163,9 @@ class ChatTemplate:
         if _QUESTION not in opened:
             raise InputError(f"{self.name}: the chat template leaves out what the user says")
         if thought := _OPEN_THOUGHT.search(opened):
+            self.thought = thought[0].strip()
             return _closing(thought), (
-                f"{self.name}: opens a block of thoughts ({thought[0].strip()}); it is closed at once, so that the "
+                f"{self.name}: opens a block of thoughts ({self.thought}); it is closed at once, so that the "
                 "answer comes next"
             )
         closed = self._render(question, False, "a plain question")

@@ -79,6 +79,8 @@ def digest_prompt(prompt: Prompt) -> bytes:
         content: list[object] = ["text", prompt.text, prompt.labels, prompt.labels_verbatim]
         if prompt.label_forms is not None:
             content.append(prompt.label_forms)
+        if prompt.labels_alone:
+            content.append("alone")
     else:
         content = ["tokens", prompt.tokens, prompt.choice_tokens]
     encoded = json.dumps(content, ensure_ascii=False, separators=(",", ":"))

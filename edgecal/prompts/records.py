@@ -89,6 +89,7 @@ class Prompt:
         model's tokenizer decides whether it takes a leading space.
     label_forms: for each label the texts that count as it (`("yes", "Yes", " yes")`); those that are one token where
         they stand are summed. None: the label itself alone.
+    labels_alone: each label is the token that the tokenizer makes of it by itself, wherever it stands.
     tokens: the prompt's token ids, valid for both models. Nothing is added to them, not even BOS.
     choice_tokens: K token ids.
     answer: index of the right label, or None.
@@ -106,6 +107,7 @@ class Prompt:
     data: tuple[tuple[int, int], ...] = ()
     inclusion_probability: float | None = None
     label_forms: tuple[tuple[str, ...], ...] | None = None
+    labels_alone: bool = False
 
     @property
     def n_choices(self) -> int:

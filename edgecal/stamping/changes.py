@@ -13,6 +13,7 @@ from edgecal.errors import InputError
 from edgecal.gguf.header import FILLER_KEY, PADDING_KEY, PREFIX, Header
 from edgecal.gguf.rewrite import padding_edits
 from edgecal.gguf.values import Value, ValueType, describe_type, quoted
+from edgecal.stamping.decision_export import exported_keys, unexport_edits
 from edgecal.stamping.decision_record import (
     DecisionRecord,
     check_decisions,
@@ -74,6 +75,8 @@ def calibration_edits(
     remove = {key for key in ours if key in header and key not in changes}
     if not sampling_key and authors is None and sampling_is_ours(header):
         remove.add(SAMPLING_KEY)
+    # llama.cpp would go on dividing by the old temperatures.
+    remove |= {key for key in exported_keys(header) if key not in changes}
     return changes, frozenset(remove)
 
 
@@ -91,7 +94,8 @@ def decision_edits(
     read_decisions(header)
     read_calibration(header)
     changes = decision_values(record) | _first_padding(header)
-    return changes, frozenset(key for key in decision_keys(header) if key not in changes)
+    replaced = (*decision_keys(header), *exported_keys(header))
+    return changes, frozenset(key for key in replaced if key not in changes)
 
 
 def _refuse_baked(header: Header) -> None:
@@ -139,8 +143,9 @@ def _previous_values(header: Header, authors: Value | None) -> dict[str, Value]:
 def strip_edits(header: Header) -> tuple[dict[str, Value], frozenset[str]]:
     """The edits that remove a calibration: (keys to set, keys to remove), for `write_edited`.
 
-    Every `edgecal.*` key goes. If the sampling temperature is ours, the author's is restored, or the key removed if
-    there was none; one that was set later stays. Both lists are empty for a file that edgecal never wrote to.
+    Every `edgecal.*` key goes, and every key that `edgecal export` added; of a baked file only the latter. If the
+    sampling temperature is ours, the author's is restored, or the key removed if there was none; one that was set later
+    stays. Both lists are empty for a file that edgecal never wrote to.
 
     The result has the bytes of the file before it was first stamped, padding included, however often it was
     stamped, with or without the sampling key, by copy or in place.
@@ -148,12 +153,15 @@ def strip_edits(header: Header) -> tuple[dict[str, Value], frozenset[str]]:
     InputError: the file is baked (its original weights would be lost), or the author's temperature that it keeps is not
         a number.
     """
+    exported = unexport_edits(header)
     if is_baked(header):
+        if exported:
+            return {}, exported
         raise InputError(
             f"{header.path}: a temperature is baked into its weights, and the keys to be removed hold the original "
             "ones; use edgecal unbake"
         )
-    remove = {key for key in header.keys if key.startswith(PREFIX)}
+    remove = {*exported, *(key for key in header.keys if key.startswith(PREFIX))}
     if remove:
         remove.add(FILLER_KEY)  # otherwise an edit in place would add one to avoid copying the file
     changes: dict[str, Value] = {}

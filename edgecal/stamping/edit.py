@@ -24,6 +24,12 @@ from edgecal.gguf.values import Value, parse_typed, quoted
 from edgecal.results import EditResult, StampResult
 from edgecal.results.fitting import SiblingFile
 from edgecal.stamping.changes import calibration_edits, edit_cautions, strip_edits
+from edgecal.stamping.decision_export import (
+    check_can_export,
+    export_edits,
+    plan_temperatures,
+    warn_of_export,
+)
 from edgecal.stamping.fit_record import name_of_chat, read_result, record_of_result
 from edgecal.stamping.record import CalibrationRecord
 
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Edit",
     "Place",
+    "plan_decision_export",
     "plan_set",
     "plan_stamp",
     "plan_strip",
@@ -205,6 +212,7 @@ def plan_stamp(
     shards = find_shards(file)
     if result is not None:
         warnings += _warn_of_another(shards, name_of_chat(result, where), where)
+    warnings += warn_of_export(shards.header)
     changes, remove = calibration_edits(shards.header, record, sampling_key, force_baked=force_baked)
     return _planned(shards, place, changes, remove, warnings, inputs, temperature=record.temperature)
 
@@ -213,6 +221,45 @@ def plan_strip(file: str | Path, place: Place) -> Edit:
     """Plans what `strip` writes; errors as for `strip`."""
     shards = find_shards(file)
     return _planned(shards, place, *strip_edits(shards.header))
+
+
+def plan_decision_export(
+    shards: ShardSet,
+    place: Place,
+    template: str,
+    *,
+    prompt_sha256: str,
+    reasons: Collection[str] = (),
+    warnings: Collection[str] = (),
+    unsettled: bool = False,
+) -> Edit:
+    """Plans to make a chat model a decision model for llama.cpp.
+
+    Parameters
+    ----------
+    shards: the model.
+    place: where the result is written.
+    template, prompt_sha256: what llama.cpp asks by, and the hash of the prompt that this is made from.
+    reasons: what else speaks against it, one line each.
+    warnings: what else the user should know.
+    unsettled: write it even if something speaks against it.
+
+    Raises
+    ------
+    InputError: the file is another kind of decision model, its keys make no sense, or as for `strip`.
+    UnsettledError: something speaks against it; `warnings` say what.
+    """
+    check_can_export(shards)
+    export = plan_temperatures(shards.header, prompt_sha256)
+    against = [*reasons, *export.reasons]
+    if against and not unsettled:
+        raise UnsettledError(
+            f"{shards.path}: llama.cpp's probabilities may be less honest than they look, and nothing was written; "
+            "--unsettled writes it all the same",
+            against,
+        )
+    told = [*warnings, *export.warnings, *(f"{shards.path}: {reason}" for reason in against)]
+    return _planned(shards, place, *export_edits(shards.header, export, template), told)
 
 
 def plan_set(

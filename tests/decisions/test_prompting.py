@@ -98,7 +98,8 @@ def test_a_block_of_thoughts_is_closed():
 def test_labels_and_their_forms():
     noul = asked(Noul("?"), (1, 0)).prompt
     assert noul.labels == ("no", "yes") and " Yes" in noul.label_forms[1]
-    assert asked(Noul("?"), readout="letters").prompt.label_forms == (("A",), ("B",))
+    letters = asked(Noul("?"), readout="letters").prompt
+    assert letters.labels == ("A", "B") and letters.label_forms is None and letters.labels_alone
     many = asked(Choice("?", [f"o{at}" for at in range(255)], True), two_letter=PAIRS).prompt
     assert many.labels == PAIRS[:256] and many.label_forms[0] == ("AA", " AA")
     thirty = asked(Choice("?", [f"o{at}" for at in range(30)])).prompt

@@ -43,7 +43,8 @@ class Threshold:
 
     Attributes
     ----------
-    min_confidence: answer where the confidence is at least this; for `Model.choose(min_confidence=...)`.
+    min_confidence: answer where the confidence is at least this; for `Model.choose(min_confidence=...)` and
+        `Model.decide`.
     wanted_accuracy: what was asked for.
     accuracy_low: with probability `level` the accuracy among answered questions is at least this, and at least
         the wanted one.
@@ -78,7 +79,7 @@ def threshold_for(
     Parameters
     ----------
     accuracy: wanted among the answered questions, above 0 and below 1.
-    confidences: [n] within 0 to 1, how sure the model was (`Answer.confidence`); n >= 1.
+    confidences: [n] within 0 to 1, how sure the model was (`Answer.confidence`, `Decision.probability`); n >= 1.
     correct: [n], whether it was right. The temperature must not have been fitted on these answers; one that edgecal
         fitted without labels is fine.
     level: probability with which the guarantee holds, above 0 and below 1.

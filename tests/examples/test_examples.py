@@ -3,6 +3,7 @@ own programs, which `tests/tools/run.py` builds; it is run there.)"""
 
 import json
 import re
+import runpy
 import shutil
 import socket
 import subprocess
@@ -155,6 +156,32 @@ def test_what_the_pages_show_runs(name, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"0\.\d+ \(" if name == "load" else r"^(1\.0|0\.999)", done.stdout)
+
+
+def test_the_typed_decisions_that_the_guide_shows_run(tmp_path):
+    stamp(tmp_path / "chat.calibrated.gguf")
+    done = run(sys.executable, "-c", code_block("decide"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["refund", "team", "anger"]
+    assert "multiple-choice questions, not on noul questions" in done.stdout
+
+
+def test_the_app_that_passes_on_what_is_unsure(folder, stamped):
+    tickets = ["The ball is red.", "The red ball is in the box, and the box is in the garden.", "It rains."]
+    (folder / "tickets.txt").write_text("\n".join(tickets), encoding="utf-8")
+    said = {}
+    for least in ("0", "1"):
+        done = run(sys.executable, EXAMPLES / "triage.py", stamped, folder / "tickets.txt", least)
+        assert done.returncode == 0, done.stderr
+        said[least] = done.stdout.splitlines()
+    assert said["1"] == [f"{ticket:.40}  a person, because the probability is below 1" for ticket in tickets]
+    asked = runpy.run_path(str(EXAMPLES / "triage.py"))
+    with load(stamped) as model:
+        for line, ticket in zip(said["0"], tickets, strict=True):
+            answers = model.decide(ticket, {"team": asked["TEAM"], "urgency": asked["URGENCY"]})
+            team, urgency = answers["team"], answers["urgency"]
+            sent = f"{team.key} ({team.probability:.0%})  urgency {urgency.score:.1f} of 2"
+            assert line == f"{ticket:.40}  {sent}"
 
 
 @pytest.mark.parametrize("name", ["python", "editing"])

@@ -8,7 +8,8 @@ from scipy.stats import beta
 from support.calibrated import CHAT, MODELS, TEMPERATURE
 
 import edgecal
-from edgecal import RunOptions
+from edgecal import Choice, RunOptions
+from edgecal.decisions import UsedTemperature, answer_question
 from edgecal.errors import InputError, NotIdentifiedError
 from edgecal.llama.settings import CaptureSettings
 from edgecal.runtime import threshold_for, threshold_from_eval
@@ -183,3 +184,25 @@ def test_what_are_no_numbers(arguments):
         threshold_for(*arguments)
     with pytest.raises(InputError, match="expected a number"):
         threshold_for(0.5, [0.5], [True], level=None)
+
+
+def test_decisions_have_a_threshold_as_answers_have():
+    """Above it, decisions drawn afresh are right as often as wanted; and below it, they abstain."""
+    rng = np.random.default_rng(8)
+    question = Choice("Which?", ["a", "b", "c"])
+
+    def drawn(n, **options):
+        logits = rng.normal(0, 3, (n, 1, 3))
+        decisions = [
+            answer_question(question, each, [1.0], [None], UsedTemperature(1.5), min_mass=0.5, **options)
+            for each in logits
+        ]
+        right = [rng.choice(3, p=decision.probs) == decision.index for decision in decisions]
+        return decisions, right
+
+    decisions, right = drawn(2000)
+    threshold = threshold_for(0.8, [decision.probability for decision in decisions], right)
+    assert 0 < threshold.min_confidence < 1
+    decisions, right = drawn(4000, min_confidence=threshold.min_confidence)
+    answered = [hit for decision, hit in zip(decisions, right, strict=True) if not decision.abstained]
+    assert np.mean(answered) >= 0.8 and 0 < len(answered) < len(decisions)

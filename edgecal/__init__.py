@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgecal.api.doctor import doctor
     from edgecal.api.evaluate import evaluate
     from edgecal.api.fit import OutputOptions, fit
+    from edgecal.api.fit_requests import fit_requests
     from edgecal.api.label import label
     from edgecal.api.label_session import LabelSession
     from edgecal.api.plan import plan
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         PlanResult,
         ProjectionResult,
         QuestionsResult,
+        RequestFitResult,
         ShowResult,
         StampResult,
         UnbakeResult,
@@ -93,6 +95,7 @@ __all__ = [
     "Question",
     "QuestionOptions",
     "QuestionsResult",
+    "RequestFitResult",
     "RunOptions",
     "Score",
     "ShowResult",
@@ -109,6 +112,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_projection",
+    "fit_requests",
     "label",
     "load",
     "load_prompts",

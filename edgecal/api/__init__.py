@@ -9,6 +9,7 @@ from edgecal.api.compare import compare
 from edgecal.api.doctor import doctor
 from edgecal.api.evaluate import evaluate
 from edgecal.api.fit import OutputOptions, fit
+from edgecal.api.fit_requests import fit_requests
 from edgecal.api.label import DEFAULT_RATIO, label
 from edgecal.api.label_session import LabelSession
 from edgecal.api.plan import plan
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_projection",
+    "fit_requests",
     "label",
     "load_prompts",
     "plan",

@@ -5,7 +5,7 @@ All stages meet here: prompts, pair check, capture, fit, file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,22 @@ if TYPE_CHECKING:
 
     from edgecal.api.adaptive import AdaptiveFit
     from edgecal.calibration import AdaptivePlan, ChoiceLogits, Look, Method
+    from edgecal.gguf.output import OutputPlan
     from edgecal.gguf.shards import ShardSet
     from edgecal.pair.run import RunOptions
     from edgecal.results.fitting import AccuracyByRole, Adaptive, Anchoring, EceByState
     from edgecal.results.questions import DataRead
 
-__all__ = ["DEFAULT_TOLERANCE", "MIN_BOOTSTRAP", "OutputOptions", "fit"]
+__all__ = [
+    "DEFAULT_TOLERANCE",
+    "LEVEL",
+    "MIN_BOOTSTRAP",
+    "OutputOptions",
+    "fit",
+    "on_bytes",
+    "open_pair",
+    "plan_file",
+]
 
 
 @dataclass(frozen=True)
@@ -126,14 +136,11 @@ def fit(
     Dual-Align: arXiv 2601.04277. DACA: arXiv 2505.16690. Temperature scaling: Guo et al. 2017.
     """
     from edgecal.calibration import AdaptivePlan, Method
-    from edgecal.gguf.output import plan_output
-    from edgecal.gguf.shards import find_shards
-    from edgecal.pair.compatibility import check_not_itself
     from edgecal.pair.run import RunOptions
     from edgecal.stamping.changes import calibration_edits
     from edgecal.stamping.edit import write_calibrated
     from edgecal.stamping.fit_record import record_of_result
-    from edgecal.stamping.record import CalibrationRecord, check_not_baked
+    from edgecal.stamping.record import CalibrationRecord
 
     if prompts is not None and not isinstance(prompts, (str, Path, Mapping)):
         prompts = list(prompts)  # an iterator can be read only once
@@ -144,24 +151,14 @@ def fit(
     adaptive = None if tolerance is None or chosen.name == "vanilla" else AdaptivePlan(tolerance, level=LEVEL)
     if n_bootstrap < MIN_BOOTSTRAP:
         raise InputError(f"an interval needs at least {MIN_BOOTSTRAP} resamples, got {n_bootstrap}")
-    base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
-    check_not_itself(base_shards, chat_shards)
-    if not output.force_baked:
-        check_not_baked(base_shards.header, "taking it as the reference")
-        check_not_baked(chat_shards.header, "fitting it again")
+    base_shards, chat_shards = open_pair(base, chat, force_baked=output.force_baked)
     loaded = load_questions(prompts, asked, chat_header=chat_shards.header)
     loaded = add_labels(loaded, chosen, labels, asked)
     _check_enough(loaded, chosen)
-    plan = None
-    if output.writes:
-        inputs = [*base_shards.paths, *data_files(prompts), *data_files(labels), *asked.files]
-        plan = plan_output(
-            chat_shards,
-            None if output.path is None else Path(output.path),
-            in_place=output.in_place,
-            force=output.force,
-            inputs=inputs,
-        )
+    plan = plan_file(
+        chat_shards, output, [*base_shards.paths, *data_files(prompts), *data_files(labels), *asked.files]
+    )
+    if plan is not None:
         # Refuses a file whose keys cannot be replaced now rather than after the run.
         calibration_edits(
             chat_shards.header,
@@ -209,12 +206,42 @@ def fit(
         record_of_result(result.to_dict(), "the fit"),
         sampling_key=output.sampling_key,
         force_baked=output.force_baked,
-        on_progress=_on_bytes(on_progress, "write"),
+        on_progress=on_bytes(on_progress, "write"),
     )
     return replace(
         result,
         output=str(plan.path),
         siblings=siblings,
+    )
+
+
+def open_pair(base: PathLike, chat: PathLike, *, force_baked: bool) -> tuple[ShardSet, ShardSet]:
+    """Reads the headers of a pair; InputError for a file that cannot be read, one model twice, or, unless
+    `force_baked`, one with a temperature baked in."""
+    from edgecal.gguf.shards import find_shards
+    from edgecal.pair.compatibility import check_not_itself
+    from edgecal.stamping.record import check_not_baked
+
+    base_shards, chat_shards = find_shards(Path(base)), find_shards(Path(chat))
+    check_not_itself(base_shards, chat_shards)
+    if not force_baked:
+        check_not_baked(base_shards.header, "taking it as the reference")
+        check_not_baked(chat_shards.header, "fitting it again")
+    return base_shards, chat_shards
+
+
+def plan_file(chat: ShardSet, output: OutputOptions, inputs: Sequence[Path]) -> OutputPlan | None:
+    """Where a fit writes, None if nowhere; InputError or OutputError if it cannot. `inputs` must not be overwritten."""
+    from edgecal.gguf.output import plan_output
+
+    if not output.writes:
+        return None
+    return plan_output(
+        chat,
+        None if output.path is None else Path(output.path),
+        in_place=output.in_place,
+        force=output.force,
+        inputs=inputs,
     )
 
 
@@ -287,7 +314,8 @@ def _check_enough(loaded: LoadedQuestions, method: Method) -> None:
         )
 
 
-def _on_bytes(on_progress: OnProgress | None, stage: str) -> Callable[[int, int], None] | None:
+def on_bytes(on_progress: OnProgress | None, stage: str) -> Callable[[int, int], None] | None:
+    """What to call with bytes done and in total, for a stage of a progress."""
     if on_progress is None:
         return None
     return lambda done, total: on_progress(Progress(stage, None, done, total))
@@ -307,7 +335,7 @@ def _conclude(
 
     loaded, captured, fitted = found.loaded, found.captured, found.fitted
     method = fitted.method
-    base_sha256 = files_sha256(base, cache_folder, _on_bytes(on_progress, "hash"))
+    base_sha256 = files_sha256(base, cache_folder, on_bytes(on_progress, "hash"))
     prompts_sha256 = loaded.compute_sha256(with_answers=method.needs_labels)
     mass = captured.choice_mass["base"]
     # Labels cannot check a fit on them, nor a temperature that changes nothing; and a fit on labels needs no bracket.

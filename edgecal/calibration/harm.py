@@ -52,14 +52,16 @@ def doubt_mass(base_mass: float, rather: str = "", remedy: str = "") -> list[str
     return [f"{text}{MIN_MASS:.0%} is needed for it to be a yardstick: {remedy or _REMEDY}"]
 
 
-def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: str = "") -> tuple[str, ...]:
+def find_doubts(
+    bracket: Bracket, base_mass: float, rather: str = "", remedy: str = "", advice: str = _REMEDY
+) -> tuple[str, ...]:
     """Say why a temperature from these prompts is not settled, one line per reason: figure, limit, what to do. Empty if
     it is settled.
 
     base_mass: the base model's mean probability on the choices, 0 to 1. rather: a clause to append that says where the
-    base model puts its probability instead. remedy: advice for that case, in place of the general advice.
+    base model puts its probability instead. remedy: advice for that case, in place of the general `advice`.
     """
-    doubts = doubt_mass(base_mass, rather, remedy)
+    doubts = doubt_mass(base_mass, rather, remedy or advice)
     if bracket.n_prompts < MIN_EXAMPLES:
         doubts.append(
             f"{bracket.n_prompts} prompts are too few for a bracket, which needs at least {MIN_EXAMPLES}: give more "
@@ -70,12 +72,12 @@ def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: st
         doubts.append(
             f"the bracket has no low end: at no temperature from {TAU_MIN} to {TAU_MAX:g} does the chat model support "
             f"the base model's evidence exactly as much as the base model itself, so how confident the chat model may "
-            f"be cannot be determined without labels: {_REMEDY}"
+            f"be cannot be determined without labels: {advice}"
         )
     if bracket.high is None:
         doubts.append(
             f"the bracket has no high end: no temperature between {TAU_MIN} and {TAU_MAX:g} brings the chat model "
-            f"nearest to the base model, so the two have little in common: {_REMEDY}"
+            f"nearest to the base model, so the two have little in common: {advice}"
         )
     for name, end, lost in (
         ("low", bracket.low, bracket.low_lost),
@@ -84,7 +86,7 @@ def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: st
         if end is not None and lost > MAX_SHARE_LOST:
             doubts.append(
                 f"the bracket's {name} end, {end:.3g}, is missing in {lost:.0%} of the bootstrap refits, at most "
-                f"{MAX_SHARE_LOST:.0%} may lack it: give more prompts; {_REMEDY}"
+                f"{MAX_SHARE_LOST:.0%} may lack it: give more prompts; {advice}"
             )
     if bracket.low is None or bracket.high is None:
         return tuple(doubts)
@@ -92,12 +94,12 @@ def find_doubts(bracket: Bracket, base_mass: float, rather: str = "", remedy: st
     if bracket.ratio > MAX_RATIO:
         doubts.append(
             f"the right temperature may lie anywhere from {ends}, a ratio of {bracket.ratio:.2g} where at most "
-            f"{MAX_RATIO:g} is allowed, and prompts without labels cannot say where: {_REMEDY}"
+            f"{MAX_RATIO:g} is allowed, and prompts without labels cannot say where: {advice}"
         )
     elif holds_one(bracket):
         doubts.append(
             f"the right temperature lies from {ends}, which holds 1, so the chat model may be calibrated as it is: "
-            "leave it so, or use labels (--labels FILE, --anchor)"
+            + ("leave it so, or use labels (--labels FILE, --anchor)" if advice == _REMEDY else "leave it so")
         )
     return tuple(doubts)
 
@@ -148,14 +150,20 @@ class LabelCheck:
     @property
     def doubt(self) -> str:
         """The objection in one line: both figures, and what to do."""
+        return self.explain(anchor=True)
+
+    def explain(self, *, anchor: bool) -> str:
+        """The same; `anchor`: whether an anchored fit is something to do."""
         low, high = self.interval
         figures = (
             f"on {self.n} labelled prompts the negative log-likelihood is {self.nll_before:.4f} before and "
             f"{self.nll_after:.4f} after (difference {self.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f})"
         )
         if self.found == "worse":
-            return f"labels say that it does harm: {figures}: leave the model as it is, or fit on the labels (--anchor)"
-        return f"labels do not show that it helps: {figures}: more labelled prompts may, or fit on them (--anchor)"
+            rather = ", or fit on the labels (--anchor)" if anchor else ""
+            return f"labels say that it does harm: {figures}: leave the model as it is{rather}"
+        rather = ", or fit on them (--anchor)" if anchor else ""
+        return f"labels do not show that it helps: {figures}: more labelled prompts may{rather}"
 
     def to_dict(self) -> LabelVerdict:
         """The figures as JSON-ready values."""

@@ -110,11 +110,10 @@ def stamp_command(
             say(f"refused: {reason}")
         raise
     write_edit(edit, options)
-    if not (no_sampling_key or options["as_json"] or options["quiet"]):
+    if edit.temperature is not None and not (no_sampling_key or options["as_json"] or options["quiet"]):
         from edgecal.cli.stdio import printing
         from edgecal.cli.tables import sampling_sentence
 
-        assert edit.temperature is not None
         with printing():
             click.echo("\n" + sampling_sentence(edit.temperature))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgecal.cli.options import (
     anchored_options,
@@ -18,7 +19,8 @@ from edgecal.cli.options import (
 from edgecal.errors import NotIdentifiedError, UnsettledError
 
 if TYPE_CHECKING:
-    from edgecal.results import FitResult
+    from edgecal.api import OutputOptions
+    from edgecal.results import FitResult, RequestFitResult
 
 __all__ = ["fit_command"]
 
@@ -33,6 +35,24 @@ __all__ = ["fit_command"]
     type=click.Path(),
     help="Questions: JSON Lines in one of the forms {question, choices}, {prompt, labels} or {tokens, choice_tokens}, "
     "or a file or folder in another common format; repeatable, - is standard input.  [default: a built-in bank]",
+)
+@click.option(
+    "--requests",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="Fit a temperature for each type and size of question in these requests instead: bodies of /v1/systemone, one "
+    "on each line; repeatable, - is standard input.",
+)
+@click.option(
+    "--readout",
+    type=click.Choice(["labels", "letters"]),
+    help="How --requests are answered.  [default: as CHAT says, else labels]",
+)
+@click.option(
+    "--orders",
+    metavar="N|all|auto",
+    help="In how many orders of their options --requests are asked.  [default: as CHAT says, else 2]",
 )
 @question_options
 @anchored_options
@@ -78,6 +98,7 @@ def fit_command(
     base: str,
     chat: str,
     data: tuple[str, ...],
+    requests: tuple[str, ...],
     output: str | None,
     in_place: bool,
     tolerance: float,
@@ -106,6 +127,10 @@ def fit_command(
     a temperature is unsettled if its own interval is wider than a factor of 2, or if it makes the model less honest
     with a probability of over 5 %.
 
+    With --requests the file gets a temperature for each type of question (choice, score, noul) and number of options,
+    fitted on unlabelled requests after the label sums and the average over orders that `edgecal decide` uses; only
+    those that are settled, and the others are named. --template is then that of the questions.
+
     \b
     Exit codes: 0 done, 2 bad input, 3 model or native failure, 4 not identified, unsettled or
     harmful (the last two still print the result), 5 could not write.
@@ -118,6 +143,10 @@ def fit_command(
     from edgecal.gguf.output import default_output
     from edgecal.gguf.shards import find_shards
 
+    if requests:
+        _refuse_with_requests()
+    elif values["readout"] is not None or values["orders"] is not None:
+        raise click.UsageError("--readout and --orders are for --requests")
     if only_plan:
         _show_plan(base, chat, data, as_json=as_json, quiet=quiet, values=values)
         return
@@ -136,6 +165,9 @@ def fit_command(
         force_baked=force_baked,
         unsettled=unsettled,
     )
+    if requests:
+        _fit_requests(base, chat, requests, output_options, as_json=as_json, quiet=quiet, values=values)
+        return
     try:
         with show_progress(quiet=quiet) as on_progress:
             result = api.fit(
@@ -162,6 +194,87 @@ def fit_command(
         raise
     show_warnings([*result.warnings, *(f"unsettled: {reason}" for reason in result.reasons)], quiet=quiet)
     _show(result, as_json=as_json, sampling_key=not no_sampling_key)
+
+
+# The options that say nothing about requests.
+_NOT_FOR_REQUESTS = (
+    "data", "format", "mapping", "subjects", "shots", "shots_from", "labels", "anchor", "tolerance", "run_all",
+    "only_plan", "no_sampling_key",
+)  # fmt: skip
+
+
+def _refuse_with_requests() -> None:
+    """UsageError for an option that was given and does not go with --requests."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if (
+            parameter.name in _NOT_FOR_REQUESTS
+            and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        ):
+            raise click.UsageError(f"{parameter.opts[0]} does not go with --requests")
+
+
+def _fit_requests(
+    base: str,
+    chat: str,
+    requests: tuple[str, ...],
+    output: OutputOptions,
+    *,
+    as_json: bool,
+    quiet: bool,
+    values: dict[str, Any],
+) -> None:
+    from edgecal import api
+    from edgecal.cli.options import gather_method, gather_run
+    from edgecal.cli.progress import show_progress
+    from edgecal.cli.result_forms import show_warnings
+    from edgecal.cli.stdio import say
+    from edgecal.decisions import AUTO_CHAT_TEMPLATE, DecisionOptions, parse_orders
+
+    decisions = DecisionOptions(
+        readout=values["readout"],
+        orders=None if values["orders"] is None else parse_orders(values["orders"]),
+        template=values["template"],
+        chat_template=values["chat_template"] or AUTO_CHAT_TEMPLATE,
+    )
+    try:
+        with show_progress(quiet=quiet) as on_progress:
+            result = api.fit_requests(
+                base,
+                chat,
+                list(requests),
+                method=gather_method(values),
+                decisions=decisions,
+                limit=values["limit"],
+                seed=values["seed"],
+                strict=values["strict"],
+                run=gather_run(values),
+                output=output,
+                n_bootstrap=values["bootstrap"],
+                on_progress=on_progress,
+            )
+    except UnsettledError as error:
+        show_warnings(error.result.warnings, quiet=quiet)
+        _show_groups(error.result, as_json=as_json)
+        for reason in error.warnings:
+            say(f"refused: {reason}")
+        raise
+    show_warnings(result.warnings, quiet=quiet)
+    for group in result.groups:
+        for reason in group["reasons"]:
+            say(f"unsettled: {group['name']}: {reason}")
+    _show_groups(result, as_json=as_json)
+
+
+def _show_groups(result: RequestFitResult, *, as_json: bool) -> None:
+    from edgecal.cli.stdio import printing
+    from edgecal.cli.tables import print_request_fit
+
+    with printing("" if result.output is None else f"; {result.output} is complete"):
+        if as_json:
+            click.echo(json.dumps(result.to_dict(), allow_nan=False))
+        else:
+            print_request_fit(result)
 
 
 def _show(result: FitResult, *, as_json: bool, sampling_key: bool) -> None:

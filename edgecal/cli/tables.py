@@ -9,7 +9,7 @@ from rich.text import Text
 from edgecal.cli.doctor import describe_error
 from edgecal.cli.stdio import printable
 from edgecal.report.text_tables import TextTable, describe_data, describe_prompting, list_tables
-from edgecal.results import FitResult, PlanResult
+from edgecal.results import FitResult, PlanResult, RequestFitResult
 from edgecal.results.fitting import MAX_RATIO, BracketEnds, LabelVerdict
 from edgecal.results.judging import CompareResult, EvalResult, Judgement, RunCost, TemperatureUsed
 
@@ -19,6 +19,7 @@ __all__ = [
     "print_fit",
     "print_plain",
     "print_plan",
+    "print_request_fit",
     "print_result",
     "terminal_width",
     "two_columns",
@@ -98,6 +99,54 @@ def print_fit(result: FitResult, *, sampling_key: bool) -> None:
     if result.output is not None:
         print_plain("")
         print_plain(sampling_sentence(result.temperature) if sampling_key else _KEYS_ONLY)
+
+
+def print_request_fit(result: RequestFitResult) -> None:
+    """Prints a fit of requests: a line for each group, then what it rests on and what was written."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("questions", "temperature", "95 % interval", "bracket", "asked", "base mass", "settled"):
+        table.add_column(name, no_wrap=True)
+    for group in result.groups:
+        bracket = group["bracket"]
+        table.add_row(
+            group["name"],
+            _number(group["temperature"]),
+            "none" if group["interval"] is None else " to ".join(map(_number, group["interval"])),
+            f"{_number(bracket['low'])} to {_number(bracket['high'])}",
+            f"{group['n_questions']:,}",
+            f"{group['choice_mass']['base']:.3f}",
+            ("yes" if group["settled"] else "no") + (", by labels" if group["source"] == "labels" else ""),
+        )
+    print_plain(table)
+    print_plain("")
+    facts = two_columns()
+    variant = ", ".join(f"{name} {value}" for name, value in result.variant.items() if value is not None)
+    facts.add_row("method", result.method + (f" ({variant})" if variant else ""))
+    facts.add_row(
+        "asked", f"{result.requests['n_questions']:,} questions of {result.requests['n_requests']:,} requests"
+    )
+    facts.add_row("", f"readout {result.readout}, orders {result.orders}")
+    if result.requests["n_skipped"]:
+        facts.add_row("skipped", f"{result.requests['n_skipped']:,}")
+    if (bias := result.noul_bias) is not None:
+        low, high = bias["gain_interval"]
+        change = f"held-out NLL {-bias['gain']:+.4f} ({-high:+.4f} to {-low:+.4f})"
+        facts.add_row(
+            "yes/no bias",
+            f"{bias['bias']:+.3g} at temperature {bias['temperature']:.4g}, from {bias['n_labels']} labels: "
+            f"{'used' if bias['used'] else 'not used'}, {change}",
+        )
+    for group in result.groups:
+        if group["label_check"] is not None:
+            facts.add_row(f"NLL {group['name']}", label_check_text(group["label_check"]))
+    facts.add_row("output", printable(result.output) if result.output is not None else "nothing written")
+    for sibling in result.siblings:
+        facts.add_row("", f"{printable(sibling['path'])} ({sibling['how']})")
+    print_plain(facts)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
 
 
 def print_plan(plan: PlanResult) -> None:

@@ -109,10 +109,10 @@ class StampResult(EditResult):
 
     Attributes
     ----------
-    temperature: what was stamped.
+    temperature: what was stamped; None: the temperatures of typed questions, which are among `keys`.
     """
 
-    temperature: Temperature
+    temperature: Temperature | None
 
 
 @dataclass(frozen=True)

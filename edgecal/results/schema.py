@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from edgecal.results import deciding, fitting, judging, labelling, model_files, questions
+from edgecal.results import deciding, fitting, judging, labelling, model_files, questions, requests
 from edgecal.results.printed import NotRequired, Range, is_printed
 
 __all__ = ["PRINTED", "describe_keys", "make_schema", "struct_of"]
@@ -35,7 +35,7 @@ PRINTED: dict[str, tuple[type, ...]] = {
     "doctor": (fitting.DoctorResult,),
     "eval": (judging.EvalResult,),
     "export": (model_files.Sidecar,),
-    "fit": (fitting.FitResult, fitting.PlanResult),
+    "fit": (fitting.FitResult, fitting.PlanResult, requests.RequestFitResult),
     "label": (labelling.LabelResult,),
     "project": (fitting.ProjectionResult,),
     "questions": (questions.QuestionLine, questions.PromptLine, questions.TokensLine),
@@ -172,7 +172,7 @@ def _read_docstring(shape: type) -> tuple[str, dict[str, str]]:
 
 _SHAPES = [
     shape
-    for module in (model_files, fitting, judging, labelling, questions, deciding)
+    for module in (model_files, fitting, judging, labelling, questions, deciding, requests)
     for shape in vars(module).values()
     if is_typeddict(shape)
 ]

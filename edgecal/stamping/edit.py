@@ -23,18 +23,19 @@ from edgecal.gguf.spans import Progress
 from edgecal.gguf.values import Value, parse_typed, quoted
 from edgecal.results import EditResult, StampResult
 from edgecal.results.fitting import SiblingFile
-from edgecal.stamping.changes import calibration_edits, edit_cautions, strip_edits
+from edgecal.stamping.changes import calibration_edits, decision_edits, edit_cautions, strip_edits
 from edgecal.stamping.decision_export import (
     check_can_export,
     export_edits,
     plan_temperatures,
     warn_of_export,
 )
-from edgecal.stamping.fit_record import name_of_chat, read_result, record_of_result
+from edgecal.stamping.decision_record import DecisionRecord
+from edgecal.stamping.fit_record import decisions_of_result, name_of_chat, read_result, record_of_result
 from edgecal.stamping.record import CalibrationRecord
 
 if TYPE_CHECKING:
-    from edgecal.results import FitResult
+    from edgecal.results import FitResult, RequestFitResult
 
 __all__ = [
     "Edit",
@@ -73,6 +74,7 @@ class Edit:
     warnings: list[str]
     verify: bool
     temperature: float | None = None
+    stamps: bool = False
 
     def write(self, on_progress: Progress | None = None) -> EditResult:
         """Writes the new file, or edits the old one in place; `on_progress` as for `stamp`.
@@ -95,7 +97,7 @@ class Edit:
             siblings=written.describe_siblings(),
             warnings=self.warnings,
         )
-        return done if self.temperature is None else StampResult(**vars(done), temperature=self.temperature)
+        return StampResult(**vars(done), temperature=self.temperature) if self.stamps else done
 
 
 def stamp(
@@ -103,7 +105,7 @@ def stamp(
     output: str | Path | None = None,
     *,
     temperature: float | None = None,
-    fit: FitResult | Mapping[str, Any] | str | Path | None = None,
+    fit: FitResult | RequestFitResult | Mapping[str, Any] | str | Path | None = None,
     in_place: bool = False,
     force: bool = False,
     sampling_key: bool = True,
@@ -120,7 +122,7 @@ def stamp(
     output: the new file; give either this or `in_place`.
     temperature: what the logits are divided by, above 0; by default the fit's.
     fit: where the temperature comes from: a `FitResult`, its `to_dict()`, or a file with the output of `edgecal fit
-        --json`.
+        --json`; or those of a `RequestFitResult`, with a temperature for each type of question.
     in_place: change `file` itself.
     force: overwrite an existing `output`.
     sampling_key: also set `general.sampling.temp`, which llama.cpp's programs sample with. The author's is kept, and
@@ -178,7 +180,7 @@ def plan_stamp(
     place: Place,
     *,
     temperature: float | None,
-    fit: FitResult | Mapping[str, Any] | str | Path | None,
+    fit: FitResult | RequestFitResult | Mapping[str, Any] | str | Path | None,
     sampling_key: bool,
     force_baked: bool,
     unsettled: bool,
@@ -190,6 +192,20 @@ def plan_stamp(
         result = read_result(fit)
     elif fit is not None:
         result = fit if isinstance(fit, Mapping) else fit.to_dict()
+    if result is not None and "groups" in result:
+        if temperature is not None:
+            raise InputError(
+                f"{where}: holds a temperature for each type of question, which --temperature cannot replace; leave it "
+                "out"
+            )
+        decisions = decisions_of_result(result, where, unsettled=unsettled)
+        shards = find_shards(file)
+        warnings += [
+            *_warn_of_another(shards, name_of_chat(result, where), where),
+            *warn_of_export(shards.header),
+        ]
+        changes, remove = decision_edits(shards.header, decisions, force_baked=force_baked)
+        return _planned(shards, place, changes, remove, warnings, inputs, stamps=True)
     if result is not None:
         record = record_of_result(result, where)
         if temperature is not None and temperature != record.temperature:
@@ -214,7 +230,9 @@ def plan_stamp(
         warnings += _warn_of_another(shards, name_of_chat(result, where), where)
     warnings += warn_of_export(shards.header)
     changes, remove = calibration_edits(shards.header, record, sampling_key, force_baked=force_baked)
-    return _planned(shards, place, changes, remove, warnings, inputs, temperature=record.temperature)
+    return _planned(
+        shards, place, changes, remove, warnings, inputs, temperature=record.temperature, stamps=True
+    )
 
 
 def plan_strip(file: str | Path, place: Place) -> Edit:
@@ -291,7 +309,7 @@ def plan_unset(file: str | Path, place: Place, keys: Collection[str]) -> Edit:
 def write_calibrated(
     chat: ShardSet,
     plan: OutputPlan,
-    record: CalibrationRecord,
+    record: CalibrationRecord | DecisionRecord,
     *,
     sampling_key: bool = True,
     force_baked: bool = False,
@@ -299,9 +317,12 @@ def write_calibrated(
 ) -> list[SiblingFile]:
     """Writes `chat` with `record` in it where `plan` says; returns how each later shard was placed (path and how).
 
-    InputError and OutputError as `calibration_edits` and `write_output`.
+    InputError and OutputError as `calibration_edits`, `decision_edits` and `write_output`.
     """
-    changes, remove = calibration_edits(chat.header, record, sampling_key, force_baked=force_baked)
+    if isinstance(record, DecisionRecord):
+        changes, remove = decision_edits(chat.header, record, force_baked=force_baked)
+    else:
+        changes, remove = calibration_edits(chat.header, record, sampling_key, force_baked=force_baked)
     return write_output(plan, changes=changes, remove=remove, progress=on_progress).describe_siblings()
 
 
@@ -314,6 +335,7 @@ def _planned(
     inputs: Collection[Path] = (),
     *,
     temperature: float | None = None,
+    stamps: bool = False,
 ) -> Edit:
     # An edit in place seldom needs room; if there is too little, writing fails.
     plan = plan_named_output(
@@ -325,7 +347,7 @@ def _planned(
         room=not place.in_place,
     )
     edited_size(shards.header, changes, remove)  # refuses the impossible before any warning is shown
-    return Edit(plan, changes, remove, list(warnings), place.verify, temperature)
+    return Edit(plan, changes, remove, list(warnings), place.verify, temperature, stamps)
 
 
 def _open_for(keys: Collection[str], file: str | Path) -> ShardSet:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from edgecal.errors import InputError
+from edgecal.errors import InputError, UnsettledError
 from edgecal.gguf.values import encode_text
+from edgecal.stamping.decision_record import GROUPS, DecisionRecord, GroupRecord
 from edgecal.stamping.record import CalibrationRecord
 
-__all__ = ["name_of_chat", "read_result", "read_text", "record_of_result"]
+__all__ = ["decisions_of_result", "name_of_chat", "read_result", "read_text", "record_of_result"]
 
 MAX_RESULT_BYTES = 1 << 26
 
@@ -39,12 +40,9 @@ def record_of_result(result: Mapping[str, Any] | str | bytes, where: str) -> Cal
         if fields.has("anchor")
         else None
     )
-    interval = fields.of_kind("interval", list, "two numbers in order")
-    if len(interval) != 2 or not all(_is_number(bound) for bound in interval) or interval[0] > interval[1]:
-        raise InputError(f"{where}: interval is {_short(interval)}, expected two numbers in order")
     return CalibrationRecord(
         temperature=fields.number("temperature", "a positive number", lambda tau: tau > 0),
-        interval=(float(interval[0]), float(interval[1])),
+        interval=_interval(fields, where),
         method=fields.text("method"),
         variant=" ".join(
             f"{name}={value}" for name in _VARIANT if (value := variant.plain(name)) is not None
@@ -63,6 +61,79 @@ def record_of_result(result: Mapping[str, Any] | str | bytes, where: str) -> Cal
         llama_cpp=runtime.text("llama_cpp"),
         version=runtime.text("edgecal"),
     )
+
+
+def decisions_of_result(
+    result: Mapping[str, Any] | str | bytes, where: str, *, unsettled: bool = False
+) -> DecisionRecord:
+    """The record that a fit of requests writes, from `RequestFitResult.to_dict()` or the same as JSON text.
+
+    Parameters
+    ----------
+    result: the fit's.
+    where: its name in messages.
+    unsettled: include the groups that something speaks against.
+
+    Raises
+    ------
+    InputError: it is not such a result, or a value is missing, of the wrong type or out of range.
+    UnsettledError: no group is left; `warnings` say why.
+    """
+    fields = _Fields(_checked(result, where), where)
+    groups: dict[str, GroupRecord] = {}
+    doubts: list[str] = []
+    for index, item in enumerate(fields.of_kind("groups", list, "a list")):
+        at = f"{where}: groups[{index}]"
+        if not isinstance(item, Mapping):
+            raise InputError(f"{at} is {_short(item)}, expected an object; was the result edited?")
+        group = _Fields(item, at)
+        name = group.text("name")
+        if name not in GROUPS:
+            raise InputError(f"{at}: name is {name!r:.60}, expected one of {', '.join(GROUPS)}")
+        reasons = group.texts("reasons")
+        doubts += [f"{name}: {reason}" for reason in reasons]
+        if group.has("temperature") and (unsettled or not reasons):
+            groups[name] = GroupRecord(
+                temperature=group.number("temperature", "a positive number", lambda tau: tau > 0),
+                interval=_interval(group, at),
+                bracket=_bracket(group, at),
+                settled=not reasons,
+            )
+    if not groups:
+        raise UnsettledError(
+            f"{where}: no temperature of any type is settled, and nothing was written", doubts
+        )
+    bias = _bias(fields, where) if "noul" in groups else None
+    requests = _Fields(fields.of_kind("requests", dict, "an object"), f"{where}: requests")
+    models = _Fields(fields.of_kind("models", dict, "an object"), f"{where}: models")
+    base = _Fields(models.of_kind("base", dict, "an object"), f"{where}: models.base")
+    return DecisionRecord(
+        groups=groups,
+        noul_bias=None if bias is None else bias.number("bias", "a number", math.isfinite),
+        bias_labels=None if bias is None else bias.count("n_labels"),
+        readout=fields.text("readout"),
+        orders=fields.text("orders"),
+        prompt_sha256=fields.text("prompt_sha256"),
+        method=fields.text("method"),
+        requests_count=requests.count("n_questions"),
+        requests_sha256=requests.text("sha256"),
+        base_sha256=base.text("sha256"),
+    )
+
+
+def _bias(fields: _Fields, where: str) -> _Fields | None:
+    """Scale and bias of yes/no questions; None if the result has none, or they did not help."""
+    if not fields.has("noul_bias"):
+        return None
+    bias = _Fields(fields.of_kind("noul_bias", dict, "an object"), f"{where}: noul_bias")
+    return bias if bias.flag("used") else None
+
+
+def _interval(fields: _Fields, where: str) -> tuple[float, float]:
+    interval = fields.of_kind("interval", list, "two numbers in order")
+    if len(interval) != 2 or not all(_is_number(bound) for bound in interval) or interval[0] > interval[1]:
+        raise InputError(f"{where}: interval is {_short(interval)}, expected two numbers in order")
+    return float(interval[0]), float(interval[1])
 
 
 def _bracket(fields: _Fields, where: str) -> tuple[float | None, float | None] | None:
@@ -126,7 +197,7 @@ def _checked(result: Mapping[str, Any] | str | bytes, where: str) -> Mapping[str
     kind = found.get("kind")
     if kind in ("eval", "compare"):
         raise InputError(f"{where}: is the result of edgecal {kind}, expected that of edgecal fit --json")
-    if "temperature" not in found or "models" not in found:
+    if not found.keys() & {"temperature", "groups"} or "models" not in found:
         raise InputError(f"{where}: is not the result of a fit; give what edgecal fit --json printed")
     return found
 

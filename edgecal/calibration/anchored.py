@@ -21,7 +21,6 @@ import numpy as np
 from edgecal.calibration.arrays import FloatArray
 from edgecal.calibration.bracket import fit_bracket
 from edgecal.calibration.choice_logits import ChoiceLogits
-from edgecal.calibration.harm import MIN_MASS
 from edgecal.calibration.method import Method
 from edgecal.calibration.search import TAU_MAX, TAU_MIN
 from edgecal.calibration.temperature_fit import fit_temperature
@@ -42,13 +41,15 @@ GRID_LN_TAU.setflags(write=False)
 
 # The prior's parts, chosen on the choosing half of the stored pairs (docs/pairs.md).
 OVERCONFIDENCE: Final = (
-    (0.0, 0.28, 0.03, 1.0),
+    (-0.03, 0.3, 0.03, 1.0),
     (-0.3, 0.45, 0.08, 0.6),
 )  # low, high, scale of the edges, weight
 _LEAST_SLOPE: Final = 1e-4  # so that no temperature is impossible
-WEIGHT_YARDSTICK: Final = 2.5
-SCALE_YARDSTICK: Final = 0.08  # in ln tau
-SCALE_BY_RATIO: Final = 0.1  # of ln(high / low)
+SCALE_YARDSTICK: Final = 0.2  # in ln tau
+SCALE_BY_RATIO: Final = 0.05  # of ln(high / low)
+SCALE_ONE_END: Final = 0.7  # where the bracket has no lower end
+SCALE_BY_MASS: Final = 1.0  # of the probability that the base model puts elsewhere
+NO_YARDSTICK: Final = 0.05  # what the yardstick leaves to a temperature far from it, per unit of ln tau
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,13 +187,15 @@ class _Distribution:
 def label_free_prior(logits: ChoiceLogits, base_mass: float) -> Prior:
     """What the unlabelled prompts say of ln tau; labels are not looked at.
 
-    The prior is a mixture of two statements, with the widths and weights above (docs/pairs.md judges them):
+    The prior is the product of two statements, with the widths above (docs/pairs.md judges them):
 
-    - *Post-training mostly makes models overconfident, by up to 28 points; less often it makes them still more so, or
+    - *Post-training mostly makes models overconfident, by up to 30 points; less often it makes them still more so, or
       underconfident.* The chat model's mean confidence at tau, which calibration would make its accuracy, falls as tau
       grows. How far it may have to fall is much the same for all models, which the temperature itself is not.
-    - *The base model is a yardstick*: ln tau is near the mean of DACA's and of the bracket's two ends' middle, the
-      nearer the narrower the bracket. Said only where the base model puts most of its probability on the choices.
+    - *The base model is a yardstick, or is none.* ln tau is near the mean of DACA's and of the bracket's two ends'
+      middle, the nearer the narrower the bracket and the more of its probability the base model puts on the choices.
+      Without a lower end the chat model does not know all that the base model knows, at no tau; then ln tau is near
+      the upper end, which says that post-training added nothing.
     """
     confidence = _mean_confidence(logits)
     fall = float(np.interp(0.0, GRID_LN_TAU, confidence)) - confidence
@@ -200,24 +203,27 @@ def label_free_prior(logits: ChoiceLogits, base_mass: float) -> Prior:
     for low, high, scale, weight in OVERCONFIDENCE:
         plausible += weight * _flat(fall, low, high, scale)
     density = plausible * (np.abs(np.gradient(confidence, GRID_LN_TAU)) + _LEAST_SLOPE)
-    density /= density.sum() * (GRID_LN_TAU[1] - GRID_LN_TAU[0])
-    yardstick = _yardstick(logits) if base_mass >= MIN_MASS else None
-    if yardstick is not None:
-        density += WEIGHT_YARDSTICK * _student(GRID_LN_TAU, *yardstick)
-    return Prior(density)
+    yardstick = _yardstick(logits, base_mass)
+    return Prior(
+        density if yardstick is None else density * (NO_YARDSTICK + _student(GRID_LN_TAU, *yardstick))
+    )
 
 
-def _yardstick(logits: ChoiceLogits) -> tuple[float, float] | None:
+def _yardstick(logits: ChoiceLogits, base_mass: float) -> tuple[float, float] | None:
     """Centre and scale in ln tau of what the base model says; None if it says nothing."""
+    bracket = fit_bracket(logits, n_bootstrap=0)
+    if bracket.high is None:
+        return None
+    elsewhere = SCALE_BY_MASS * (1.0 - base_mass)
+    upper = math.log(bracket.high), SCALE_ONE_END + elsewhere
+    if bracket.low is None:
+        return upper
     try:
         daca = math.log(fit_temperature(logits, Method("daca"), n_bootstrap=0).temperature)
     except NotIdentifiedError:
-        return None
-    bracket = fit_bracket(logits, n_bootstrap=0)
-    if bracket.low is None or bracket.high is None:
-        return None
+        return upper
     middle = math.log(bracket.low * bracket.high) / 2.0
-    return (daca + middle) / 2.0, SCALE_YARDSTICK + SCALE_BY_RATIO * math.log(bracket.ratio)
+    return (daca + middle) / 2.0, SCALE_YARDSTICK + SCALE_BY_RATIO * math.log(bracket.ratio) + elsewhere
 
 
 def _mean_confidence(logits: ChoiceLogits) -> FloatArray:

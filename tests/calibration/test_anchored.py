@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.choice_data import make_choice_logits
 
-from edgecal.calibration import fit_anchored
+from edgecal.calibration import fit_anchored, fit_bracket
 from edgecal.calibration.anchored import (
     GRID_LN_TAU,
     Prior,
@@ -52,15 +52,56 @@ def test_without_labels_the_prior_is_the_result_and_sees_no_label():
     assert np.array_equal(full.density, label_free_prior(hidden, 1.0).density)
 
 
-def test_a_base_that_is_no_yardstick_leaves_a_wider_prior():
+def width(fitted):
+    return math.log(fitted.interval[1] / fitted.interval[0])
+
+
+def test_the_less_mass_the_base_puts_on_the_choices_the_wider_the_prior():
     data = questions(n_labelled=0)
-    trusted, not_trusted = (fit_anchored(data, mass) for mass in (0.8, 0.799))
+    masses = (1.0, 0.8, 0.5, 0.0)
+    trusted, *others = fitted = [fit_anchored(data, mass) for mass in masses]
     assert trusted.prior_temperature == pytest.approx(TAU, rel=0.25)
+    widths = [width(one) for one in fitted]
+    assert widths == sorted(widths) and width(others[-1]) > 1.3 * width(trusted)
 
-    def width(fitted):
-        return math.log(fitted.interval[1] / fitted.interval[0])
 
-    assert width(not_trusted) > 1.15 * width(trusted)
+def mean_errors(prior, table, n_labelled):
+    """Of 60 draws of labels: mean |ln(tau / right tau)| of the anchored fit and of labels alone, and how many
+    intervals hold the right tau."""
+    truth = float(GRID_LN_TAU[table.sum(axis=0).argmin()])
+    errors, alone, covered = [], [], 0
+    for draw in range(60):
+        losses = table[np.random.default_rng(draw).permutation(len(table))[:n_labelled]].sum(axis=0)
+        fitted = combine(prior, losses, n_prompts=len(table), n_labelled=n_labelled)
+        errors.append(abs(math.log(fitted.temperature) - truth))
+        alone.append(abs(float(GRID_LN_TAU[losses.argmin()]) - truth))
+        covered += fitted.interval[0] <= math.exp(truth) <= fitted.interval[1]
+    return np.mean(errors), np.mean(alone), covered
+
+
+def test_a_base_that_was_taught_to_be_unsure_is_overruled_by_30_labels():
+    """Its bracket is narrow and wrong."""
+    data = questions(1200, seed=3)
+    unsure = replace(data, base_final=(data.base_final / 1.6).astype(np.float32))
+    bracket = fit_bracket(unsure, n_bootstrap=0)
+    assert bracket.ratio < 1.5 and bracket.low > 1.3 * TAU
+    table = label_losses(data, np.arange(1200))
+    errors, alone, _ = mean_errors(label_free_prior(unsure, 1.0), table, 30)
+    assert errors < 1.2 * alone
+
+
+def test_without_a_lower_end_the_upper_end_is_the_yardstick():
+    """A chat model that hardly knows anything of these questions, and is as sure as of others."""
+    data = questions(1200, seed=3)
+    stranger = replace(
+        data, chat_final=np.roll(data.chat_final, 1, axis=0) + np.float32(0.3) * data.chat_final
+    )
+    bracket = fit_bracket(stranger, n_bootstrap=0)
+    assert bracket.low is None and bracket.high is not None
+    errors, alone, _ = mean_errors(
+        label_free_prior(stranger, 1.0), label_losses(stranger, np.arange(1200)), 30
+    )
+    assert errors < 0.9 * alone
 
 
 def test_an_underconfident_model_is_found_with_few_labels():
@@ -93,9 +134,7 @@ def test_unequal_weights_widen_the_interval():
     plain = combine(flat, label_losses(data, labelled).sum(axis=0), n_prompts=800, n_labelled=200)
     weighted, unweighted = fit_anchored(data, 0.5, weights=weights), fit_anchored(data, 0.5)
     assert plain.interval[0] < weighted.temperature < plain.interval[1]
-    assert math.log(weighted.interval[1] / weighted.interval[0]) > 1.1 * math.log(
-        unweighted.interval[1] / unweighted.interval[0]
-    )
+    assert width(weighted) > 1.1 * width(unweighted)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])
@@ -115,18 +154,9 @@ def test_doubt_is_large_where_one_is_as_likely_as_the_temperature():
 
 @pytest.mark.parametrize("n_labelled", [30, 100])
 def test_few_labels_are_worth_more_than_alone_and_intervals_hold_the_truth(n_labelled):
-    """60 draws: the anchored error is smaller than the supervised one, and 95 % intervals cover."""
+    """The anchored error is smaller than the supervised one, and 95 % intervals cover."""
     data = questions(1200, seed=3)
     table = label_losses(data, np.arange(1200))
-    truth = float(GRID_LN_TAU[table.sum(axis=0).argmin()])
-    prior = label_free_prior(data, 0.5)
-    errors, alone, covered = [], [], 0
-    for draw in range(60):
-        rows = np.random.default_rng(draw).permutation(1200)[:n_labelled]
-        losses = table[rows].sum(axis=0)
-        fitted = combine(prior, losses, n_prompts=1200, n_labelled=n_labelled)
-        errors.append(abs(math.log(fitted.temperature) - truth))
-        alone.append(abs(float(GRID_LN_TAU[losses.argmin()]) - truth))
-        covered += fitted.interval[0] <= math.exp(truth) <= fitted.interval[1]
-    assert np.mean(errors) < np.mean(alone)
+    errors, alone, covered = mean_errors(label_free_prior(data, 0.5), table, n_labelled)
+    assert errors < alone
     assert covered >= 52

@@ -39,7 +39,7 @@ __all__ = [
 GRID_LN_TAU: Final[FloatArray] = np.linspace(math.log(TAU_MIN), math.log(TAU_MAX), 513)
 GRID_LN_TAU.setflags(write=False)
 
-# The prior's parts, chosen on the choosing half of the stored pairs (docs/pairs.md).
+# The prior's parts, chosen on the choosing half of the stored pairs (docs/pairs.md) and on further ones (docs/log.md).
 OVERCONFIDENCE: Final = (
     (-0.03, 0.3, 0.03, 1.0),
     (-0.3, 0.45, 0.08, 0.6),

@@ -227,12 +227,10 @@ class Endings:
     shared state that it continues from will be overwritten.
     """
 
-    def __init__(self, most: int, width: int, n_cells: int, most_padding: int = 1 << 30) -> None:
-        """At most `most` prompts share a decode of at most `width` rows; a sequence holds at most `n_cells` tokens. No
-        prompt has more than `most_padding` (at least 7) rows of padding."""
+    def __init__(self, most: int, width: int, n_cells: int) -> None:
+        """At most `most` prompts share a decode of at most `width` rows; a sequence holds at most `n_cells` tokens."""
         self.steps: list[Step] = []
         self._most, self._width, self._n_cells = most, width, n_cells
-        self._most_padding = most_padding
         self._waiting: list[_Ending] = []
 
     def sort_key(self, n_rows: int) -> tuple[int, int]:
@@ -287,8 +285,7 @@ class Endings:
         room = np.array([[ending.room] for ending in endings])
         lengths = lengths_together(min(int(n_rows.max()), 2 * rows_each(self._width, n)), n)
         leads = lead_rows(n_rows, lengths)
-        rows = leads + lengths
-        fits = ((rows <= room) & (rows - n_rows <= self._most_padding)).all(axis=0)
+        fits = (leads + lengths <= room).all(axis=0)
         if not fits.any():
             return 0
         cost = price(leads, 1, self._width).sum(axis=0) + price(lengths, n, self._width)

@@ -8,9 +8,9 @@ bits as `capture` gives for that prompt alone, whatever other prompts, earlier c
 **Memory.** The sequences are as long as the longest prompt so far needs. When one needs more, a longer context is made,
 and states are computed anew.
 
-**Rows.** A call runs at most `n + 7` rows for each distinct state of n tokens that is not in memory and `m + 12` for
+**Rows.** A call runs at most `n + 7` rows for each distinct state of n tokens that is not in memory and `m + 9` for
 each prompt of m tokens behind its state. Where a model cannot be rewound (recurrent ones), states end at multiples of
-four tokens, so it is `n` and `m + 15` rows; a state of fewer than 8 tokens is not kept. Prompts that reach to the last
+four tokens, so it is `n` and `m + 12` rows; a state of fewer than 8 tokens is not kept. Prompts that reach to the last
 three tokens of the model's context share nothing, nor do any of architectures whose numbers depend on their company.
 """
 
@@ -57,9 +57,6 @@ OnLogits = Callable[[int, NDArray[np.float32]], None]
 # orders begins with the same instructions.
 _MOST_STATES = 3
 _MOST_NESTED = 2
-
-# Most padding of a prompt. A decode of several prompts has as many rows of each.
-_MOST_PADDING = 12
 
 
 class ResidentContext:
@@ -297,7 +294,6 @@ class _Memory:
             self._plan.n_together,
             self._room.width,
             min(self.n_ctx_seq, self._model.n_ctx_train),
-            _MOST_PADDING,
         )
         groups: dict[bytes, list[int]] = {}
         for index in members:

@@ -33,7 +33,7 @@ Tokens = NDArray[np.int32]
 
 SETTINGS = CaptureSettings(n_threads=1)
 VOCAB = 250
-PADDING = 12  # rows for each prompt, and 7 for each state: the module's own words
+PADDING = 9  # rows for each prompt, and 7 for each state: the module's own words
 
 
 def alone(model: Model, prompts: Sequence[Tokens]) -> dict[bytes, bytes]:
@@ -177,6 +177,21 @@ class TestRows:
         assert again <= rest
         assert first <= len(state) + 7 + rest
 
+    def test_states_that_differ_by_a_token(self) -> None:
+        """The shorter one is part of the longer one, whatever their order."""
+        rng = np.random.default_rng(7)
+        stem, question = (rng.integers(3, VOCAB, n).astype(np.int32) for n in (100, 24))
+        prompts = [np.concatenate([stem[:n], question]) for n in (99, 100)]
+        with Model(tiny_llama("Q8_0")) as model:
+            expected = alone(model, prompts)
+            for order in ((0, 1), (1, 0)):
+                with ResidentContext(model, SETTINGS, n_ctx=512) as context:
+                    found, n_rows = run(
+                        context, [prompts[at] for at in order], [(99, 100)[at] for at in order]
+                    )
+                    assert found == [expected[prompts[at].tobytes()] for at in order]
+                    assert n_rows <= 100 + 2 * 24 + 4
+
     def test_orders_of_a_question_share_its_instructions(self) -> None:
         rng = np.random.default_rng(8)
         state, instructions, end = (rng.integers(3, VOCAB, n).astype(np.int32) for n in (120, 60, 4))
@@ -226,6 +241,20 @@ class TestRows:
 
 
 class TestStatesInMemory:
+    def test_a_state_of_which_first_less_is_used(self) -> None:
+        """A sequence that continued from a part of a state is no copy of all of it."""
+        rng = np.random.default_rng(18)
+        stem = rng.integers(3, VOCAB, 100).astype(np.int32)
+        questions = [rng.integers(3, VOCAB, n).astype(np.int32) for n in (40, 41, 42)]
+        prompts = [
+            np.concatenate([stem[:n], question])
+            for n, question in zip((100, 60, 100), questions, strict=True)
+        ]
+        with Model(tiny_llama("Q8_0")) as model, ResidentContext(model, SETTINGS, n_ctx=512) as context:
+            expected = alone(model, prompts)
+            for prompt, n_kept in zip(prompts, (100, 60, 100), strict=True):
+                assert run(context, [prompt], [n_kept])[0] == [expected[prompt.tobytes()]]
+
     def rows_of_turns(
         self, context: ResidentContext, states: Sequence[Tokens], question: Tokens
     ) -> list[int]:
@@ -320,10 +349,12 @@ class TestErrors:
 
     def test_an_error_on_the_way_leaves_nothing_wrong_behind(self) -> None:
         rng = np.random.default_rng(17)
-        prompts, n_kept = joined(
-            rng.integers(3, VOCAB, 100).astype(np.int32),
-            random_questions(rng, 6, lengths=(5, 60), n_vocab=VOCAB),
-        )
+        prompts: list[Tokens] = []
+        n_kept: list[int] = []
+        for _ in range(2):  # the second state is not there yet when the first prompts end
+            state = rng.integers(3, VOCAB, 100).astype(np.int32)
+            more, kept = joined(state, random_questions(rng, 6, lengths=(5, 60), n_vocab=VOCAB))
+            prompts, n_kept = prompts + more, n_kept + kept
 
         def fail(index: int, logits: NDArray[np.float32]) -> None:
             raise KeyboardInterrupt

@@ -245,7 +245,7 @@ class TestState:
             assert first.tokens_computed - again.tokens_computed == pytest.approx(n_state, abs=7)
             assert again.tokens_computed < first.input_tokens - 7 * n_state
             n_prompts = 2 * len(QUESTIONS)
-            assert again.tokens_computed <= first.input_tokens - n_prompts * n_state + 12 * n_prompts
+            assert again.tokens_computed <= first.input_tokens - n_prompts * n_state + 9 * n_prompts
 
     def test_a_handle_keeps_its_state(self):
         with load(CHAT, **ONE_THREAD) as model:
@@ -419,7 +419,9 @@ class TestErrors:
     def test_an_app_that_closes_llama_itself(self):
         with load(CHAT, **ONE_THREAD) as model:
             model.decide(STATE, QUESTIONS)
+            assert model._decider._context._memory is not None
             model.llama.close()
+            assert model._decider._context._memory is None  # freed before the model
             with pytest.raises(InputError, match="has been closed"):
                 model.decide(STATE, QUESTIONS)
 

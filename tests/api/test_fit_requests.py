@@ -272,3 +272,21 @@ def test_a_limit_draws_by_the_seed():
 def test_what_cannot_be_asked_for(options, message):
     with pytest.raises(InputError, match=message):
         fit(**options)
+
+
+@pytest.mark.parametrize("orders", [2, "auto"])
+def test_decide_divides_what_the_fit_saw(tmp_path, orders):
+    fit(orders=orders, output=OutputOptions(tmp_path / "out.gguf"))
+    _, found = merged(REQUESTS[:4], orders)
+    by_source = {one.source: (at, one.n_options) for at, one in enumerate(found.asked)}
+    temperature = read_temperatures(read_header(tmp_path / "out.gguf")).find("choice", 4).temperature
+    with edgecal.load(tmp_path / "out.gguf", n_threads=1, n_ctx=1024) as model:
+        for number, request in enumerate(REQUESTS[:4], start=1):
+            answers = model.decide(request["state"], request["questions"], template=TEMPLATE)
+            at, n = by_source[f"request {number}, question 'which'"]
+            z = found.logits.chat_final[at, :n].astype(np.float64) / temperature
+            expected = np.exp(z - np.logaddexp.reduce(z))
+            np.testing.assert_allclose(answers["which"].probs, expected, atol=2e-6)
+            assert (answers["which"].settled, answers["which"].doubts) == (True, ())
+            assert answers["which"].temperature == temperature and answers["so"].temperature == 1.0
+            assert answers["which"].label_mass == pytest.approx(found.masses["chat"][at])

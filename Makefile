@@ -67,6 +67,8 @@ test-oldest: $(VENV)-oldest/.installed-dev
 
 test-real: $(VENV)/.installed-dev
 	$(BIN)/python tests/tools/real_models.py --only $(REAL) --optional
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/llama_server.txt \
+	  || echo "tests/llama_server.txt cannot be had; tests with llama.cpp's server are skipped"
 	EDGECAL_REAL=$(REAL) $(BIN)/pytest tests/real
 
 test-tools: $(VENV)/.installed-dev

@@ -3,11 +3,15 @@
 import json
 import random
 
+import numpy as np
 import pytest
+from llama_cpp import llama_model_get_vocab
 from support.chat_templates import CHAT_TEMPLATES
 from support.tiny_models import write_tiny_llama
 from support.tiny_vocab import bpe_vocab, spm_vocab
+from tools.llama_decision import TEMPERATURES, export
 
+import edgecal
 from edgecal import Choice, InputError, Noul, Score
 from edgecal.decisions import DecisionOptions, DecisionPrompting
 from edgecal.decisions.llama_cpp import break_marks, render_systemone, write_as_llama_cpp
@@ -15,6 +19,7 @@ from edgecal.gguf.header import read_header
 from edgecal.llama.model import Model
 from edgecal.llama.tokenizer import Tokenizer
 from edgecal.runtime.llama_decision import make_systemone
+from edgecal.runtime.llama_logits import start
 
 MARKS = ("<|im_start|>", "<|im_end|>", "<|end|>", "<think>", "</think>")
 WORDS = ("rain", "the old", "{{ dry }}", '"quoted"', "ü\n", "{% if %}", "日本", "1.50", "\\n", "</b>")
@@ -110,6 +115,21 @@ def test_no_text_becomes_a_control_token(tmp_path):
             return sum(token in tokenizer.marks for token in tokenizer.tokenize_as_given(text))
 
         assert count("<|im_start|>system", question) == count("x", Noul("Is it?")) == 4  # with BOS
+
+
+def test_decide_asks_an_exported_file_as_llama_cpp_does(tmp_path):
+    path = export(write(tmp_path / "m.gguf", CHAT_TEMPLATES["chatml"]), tmp_path / "d.gguf")
+    with edgecal.load(path, n_threads=1) as model:
+        noul = model.decide("It rains.", {"q": Noul("Is it dry?")})["q"]
+        choice = model.decide("It rains.", {"q": Choice("What?", list("abcd"))})["q"]
+        prompting = DecisionPrompting.for_file(DecisionOptions(readout="letters"), read_header(path))
+        prompt = Tokenizer(
+            llama_model_get_vocab(model._llama.model), model._llama.n_vocab(), "the model"
+        ).resolve(prompting.render("It rains.", Noul("Is it dry?"), (0, 1)).prompt)
+        z = start(model._llama, prompt.tokens, "a prompt")[prompt.choice_tokens].astype(float)
+    assert (noul.n_orders, noul.temperature, noul.settled) == (1, TEMPERATURES["noul"], True)
+    assert choice.temperature == TEMPERATURES["choice.3_5"]
+    assert noul.probs[0] == pytest.approx(1 / (1 + np.exp((z[1] - z[0]) / noul.temperature)), abs=1e-6)
 
 
 def test_marks_that_differ_in_a_number_are_told_by_its_first_digit():

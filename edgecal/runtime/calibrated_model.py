@@ -277,15 +277,14 @@ class Model:
 
         Raises
         ------
-        InputError: an option is wrong.
+        InputError: an option is wrong, or the requests are no list.
         ModelError: llama.cpp failed.
         """
-        from edgecal.runtime.decide import check_request, group_by_state, merge_options
+        from edgecal.runtime.decide import check_requests, group_by_state, merge_options
 
-        merged = merge_options(options, overrides)
+        merged, checked = merge_options(options, overrides), check_requests(requests)
         with self._turn():
             decider = self._decider
-        checked = [check_request(given) for given in requests]
         for index in group_by_state(checked):
             request = checked[index]
             result: Decisions | InputError

@@ -453,8 +453,14 @@ def make_request(state: Any, questions: Mapping[str, Any]) -> Request:
     return parse_request({"state": state, "questions": questions})
 
 
-def check_request(given: Any) -> Request | InputError:
-    """A request, or the error that it has cost."""
+def check_requests(given: Any) -> list[Request | InputError]:
+    """Each request, or the error that it has cost. InputError for what is no list of requests."""
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        raise InputError(f"the requests are a {type(given).__name__}, expected a list of requests")
+    return [_checked(each) for each in given]
+
+
+def _checked(given: Any) -> Request | InputError:
     if isinstance(given, Request):
         return given
     try:

@@ -382,6 +382,9 @@ class TestErrors:
             (lambda: plain.decide(STATE, QUESTIONS, options={"orders": 1}), "DecisionOptions"),
             (lambda: plain.decide(STATE, QUESTIONS, chat_template="own"), "no chat template"),
             (lambda: plain.state(None), "state"),
+            (lambda: list(plain.decide_many({"state": STATE})), "the requests are a dict, expected a list"),
+            (lambda: plain.decide(STATE, QUESTIONS, template=3), "the decision template is 3"),
+            (lambda: plain.decide(STATE, QUESTIONS, chat_template=[]), r"the chat template is \[\]"),
         ):
             with pytest.raises(InputError, match=said):
                 asked()

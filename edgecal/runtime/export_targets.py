@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from edgecal.errors import InputError
 from edgecal.gguf.model_checks import check_model
 from edgecal.gguf.shards import ShardSet, find_shards
+from edgecal.stamping.decision_record import read_decisions
 from edgecal.stamping.record import FileCalibration, read_file_calibration
 
 if TYPE_CHECKING:
@@ -108,6 +109,11 @@ def export(path: str | Path, target: str, *, sampling: bool | None = None) -> Ar
     shards = find_shards(Path(path))
     check_model(shards.header)
     calibration = read_file_calibration(shards.header)
+    if calibration.kind == "none" and read_decisions(shards.header) is not None:
+        raise InputError(
+            f"{shards.path}: holds temperatures of typed questions alone, which {target} cannot use; edgecal decide "
+            "and edgecal export --to llama-decision do"
+        )
     if calibration.kind == "none":
         raise InputError(
             f"{shards.path}: holds no calibration to export; find a temperature with edgecal fit, or write a known one "

@@ -367,8 +367,8 @@ class FileCalibration:
             )
             return f"the temperature, {self.temperature:.4g}, is baked into the weights, {then}"
         return (
-            "the file holds no calibration, so logits are taken as they are (temperature 1) and the confidence is "
-            "the model's own; edgecal fit finds a temperature"
+            "the file holds no calibration of multiple-choice questions, so logits are taken as they are "
+            "(temperature 1) and the confidence is the model's own; edgecal fit finds a temperature"
         )
 
 

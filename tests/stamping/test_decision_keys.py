@@ -14,6 +14,7 @@ from edgecal.decisions import BUCKETS, TYPES
 from edgecal.gguf.header import read_header
 from edgecal.gguf.rewrite import write_edited
 from edgecal.gguf.values import Value, ValueType
+from edgecal.runtime.export_targets import TARGETS, export
 from edgecal.stamping.changes import decision_edits
 from edgecal.stamping.decision_record import (
     GROUPS,
@@ -118,6 +119,19 @@ def test_several_temperatures_cannot_be_baked(here):
         with pytest.raises(InputError, match=r"each of choice, choice\.3_5, noul, and a baked file .* strip"):
             edgecal.bake("b.gguf", "c.gguf", temperature=temperature, check=False)
     assert names(here) == ["a.gguf", "b.gguf", "m.gguf"]
+
+
+def test_other_commands_go_on_as_before(here, capsys):
+    edgecal.stamp("m.gguf", "a.gguf", temperature=3.0)
+    write("a.gguf", here / "b.gguf")
+    write("m.gguf", here / "typed.gguf")
+    for target in TARGETS:
+        plain, both = (export(here / name, target).sentence for name in ("a.gguf", "b.gguf"))
+        assert plain == both
+        with pytest.raises(InputError, match=f"typed questions alone, which {target} cannot use"):
+            export(here / "typed.gguf", target)
+    run_command(["diff", "a.gguf", "b.gguf"])
+    assert "edgecal.temperature.choice.3_5" in capsys.readouterr().out
 
 
 F32, ARRAY = ValueType.FLOAT32, ValueType.ARRAY

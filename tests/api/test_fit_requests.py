@@ -4,6 +4,7 @@ import copy
 import importlib
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -161,6 +162,12 @@ def test_what_is_settled_is_written_and_the_rest_is_not(tmp_path):
         stamped = edgecal.stamp(sharp_chat(), tmp_path / "stamped.gguf", fit=fitted, force=True)
         assert stamped.temperature is None
         assert (tmp_path / "stamped.gguf").read_bytes() == (tmp_path / "out.gguf").read_bytes()
+    shutil.copyfile(sharp_chat(), tmp_path / "place.gguf")
+    edgecal.stamp(tmp_path / "place.gguf", temperature=3.0, in_place=True)
+    edgecal.stamp(tmp_path / "place.gguf", fit=result, in_place=True)
+    assert read_temperatures(read_header(tmp_path / "place.gguf")).general == 3.0
+    edgecal.strip(tmp_path / "place.gguf", in_place=True)
+    assert (tmp_path / "place.gguf").read_bytes() == before
     with pytest.raises(InputError, match="--temperature cannot replace"):
         edgecal.stamp(sharp_chat(), tmp_path / "no.gguf", fit=result, temperature=2.0)
 

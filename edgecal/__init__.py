@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgecal.api.compare import compare
     from edgecal.api.doctor import doctor
     from edgecal.api.evaluate import evaluate
+    from edgecal.api.evaluate_requests import evaluate_requests
     from edgecal.api.fit import OutputOptions, fit
     from edgecal.api.fit_requests import fit_requests
     from edgecal.api.label import label
@@ -110,6 +111,7 @@ __all__ = [
     "compare",
     "doctor",
     "evaluate",
+    "evaluate_requests",
     "fit",
     "fit_projection",
     "fit_requests",

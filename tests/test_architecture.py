@@ -69,7 +69,7 @@ MAY_IMPORT = {
         "worker",
         "stamping",
     },
-    "evaluation": {"errors", "results", "calibration", "metrics"},
+    "evaluation": {"errors", "results", "decisions", "calibration", "metrics"},
     "report": {"errors", "results", "metrics", "atomic_write"},
     "api": {
         "errors",
@@ -261,6 +261,7 @@ def test_public_names():
         "compare",
         "doctor",
         "evaluate",
+        "evaluate_requests",
         "fit",
         "fit_projection",
         "fit_requests",

@@ -8,6 +8,7 @@ from edgecal.api.capture import capture
 from edgecal.api.compare import compare
 from edgecal.api.doctor import doctor
 from edgecal.api.evaluate import evaluate
+from edgecal.api.evaluate_requests import evaluate_requests
 from edgecal.api.fit import OutputOptions, fit
 from edgecal.api.fit_requests import fit_requests
 from edgecal.api.label import DEFAULT_RATIO, label
@@ -33,6 +34,7 @@ __all__ = [
     "compare",
     "doctor",
     "evaluate",
+    "evaluate_requests",
     "fit",
     "fit_projection",
     "fit_requests",

@@ -10,29 +10,27 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecal.api.asked import Asked, ask, average_all, find_rows, run_fitting
 from edgecal.api.fit import LEVEL, MIN_BOOTSTRAP, OutputOptions, on_bytes, open_pair, plan_file
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.provenance import describe_run, describe_runtime, files_sha256
-from edgecal.api.requests import ReadRequests, RequestSource, read_requests, request_files
+from edgecal.api.requests import RequestSource, read_requests, request_files
 from edgecal.errors import InputError, NotIdentifiedError, UnsettledError
 from edgecal.results import RequestFitResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgecal.api.requests import AskedQuestion
     from edgecal.calibration import ChoiceLogits, Method
     from edgecal.data import SkippedRow
-    from edgecal.decisions import DecisionOptions, DecisionPrompting
-    from edgecal.decisions.questions import QuestionType
+    from edgecal.decisions import DecisionOptions
     from edgecal.gguf.shards import ShardSet
     from edgecal.pair.pair_capture import PairCapture
     from edgecal.pair.run import RunOptions
-    from edgecal.prompts import Prompt
     from edgecal.results.requests import FittedGroup, NoulBias
 
 __all__ = ["fit_requests"]
@@ -120,7 +118,9 @@ def fit_requests(
         )
     prompting = DecisionPrompting.for_file(way, chat_shards.header)
     read = read_requests(requests, strict=strict)
-    drawn, skipped = _ask(read, prompting, way, limit=limit, seed=seed, strict=strict)
+    plain = DecisionPrompting(way.template, readout=prompting.readout, two_letter=prompting.two_letter)
+    promptings = {"base": plain, "chat": prompting}
+    drawn, skipped = ask(read.questions, promptings, way, limit=limit, seed=seed, strict=strict)
     named = [path for path in (way.template, way.chat_template) if isinstance(path, (str, Path))]
     inputs = [*base_shards.paths, *request_files(requests), *(Path(path) for path in named if _is_file(path))]
     plan = plan_file(chat_shards, output, inputs)
@@ -202,92 +202,8 @@ def fit_requests(
     return replace(result, output=str(plan.path), siblings=siblings)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A question as both models are asked it, in each of its orders.
-
-    Attributes
-    ----------
-    kind, n_options: its type, and how many options it has, "none of the above" left out.
-    answer: index of the right option, or None.
-    orders: of the options; R.
-    base, chat: R prompts each.
-    digest: of these prompts and the answer-free question, for an order that depends on content alone.
-    source: where it came from, for messages.
-    """
-
-    kind: QuestionType
-    n_options: int
-    answer: int | None
-    orders: tuple[tuple[int, ...], ...]
-    base: tuple[Prompt, ...]
-    chat: tuple[Prompt, ...]
-    digest: bytes
-    source: str
-
-
-def _ask(
-    read: ReadRequests,
-    prompting: DecisionPrompting,
-    way: DecisionOptions,
-    *,
-    limit: int | None,
-    seed: int,
-    strict: bool,
-) -> tuple[list[_Asked], list[SkippedRow]]:
-    """Every question's prompts in canonical order, and the questions for which there are none."""
-    from edgecal.data import SkippedRow
-    from edgecal.decisions import DecisionPrompting
-    from edgecal.prompts.orders import draw_indices
-
-    plain = DecisionPrompting(way.template, readout=prompting.readout, two_letter=prompting.two_letter)
-    asked, skipped = [], []
-    for question in read.questions:
-        made = _try_to_ask(question, prompting, plain, way)
-        if isinstance(made, _Asked):
-            asked.append(made)
-        elif strict:
-            raise made
-        else:
-            skipped.append(SkippedRow(question.source, str(made)))
-    if not asked:
-        raise InputError(f"there is no question that can be asked: {skipped[0].reason}")
-    asked.sort(key=lambda one: (one.digest, -1 if one.answer is None else one.answer))
-    return [asked[at] for at in draw_indices(len(asked), limit or len(asked), seed)], skipped
-
-
-def _try_to_ask(
-    asked: AskedQuestion, prompting: DecisionPrompting, plain: DecisionPrompting, way: DecisionOptions
-) -> _Asked | InputError:
-    from edgecal.decisions import list_orders
-    from edgecal.prompts import digest_prompt
-
-    question = asked.question
-    orders = list_orders(question.type, prompting.n_places(question), way.orders or 1)
-    try:
-        chat, base = (
-            tuple(one.render(asked.state, question, order, asked.source).prompt for order in orders)
-            for one in (prompting, plain)
-        )
-    except InputError as error:
-        return error
-    digest = hashlib.sha256(question.type.encode())
-    for prompt in (*base, *chat):
-        digest.update(digest_prompt(prompt))
-    return _Asked(
-        question.type,
-        len(question.keys),
-        asked.answer,
-        tuple(orders),
-        base,
-        chat,
-        digest.digest(),
-        asked.source,
-    )
-
-
 def _run(
-    asked: list[_Asked],
+    asked: Sequence[Asked],
     base: ShardSet,
     chat: ShardSet,
     method: Method,
@@ -295,44 +211,28 @@ def _run(
     *,
     strict: bool,
     on_progress: OnProgress | None,
-) -> tuple[list[_Asked], PairCapture, list[SkippedRow]]:
+) -> tuple[list[Asked], PairCapture, list[SkippedRow]]:
     """Runs both models over the questions that fit them; returns these, the capture of all of their prompts, and the
     others."""
-    from edgecal.data import SkippedRow
     from edgecal.pair.compatibility import check_pair
     from edgecal.pair.pair_capture import capture_pair
-    from edgecal.pair.run import find_misfits
 
     pair_warnings = check_pair(base, chat, layers=method.needs_layers)
 
-    def capture(those: Sequence[_Asked]) -> PairCapture:
+    def capture(those: Sequence[Asked]) -> PairCapture:
         return capture_pair(
             str(base.path),
             str(chat.path),
-            [prompt for one in those for prompt in one.base],
-            chat_prompts=[prompt for one in those for prompt in one.chat],
+            [prompt for one in those for prompt in one.prompts["base"]],
+            chat_prompts=[prompt for one in those for prompt in one.prompts["chat"]],
             layers=method.needs_layers,
             options=options,
             pair_warnings=pair_warnings,
             on_progress=on_observe(on_progress),
         )
 
-    try:
-        return asked, capture(asked), []
-    except InputError:
-        if strict:
-            raise
-        owners = [at for at, one in enumerate(asked) for _ in one.orders]
-        misfits: dict[int, str] = {}
-        for path, role in ((base.path, "base"), (chat.path, "chat")):
-            prompts = [prompt for one in asked for prompt in (one.base if role == "base" else one.chat)]
-            for at, reason in find_misfits(str(path), role, prompts, options=options):
-                misfits.setdefault(owners[at], reason)
-        if not 0 < len(misfits) < len(asked):
-            raise
-    fitting = [one for at, one in enumerate(asked) if at not in misfits]
-    rows = [SkippedRow(asked[at].source, misfits[at]) for at in sorted(misfits)]
-    return fitting, capture(fitting), rows
+    paths = {"base": str(base.path), "chat": str(chat.path)}
+    return run_fitting(asked, capture, paths, strict=strict, options=options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,71 +247,32 @@ class _Merged:
     captured: of all prompts; `rows` says which are a question's.
     """
 
-    asked: Sequence[_Asked]
+    asked: Sequence[Asked]
     logits: ChoiceLogits
     masses: dict[str, NDArray[np.float64]]
     captured: PairCapture
     rows: Sequence[range]
 
 
-def _merge(asked: Sequence[_Asked], captured: PairCapture, way: DecisionOptions) -> _Merged:
+def _merge(asked: Sequence[Asked], captured: PairCapture, way: DecisionOptions) -> _Merged:
     from edgecal.calibration import ChoiceLogits
 
     flat = captured.logits
-    starts = np.cumsum([0, *(len(one.orders) for one in asked)]).tolist()
-    rows = [
-        range(start, start + _n_orders(one, flat.chat_final[start : start + len(one.orders)], way))
-        for start, one in zip(starts, asked, strict=False)
-    ]
-    k_max = max(one.n_options for one in asked)
-
-    def average(logits: NDArray[Any]) -> NDArray[np.float32]:
-        """float [n_prompts, ..., k] of places to float32 [n, ..., k_max] of options."""
-        out = np.full((len(asked), *logits.shape[1:-1], k_max), -np.inf, dtype=np.float32)
-        for at, (one, those) in enumerate(zip(asked, rows, strict=True)):
-            out[at, ..., : one.n_options] = _average(one, logits[those.start : those.stop])[
-                ..., : one.n_options
-            ]
-        return out
-
+    rows = find_rows(asked, flat.chat_final, way)
+    answers = [one.question.answer for one in asked]
     logits = ChoiceLogits(
-        base_final=average(flat.base_final),
-        chat_final=average(flat.chat_final),
-        base_layers=None if flat.base_layers is None else average(flat.base_layers),
-        chat_layers=None if flat.chat_layers is None else average(flat.chat_layers),
+        base_final=average_all(asked, rows, flat.base_final),
+        chat_final=average_all(asked, rows, flat.chat_final),
+        base_layers=None if flat.base_layers is None else average_all(asked, rows, flat.base_layers),
+        chat_layers=None if flat.chat_layers is None else average_all(asked, rows, flat.chat_layers),
         n_choices=np.array([one.n_options for one in asked], dtype=np.int32),
-        labels=np.array([-1 if one.answer is None else one.answer for one in asked], dtype=np.int32),
+        labels=np.array([-1 if answer is None else answer for answer in answers], dtype=np.int32),
     )
     masses = {
         role: np.array([seen.choice_mass[those.start : those.stop].mean() for those in rows])
         for role, seen in (("base", captured.base), ("chat", captured.chat))
     }
     return _Merged(asked, logits, masses, captured, rows)
-
-
-def _average(one: _Asked, by_place: NDArray[Any]) -> NDArray[np.float64]:
-    """The mean log-probabilities of a question's options over its first orders; float [r, ..., k] -> float64."""
-    from edgecal.decisions import label_logits
-    from edgecal.decisions.answers import average_orders
-
-    places = by_place[..., : len(one.orders[0])].astype(np.float64)
-    return average_orders(
-        np.stack([label_logits(z, order) for z, order in zip(places, one.orders, strict=False)])
-    )
-
-
-def _n_orders(one: _Asked, chat_final: NDArray[np.float32], way: DecisionOptions) -> int:
-    """In how many orders `decide` would ask a question."""
-    from edgecal.decisions import is_decided
-
-    n_all = len(one.orders)
-    if way.orders != "auto":
-        return n_all
-    for n_done in range(1, n_all):
-        second, first = np.sort(_average(one, chat_final[:n_done]))[-2:]
-        if is_decided(float(first - second), n_done, n_all, way.order_margin):
-            return n_done
-    return n_all
 
 
 def _fit_groups(

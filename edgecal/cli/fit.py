@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from edgecal.cli.options import (
     anchored_options,
@@ -16,6 +15,7 @@ from edgecal.cli.options import (
     question_options,
     run_options,
 )
+from edgecal.cli.request_options import check_request_options, gather_decisions, requests_options
 from edgecal.errors import NotIdentifiedError, UnsettledError
 
 if TYPE_CHECKING:
@@ -36,24 +36,7 @@ __all__ = ["fit_command"]
     help="Questions: JSON Lines in one of the forms {question, choices}, {prompt, labels} or {tokens, choice_tokens}, "
     "or a file or folder in another common format; repeatable, - is standard input.  [default: a built-in bank]",
 )
-@click.option(
-    "--requests",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(),
-    help="Fit a temperature for each type and size of question in these requests instead: bodies of /v1/systemone, one "
-    "on each line; repeatable, - is standard input.",
-)
-@click.option(
-    "--readout",
-    type=click.Choice(["labels", "letters"]),
-    help="How --requests are answered.  [default: as CHAT says, else labels]",
-)
-@click.option(
-    "--orders",
-    metavar="N|all|auto",
-    help="In how many orders of their options --requests are asked.  [default: as CHAT says, else 2]",
-)
+@requests_options("Fit a temperature for each type and size of question in these requests instead", "CHAT")
 @question_options
 @anchored_options
 @method_options
@@ -143,10 +126,7 @@ def fit_command(
     from edgecal.gguf.output import default_output
     from edgecal.gguf.shards import find_shards
 
-    if requests:
-        _refuse_with_requests()
-    elif values["readout"] is not None or values["orders"] is not None:
-        raise click.UsageError("--readout and --orders are for --requests")
+    has_requests = check_request_options({**values, "requests": requests}, _NOT_FOR_REQUESTS)
     if only_plan:
         _show_plan(base, chat, data, as_json=as_json, quiet=quiet, values=values)
         return
@@ -165,7 +145,7 @@ def fit_command(
         force_baked=force_baked,
         unsettled=unsettled,
     )
-    if requests:
+    if has_requests:
         _fit_requests(base, chat, requests, output_options, as_json=as_json, quiet=quiet, values=values)
         return
     try:
@@ -203,17 +183,6 @@ _NOT_FOR_REQUESTS = (
 )  # fmt: skip
 
 
-def _refuse_with_requests() -> None:
-    """UsageError for an option that was given and does not go with --requests."""
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        if (
-            parameter.name in _NOT_FOR_REQUESTS
-            and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-        ):
-            raise click.UsageError(f"{parameter.opts[0]} does not go with --requests")
-
-
 def _fit_requests(
     base: str,
     chat: str,
@@ -229,14 +198,7 @@ def _fit_requests(
     from edgecal.cli.progress import show_progress
     from edgecal.cli.result_forms import show_warnings
     from edgecal.cli.stdio import say
-    from edgecal.decisions import AUTO_CHAT_TEMPLATE, DecisionOptions, parse_orders
 
-    decisions = DecisionOptions(
-        readout=values["readout"],
-        orders=None if values["orders"] is None else parse_orders(values["orders"]),
-        template=values["template"],
-        chat_template=values["chat_template"] or AUTO_CHAT_TEMPLATE,
-    )
     try:
         with show_progress(quiet=quiet) as on_progress:
             result = api.fit_requests(
@@ -244,7 +206,7 @@ def _fit_requests(
                 chat,
                 list(requests),
                 method=gather_method(values),
-                decisions=decisions,
+                decisions=gather_decisions(values),
                 limit=values["limit"],
                 seed=values["seed"],
                 strict=values["strict"],

@@ -26,6 +26,7 @@ __all__ = [
     "gather_questions",
     "gather_run",
     "gather_settings",
+    "judged_data_option",
     "labelled_data_option",
     "llama_options",
     "method_options",
@@ -167,15 +168,21 @@ question_options = _all(
     ),
 )
 
-labelled_data_option = click.option(
-    "--data",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    type=ANY_PATH,
-    help="Questions with answers: a file or folder of JSON, JSON Lines, CSV, TSV, Parquet or Arrow, also compressed; "
-    "repeatable; - is standard input.",
-)
+
+def _judged_data(*, required: bool) -> Callable[[Command], Command]:
+    return click.option(
+        "--data",
+        multiple=True,
+        required=required,
+        metavar="FILE",
+        type=ANY_PATH,
+        help="Questions with answers: a file or folder of JSON, JSON Lines, CSV, TSV, Parquet or Arrow, also "
+        "compressed; repeatable; - is standard input.",
+    )
+
+
+labelled_data_option = _judged_data(required=True)
+judged_data_option = _judged_data(required=False)  # for commands that also take requests
 
 effect_option = click.option(
     "--effect-sample",

@@ -314,7 +314,7 @@ def print_result(result: Judgement) -> None:
     facts.add_row("data", _plain(describe_data(result)))
     facts.add_row("prompting", _plain(describe_prompting(result)))
     if isinstance(result, EvalResult):
-        facts.add_row("temperature", _temperature(result.temperature))
+        facts.add_row("temperature", _temperature(result.temperature, several=result.typed is not None))
     else:
         facts.add_row("bracket", bracket_text(result.bracket))
         facts.add_row("settled", _what_fit_would_do(result))
@@ -339,9 +339,11 @@ def _plain(text: str) -> str:
     return printable(text.replace("\u00a0", " "))
 
 
-def _temperature(temperature: TemperatureUsed) -> str:
+def _temperature(temperature: TemperatureUsed, *, several: bool) -> str:
     if temperature["source"] == "baked":
         return "baked into the weights, nothing is left to divide by"
+    if several and temperature["value"] is None and temperature["source"] == "file":
+        return "from the file, by type and number of options"
     if temperature["value"] is None:
         return "none in this file; --temperature tries one"
     where = "from the file" if temperature["source"] == "file" else "as given"

@@ -23,6 +23,7 @@ def write_evaluation(
     *,
     n_questions: int,
     baked: float | None = None,
+    several: bool = False,
 ) -> str:
     """The verdict on one model, with the effect of its temperature if it has one.
 
@@ -34,10 +35,13 @@ def write_evaluation(
     temperature: what the logits are divided by, or None.
     n_questions: on how many questions.
     baked: the temperature that the file's weights are divided by already, or None.
+    several: whether questions have several temperatures, so that `temperature` is None.
     """
     sentence = f"{name} {_state(before, n_questions)}"
     if n_questions < _FEWEST:
         return f"{sentence}."
+    if several and after is not None and difference is not None:
+        return f"{sentence}; dividing its logits by a temperature for each type {_effect(before, after, difference)}."
     if after is None or difference is None or temperature is None:
         why = "its file holds no temperature" if baked is None else f"with {baked:.3g} baked into its weights"
         return f"{sentence} ({why})."

@@ -88,6 +88,7 @@ class ModelCapture:
     peak_memory_bytes: largest resident size of the process, the mapped file included.
     warnings: problems of the run that do not stop it (such as an unusable cache), one line each.
     last_hidden: float32 [n, n_embd], the last block's hidden states, several streams merged; None if not requested.
+    token_counts: int64 [n, 2], each prompt's tokens, and those after what it has in common with the prompt before it.
     """
 
     final_logits: NDArray[np.float32]
@@ -101,6 +102,7 @@ class ModelCapture:
     peak_memory_bytes: int
     warnings: tuple[str, ...] = ()
     last_hidden: NDArray[np.float32] | None = None
+    token_counts: NDArray[np.int64] | None = None
 
     @property
     def n_outside(self) -> int:
@@ -121,13 +123,15 @@ class ModelCapture:
     def then(self, other: ModelCapture) -> ModelCapture:
         """Appends the same model's capture of further prompts."""
         k_max = max(self.final_logits.shape[1], other.final_logits.shape[1])
-        layers = lens = hidden = None
+        layers = lens = hidden = counts = None
         if self.layer_logits is not None and other.layer_logits is not None:
             layers = np.concatenate([widen(self.layer_logits, k_max), widen(other.layer_logits, k_max)])
         if self.lens_errors is not None and other.lens_errors is not None:
             lens = np.concatenate([self.lens_errors, other.lens_errors])
         if self.last_hidden is not None and other.last_hidden is not None:
             hidden = np.concatenate([self.last_hidden, other.last_hidden])
+        if self.token_counts is not None and other.token_counts is not None:
+            counts = np.concatenate([self.token_counts, other.token_counts])
         return replace(
             self,
             final_logits=np.concatenate([widen(self.final_logits, k_max), widen(other.final_logits, k_max)]),
@@ -139,6 +143,7 @@ class ModelCapture:
             peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
             warnings=tuple(dict.fromkeys((*self.warnings, *other.warnings))),
             last_hidden=hidden,
+            token_counts=counts,
         )
 
     def ordered(self, order: Sequence[int]) -> ModelCapture:
@@ -152,6 +157,7 @@ class ModelCapture:
             outside=tuple(self.outside[index] for index in order),
             lens_errors=None if self.lens_errors is None else self.lens_errors[indices],
             last_hidden=None if self.last_hidden is None else self.last_hidden[indices],
+            token_counts=None if self.token_counts is None else self.token_counts[indices],
         )
 
 

@@ -193,7 +193,20 @@ def _gather(
             *warn_of_marks(request, resolved, tokenizer),
         ),
         last_hidden=last_hidden,
+        token_counts=_count_tokens([item.tokens for item in resolved]),
     )
+
+
+def _count_tokens(prompts: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
+    """See `ModelCapture.token_counts`."""
+    counts = np.empty((len(prompts), 2), dtype=np.int64)
+    before = np.empty(0, dtype=np.int32)
+    for at, tokens in enumerate(prompts):
+        n = min(len(before), len(tokens))
+        differs = np.flatnonzero(before[:n] != tokens[:n])
+        counts[at] = len(tokens), len(tokens) - (int(differs[0]) if len(differs) else n)
+        before = tokens
+    return counts
 
 
 def _peak_memory_bytes() -> int:

@@ -27,6 +27,7 @@ from edgecal.report.page_tables import (
     provenance,
     short,
     subjects_table,
+    typed_page_table,
 )
 from edgecal.report.pictures import page_pictures
 from edgecal.report.text import clipped, percent, visible
@@ -160,6 +161,7 @@ def _contents(result: Judgement, markup: Any) -> dict[str, Any]:
         "ablations": [] if compare is None else ablation_tables(compare),
         "sweeps": _sweeps(drawings),
         "subjects": subjects_table(result),
+        "typed": typed_page_table(result),
         "wrong": [_wrong(one) for one in result.wrong[:_MOST_WRONG]],
         "masses": _masses(result.prompting["choice_mass"]),
         "effects": effects_table(result),

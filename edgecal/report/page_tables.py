@@ -12,12 +12,13 @@ from typing import Any
 
 from edgecal.metrics import find_figure
 from edgecal.report.text import clipped, number, percent, plain, points, signed
-from edgecal.report.text_tables import TextTable, ablation_texts, learning_table, scalings_table
+from edgecal.report.text_tables import TextTable, ablation_texts, learning_table, scalings_table, typed_table
 from edgecal.report.words import EFFECTS, METHODS, method_title
 from edgecal.results.judging import (
     BaseRun,
     CompareResult,
     Estimate,
+    EvalResult,
     ExtraRuns,
     Judgement,
     MethodRow,
@@ -40,6 +41,7 @@ __all__ = [
     "provenance",
     "short",
     "subjects_table",
+    "typed_page_table",
 ]
 
 _METHOD_FIGURES = {
@@ -251,6 +253,12 @@ def subjects_table(result: Judgement) -> Table | None:
         tuple(lines),
         ["With few questions a calibration error of several percent is chance alone: look at the intervals."],
     )
+
+
+def typed_page_table(result: Judgement) -> Table | None:
+    """Label mass, order flips and cost of typed questions; None for other questions."""
+    typed = result.typed if isinstance(result, EvalResult) else None
+    return None if typed is None else _as_table("typed", typed_table(typed))
 
 
 def effects_table(result: Judgement) -> Table | None:

@@ -22,6 +22,7 @@ from edgecal.results.judging import (
     MethodRow,
     ScalingRow,
     Spread,
+    TypedQuestions,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "render_csv",
     "render_markdown",
     "scalings_table",
+    "typed_table",
 ]
 
 NOTHING = "–"
@@ -51,6 +53,7 @@ _SHORT = {
     "brier": "Brier",
     "nll": "NLL",
     "auroc": "AUROC",
+    "aurc": "AURC",
 }
 
 
@@ -81,6 +84,8 @@ def list_tables(result: Judgement) -> list[TextTable]:
     if isinstance(result, CompareResult):
         labels = [learning_table(result), scalings_table(result)]
         tables = [_methods(result), _figures(result), *labels, *ablation_texts(result)]
+    if isinstance(result, EvalResult) and result.typed is not None:
+        return [*tables, _types(result), typed_table(result.typed)]
     tables += [_subjects(result), _effects(result)]
     return [table for table in tables if table.rows]
 
@@ -295,6 +300,45 @@ def _subjects(result: Judgement) -> TextTable:
             cells += [_value(name, row["after"][name]["value"]) for name in ("confidence", "ece")]
         rows.append((visible(row["subject"]), f"{row['n']:,}", *cells))
     return TextTable("Subjects", tuple(columns), tuple(rows), optional=("confidence", "confidence after"))
+
+
+_TYPE_FIGURES = ("accuracy", "ece", "nll", "brier", "aurc")
+
+
+def _types(result: EvalResult) -> TextTable:
+    """The figures of each type of typed questions."""
+    rows = []
+    for row in result.subjects:
+        for state, figures in (("before", row["before"]), ("after", row["after"])):
+            if figures is not None:
+                cells = [_interval(name, figures[name], difference=False) for name in _TYPE_FIGURES]
+                rows.append((row["subject"], f"{row['n']:,}", state, *cells))
+    columns = ("type", "questions", "state", *(_SHORT[name] for name in _TYPE_FIGURES))
+    return TextTable("Types", columns, tuple(rows))
+
+
+def typed_table(typed: TypedQuestions) -> TextTable:
+    """What typed questions have beside figures."""
+    rows = []
+    for row in typed["groups"]:
+        temperature = NOTHING if row["temperature"] is None else plain(row["temperature"])
+        rows.append(
+            (
+                row["name"],
+                f"{row['n']:,}",
+                temperature + (", unsettled" if row["settled"] is False else ""),
+                _interval("accuracy", row["label_mass"], difference=False),
+                _interval("accuracy", row["flips"], difference=False),
+                number(row["n_orders"], 2),
+                f"{row['n_tokens']:,.0f} ({row['n_tokens_once']:,.0f})",
+            )
+        )
+    note = (
+        f"readout {visible(typed['readout'])}, orders {visible(typed['orders'])}; flips: questions whose answer is not "
+        "the same in all orders, of at least two; tokens: of a question in its orders (in one), what they share once"
+    )
+    columns = ("group", "questions", "temperature", "label mass", "flips", "orders", "tokens")
+    return TextTable("Typed questions", columns, tuple(rows), note)
 
 
 def _effects(result: Judgement) -> TextTable:

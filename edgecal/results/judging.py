@@ -37,6 +37,7 @@ __all__ = [
     "Figures",
     "FiguresByState",
     "Headline",
+    "JudgedGroup",
     "Judgement",
     "LayerDivergence",
     "LearningCurve",
@@ -60,6 +61,7 @@ __all__ = [
     "Spread",
     "SubjectFigures",
     "TemperatureUsed",
+    "TypedQuestions",
     "WrongAnswer",
 ]
 
@@ -151,12 +153,52 @@ class SubjectFigures(FiguresByState):
 class TemperatureUsed(TypedDict):
     """What the logits were divided by.
 
-    value: the temperature; null if there is none.
+    value: the temperature; null if there is none, or typed questions have several.
     source: where it comes from: the "file" or an "option"; "baked": it is in the weights, nothing is left to divide by.
     """
 
     value: Temperature | None
     source: Literal["option", "file", "baked"] | None
+
+
+class JudgedGroup(TypedDict):
+    """Typed questions of one type, or of one type and number of options.
+
+    name: "choice", "score" or "noul"; with ".2", ".3_5", ".6_10" or ".11" those with so many options; "all".
+    n: how many.
+    temperature: what their logits were divided by; null if there is none, or there are several.
+    settled: whether that temperature was fitted for them and is settled; null if nobody knows, or there are several.
+    label_mass: mean probability of all labels together.
+    flips: share of the questions whose answer is not the same in all orders that were run, which are at least two.
+    n_orders: in how many orders a question was asked, on average.
+    n_tokens: tokens of a question in these orders, on average, what they have in common counted once.
+    n_tokens_once: the same in one order.
+    """
+
+    name: str
+    n: Count
+    temperature: Temperature | None
+    settled: bool | None
+    label_mass: Estimate
+    flips: Estimate
+    n_orders: NonNegative
+    n_tokens: NonNegative
+    n_tokens_once: NonNegative
+
+
+class TypedQuestions(TypedDict):
+    """How typed questions were asked, and what they have beside figures.
+
+    readout: "labels" or "letters".
+    orders: in how many orders the options were shown: a number, "all" or "auto".
+    prompt_sha256: hash of the template and the chat template.
+    groups: all, then each type, then each type and number of options.
+    """
+
+    readout: str
+    orders: str
+    prompt_sha256: str
+    groups: list[JudgedGroup]
 
 
 class Bootstrap(TypedDict):
@@ -581,8 +623,9 @@ class EvalResult(Printed):
     data: what was read.
     prompting: how questions were put to the model, and what that did to the choice mass.
     temperature: what the logits were divided by.
+    typed: of typed questions (requests), how they were asked; None for others.
     figures: each figure (see `edgecal.metrics.FIGURES`) with its interval.
-    subjects: the same by subject.
+    subjects: the same by subject; of typed questions by type.
     plots: the numbers behind the pictures.
     wrong: the most confidently wrong questions.
     bootstrap: how the intervals were made.
@@ -596,6 +639,7 @@ class EvalResult(Printed):
     data: DataRead
     prompting: MeasuredPrompting
     temperature: TemperatureUsed
+    typed: TypedQuestions | None = None
     figures: Figures
     subjects: list[SubjectFigures]
     plots: Plots

@@ -14,6 +14,7 @@ from support.sharp_pair import TEMPLATE, sharp_chat, tiny_requests
 
 import edgecal
 from edgecal import CaptureSettings, DecisionOptions, InputError, OutputOptions, RunOptions, UnsettledError
+from edgecal.api.asked import ask, count_orders
 from edgecal.api.requests import read_requests
 from edgecal.decisions import DecisionPrompting
 from edgecal.gguf.header import read_header
@@ -52,14 +53,15 @@ def asked_of(requests, orders=2):
         read_temperatures(header)
     )
     prompting = DecisionPrompting.for_file(how, header)
-    asked, _ = module._ask(read_requests(requests), prompting, how, limit=None, seed=0, strict=True)
+    both = {"base": prompting, "chat": prompting}
+    asked, _ = ask(read_requests(requests).questions, both, how, limit=None, seed=0, strict=True)
     return asked, how
 
 
 def merged(requests, orders=2):
     """Both models' capture of all prompts, and of the questions."""
     asked, how = asked_of(requests, orders)
-    prompts = [prompt for one in asked for prompt in one.base]
+    prompts = [prompt for one in asked for prompt in one.prompts["base"]]
     captured = edgecal.capture(BASE, sharp_chat(), prompts, run=ONE_THREAD)
     return captured, module._merge(asked, captured, how)
 
@@ -69,7 +71,7 @@ def answered(right):
     requests = tiny_requests(40, noul=False)
     _, found = merged(requests)
     for one, z in zip(found.asked, found.logits.base_final, strict=True):
-        number = int(one.source.split(",")[0].removeprefix("request "))
+        number = int(one.question.source.split(",")[0].removeprefix("request "))
         question = requests[number - 1]["questions"]["which"]
         z = z[: one.n_options]
         question["answer"] = list(question["criteria"])[int(z.argmax() if right else z.argmin())]
@@ -132,9 +134,9 @@ def test_auto_takes_the_orders_that_decide_takes():
     sure = np.array([[50.0, 0, 0, 0], [0, 0, 0, 50], [0, 0, 50, 0], [0, 50, 0, 0]], np.float32)
     unsure = np.array([[3.0, 0, 0, 0]] * 4, np.float32)  # always the first place
     auto = DecisionOptions(orders="auto", order_margin=2.0)
-    assert module._n_orders(asked, sure, auto) == 1
-    assert module._n_orders(asked, unsure, auto) == 4
-    assert module._n_orders(asked, sure, DecisionOptions(orders="all")) == 4
+    assert count_orders(asked, sure, auto) == 1
+    assert count_orders(asked, unsure, auto) == 4
+    assert count_orders(asked, sure, DecisionOptions(orders="all")) == 4
 
 
 def test_what_is_settled_is_written_and_the_rest_is_not(tmp_path):
@@ -223,7 +225,8 @@ def test_labels_give_yes_no_questions_scale_and_bias(tmp_path):
     _, found = merged(REQUESTS)
     nouls = [at for at, one in enumerate(found.asked) if one.kind == "noul"]
     lead = {
-        found.asked[at].source.split(",")[0]: np.subtract(*found.logits.chat_final[at, :2]) for at in nouls
+        found.asked[at].question.source.split(",")[0]: np.subtract(*found.logits.chat_final[at, :2])
+        for at in nouls
     }
     requests = copy.deepcopy(REQUESTS)
     for number, request in enumerate(requests, start=1):

@@ -33,9 +33,10 @@ _SAY_EVERY_S = 5.0
 )
 @click.option(
     "--orders",
-    metavar="N|all|auto",
-    help="Show the options in N orders and average; all: every rotation; auto: until no further order can change the "
-    "answer by --order-margin.  [default: what the file's temperatures were fitted for, else 2]",
+    metavar="N|choices|all|auto",
+    help="Show the options in N orders and average; choices: in two, yes and no in one; all: every rotation; auto: "
+    "until no further order can change the answer by --order-margin.  [default: what the file's temperatures were "
+    "fitted for, else choices]",
 )
 @click.option(
     "--order-margin",

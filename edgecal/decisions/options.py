@@ -28,7 +28,8 @@ class DecisionOptions:
     ----------
     readout: "labels", "letters" (as llama.cpp's decision mode reads) or "texts" (each option's own text); None is what
         the file's temperatures were fitted for, else "labels".
-    orders: in how many orders the options are shown: a number, "all" or "auto"; None likewise, else the default.
+    orders: in how many orders the options are shown: a number, "choices" (two, of yes and no one), "all" or "auto";
+        None likewise, else "choices".
     order_margin: for "auto": nats by which a further order is assumed to be able to speak against the answer.
     min_mass: an answer whose labels have less of the model's probability is marked, 0 to 1.
     min_confidence: an answer whose probability is lower is marked, 0 to 1; None marks none for that.

@@ -12,27 +12,34 @@ from edgecal.errors import InputError
 
 __all__ = ["DEFAULT_ORDERS", "DEFAULT_ORDER_MARGIN", "Orders", "is_decided", "list_orders", "parse_orders"]
 
-# How many orders; "all" is every rotation; "auto" stops early.
-Orders = int | Literal["all", "auto"]
+# How many orders; "all" is every rotation; "auto" stops early; "choices" is 2, but 1 for yes and no.
+Orders = int | Literal["choices", "all", "auto"]
 
-DEFAULT_ORDERS: Orders = 2
+# Reversing the options moves a choice's letters to other options, and averaging makes up for a preferred letter. The
+# words yes and no stay with their meaning, so that nothing is made up for, and "no or yes" made every model that was
+# measured say "no" more often (docs/real.md, "Typed decisions").
+DEFAULT_ORDERS: Orders = "choices"
 
 # By how many nats a further order is assumed to be able to speak against the answer.
 DEFAULT_ORDER_MARGIN = 2.0
 
 
+_NAMED: tuple[Literal["choices", "all", "auto"], ...] = ("choices", "all", "auto")
+
+
 def parse_orders(value: object) -> Orders:
-    """The orders that a user means: 1, 2, ..., "all" or "auto"; a number also as a text."""
-    if value == "all":
-        return "all"
-    if value == "auto":
-        return "auto"
+    """The orders that a user means: 1, 2, ..., "choices", "all" or "auto"; a number also as a text."""
+    for name in _NAMED:
+        if value == name:
+            return name
     try:
         n = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else 0
     except ValueError:
         n = 0
     if n < 1:
-        raise InputError(f'orders is {value!r:.60}, expected a whole number from 1, "all" or "auto"')
+        raise InputError(
+            f'orders is {value!r:.60}, expected a whole number from 1, "choices", "all" or "auto"'
+        )
     return n
 
 
@@ -41,10 +48,14 @@ def list_orders(kind: QuestionType, n: int, orders: Orders) -> list[tuple[int, .
 
     The first is always the order given. With 2 the second is the reverse. With more, or with "all" and "auto", they are
     evenly spaced rotations, at most n of them; the levels of a score keep their sequence, so they have no orders but
-    these two.
+    these two. With "choices" there are two, but one of a noul, and so it is with "auto".
     """
     given = tuple(range(n))
     reverse = given[::-1]
+    if orders in ("choices", "auto") and kind == "noul":
+        return [given]
+    if orders == "choices":
+        orders = 2
     most = 2 if kind == "score" else n
     count = min(orders, most) if isinstance(orders, int) else most
     if count == 1:

@@ -190,7 +190,7 @@ class TypedQuestions(TypedDict):
     """How typed questions were asked, and what they have beside figures.
 
     readout: "labels" or "letters".
-    orders: in how many orders the options were shown: a number, "all" or "auto".
+    orders: in how many orders the options were shown: a number, "choices", "all" or "auto".
     prompt_sha256: hash of the template and the chat template.
     groups: all, then each type, then each type and number of options.
     """

@@ -109,7 +109,7 @@ class RequestFitResult(Printed):
     method: what was minimised.
     variant: the method's options.
     readout: how answers were read: "labels" or "letters".
-    orders: in how many orders the options were shown: a number, "all" or "auto".
+    orders: in how many orders the options were shown: a number, "choices", "all" or "auto".
     prompt_sha256: hash of the template and the chat model's chat template.
     requests: what was read.
     output: the file that was written, or None.

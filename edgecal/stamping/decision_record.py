@@ -70,7 +70,7 @@ _SETTING_KEYS: tuple[tuple[str, ValueType, str], ...] = (
     ("edgecal.requests.base.sha256", ValueType.STRING, "base_sha256"),
 )
 _READOUTS = ("labels", "letters", "texts")
-_ORDERS = re.compile(r"[1-9]\d{0,3}|all|auto")
+_ORDERS = re.compile(r"[1-9]\d{0,3}|choices|all|auto")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class DecisionRecord:
     groups: by name, of `GROUPS`.
     noul_bias: added to the divided logit of yes less that of no.
     bias_labels: labelled questions that gave it and noul's temperature.
-    readout, orders: how questions were asked, as texts: "labels", "letters" or "texts"; "1", "2", ..., "all", "auto".
+    readout, orders: how questions were asked, as texts: "labels", "letters" or "texts"; "1", "2", ..., "choices",
+        "all", "auto".
     prompt_sha256: of the template and the chat template.
     method, base_sha256: how they were fitted, and against which base model's files.
     requests_count, requests_sha256: the questions that they were fitted on.
@@ -205,7 +206,7 @@ def check_decisions(record: DecisionRecord, where: str) -> None:
         )
     if record.orders is not None and not _ORDERS.fullmatch(record.orders):
         raise InputError(
-            f"{where}edgecal.decision.orders is {record.orders!r:.60}, expected a number from 1, all or auto"
+            f"{where}edgecal.decision.orders is {record.orders!r:.60}, expected a number from 1, choices, all or auto"
         )
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from edgecal.decisions import is_decided, list_orders, parse_orders
+from edgecal.decisions import DEFAULT_ORDERS, is_decided, list_orders, parse_orders
 from edgecal.errors import InputError
 
 
@@ -21,6 +21,14 @@ def test_each_order_holds_every_option_once(n, orders):
 def test_the_second_order_is_the_reverse():
     assert list_orders("choice", 4, 2) == [(0, 1, 2, 3), (3, 2, 1, 0)]
     assert list_orders("noul", 2, "all") == [(0, 1), (1, 0)]
+
+
+def test_by_default_yes_and_no_are_asked_once():
+    assert DEFAULT_ORDERS == "choices"
+    for orders in ("choices", "auto"):
+        assert list_orders("noul", 2, orders) == [(0, 1)]
+    for kind in ("choice", "score"):
+        assert list_orders(kind, 4, "choices") == list_orders(kind, 4, 2)
 
 
 @pytest.mark.parametrize("n", [3, 5, 8])
@@ -39,14 +47,18 @@ def test_the_levels_of_a_score_keep_their_sequence(orders):
     assert list_orders("score", 5, 1) == [(0, 1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize(("value", "meant"), [(1, 1), ("2", 2), (7, 7), ("all", "all"), ("auto", "auto")])
+@pytest.mark.parametrize(
+    ("value", "meant"), [(1, 1), ("2", 2), (7, 7), ("all", "all"), ("auto", "auto"), ("choices", "choices")]
+)
 def test_orders_that_a_user_may_ask_for(value, meant):
     assert parse_orders(value) == meant
 
 
 @pytest.mark.parametrize("value", [0, -1, "0", "few", "", 1.0, 2.5, True, None, [1], "9" * 5000])
 def test_orders_that_there_are_not(value):
-    with pytest.raises(InputError, match=r'^orders is .*, expected a whole number from 1, "all" or "auto"$'):
+    with pytest.raises(
+        InputError, match=r'^orders is .*, expected a whole number from 1, "choices", "all" or "auto"$'
+    ):
         parse_orders(value)
 
 

@@ -94,7 +94,7 @@ class Reference:
             found[option] = np.mean(said)
         return found, sum(first.values())
 
-    def probs(self, state, question, *, orders=2, temperature=1.0, read="labels"):
+    def probs(self, state, question, *, orders="choices", temperature=1.0, read="labels"):
         n = self.prompting.n_places(question)
         of_orders = [
             getattr(self, read)(state, question, order) for order in list_orders(question.type, n, orders)

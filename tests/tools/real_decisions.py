@@ -1,4 +1,5 @@
-"""How typed questions are best put to real models: `python tests/tools/real_decisions.py --into docs/real.md`.
+"""How typed questions are best put to real models: `python tests/tools/real_decisions.py` prints the tables of
+docs/real.md, "Typed decisions".
 
 Asks each model each task of real_requests.py in several orders, by letters and by words, and keeps every form's logit,
 so that forms, orders and temperatures are compared on the same runs. What was run is kept (`--keep FOLDER`) and not run
@@ -51,7 +52,6 @@ RUNS = (
 )
 MARGINS = (0.5, 1.0, 2.0, 3.0)
 TEMPERATURES = np.geomspace(0.1, 20, 150)
-HEADING = "## Typed decisions"
 
 Row = dict[str, Any]
 Cells = list[str]

@@ -36,6 +36,7 @@ QUESTIONS = {  # the file, and the reader that shows what people ask
     "BoolQ, without its passages": "boolq-test.jsonl",
 }
 N_PAIR = 200
+DECISIONS = "## Typed decisions\n"  # a section that is kept
 TASKS = {"all": (), "news": ("ag",), "spam": ("sms",), "sentiment": ("sst",)}
 
 INTRODUCTION = f"""# Real models
@@ -264,6 +265,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     page = report(options.only.split(","))
+    before = options.output.read_text("utf-8") if options.output.exists() else ""
+    if DECISIONS in before:  # by real_decisions.py, with what was concluded from it
+        page += "\n" + before[before.index(DECISIONS) :]
     options.output.write_text(page, encoding="utf-8")
 
 

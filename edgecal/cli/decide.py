@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecal.cli.options import ANY_PATH, chat_template_option, llama_options
+from edgecal.cli.request_options import gather_decisions
 from edgecal.cli.stdio import printing, say
 
 if TYPE_CHECKING:
-    from edgecal.decisions import DecisionOptions, Decisions, Request
+    from edgecal.decisions import Decisions, Request
     from edgecal.errors import InputError
     from edgecal.runtime.request_lines import RequestLine
 
@@ -93,7 +94,7 @@ def decide_command(model: str, requests: str, **values: Any) -> None:
     from edgecal.runtime.decide_in_worker import DecideWorker
     from edgecal.runtime.request_lines import read_batches
 
-    options = _gather_options(values)
+    options = gather_decisions(values)
     resolve_decision_template(options.template)  # refuse a mistyped name before the model is loaded
     llama = {
         "n_threads": values["threads"],
@@ -114,22 +115,6 @@ def decide_command(model: str, requests: str, **values: Any) -> None:
             if asked:
                 worker.decide(asked, output.put)
     output.end("standard input" if requests == "-" else requests)
-
-
-def _gather_options(values: Mapping[str, Any]) -> DecisionOptions:
-    from edgecal.decisions import AUTO_CHAT_TEMPLATE, DecisionOptions, parse_orders
-
-    chosen = values["chat_template"]
-    more = {name: values[name] for name in ("order_margin",) if values[name] is not None}
-    return DecisionOptions(
-        readout=values["readout"],
-        orders=None if values["orders"] is None else parse_orders(values["orders"]),
-        min_mass=values["min_mass"],
-        min_confidence=values["min_confidence"],
-        template=values["template"],
-        chat_template=AUTO_CHAT_TEMPLATE if chosen is None else None if chosen == "none" else chosen,
-        **more,
-    )
 
 
 class _Output:

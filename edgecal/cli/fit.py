@@ -112,7 +112,8 @@ def fit_command(
 
     With --requests the file gets a temperature for each type of question (choice, score, noul) and number of options,
     fitted on unlabelled requests after the label sums and the average over orders that `edgecal decide` uses; only
-    those that are settled, and the others are named. --template is then that of the questions.
+    those that are settled, and the others are named. --template is then that of the questions, and CHAT is asked by its
+    own chat template if it has one (--chat-template none: in plain text).
 
     \b
     Exit codes: 0 done, 2 bad input, 3 model or native failure, 4 not identified, unsettled or

@@ -66,12 +66,16 @@ def check_request_options(values: Mapping[str, Any], not_for_requests: Collectio
 
 
 def gather_decisions(values: Mapping[str, Any]) -> DecisionOptions:
-    """The values of `requests_options`, --template and --chat-template."""
+    """The values of --readout, --orders, --template and --chat-template, and of --order-margin, --min-mass and
+    --min-confidence where a command has them."""
     from edgecal.decisions import AUTO_CHAT_TEMPLATE, DecisionOptions, parse_orders
 
+    chosen = values["chat_template"]
+    more = ("order_margin", "min_mass", "min_confidence")
     return DecisionOptions(
         readout=values["readout"],
         orders=None if values["orders"] is None else parse_orders(values["orders"]),
         template=values["template"],
-        chat_template=values["chat_template"] or AUTO_CHAT_TEMPLATE,
+        chat_template=AUTO_CHAT_TEMPLATE if chosen is None else None if chosen == "none" else chosen,
+        **{name: values[name] for name in more if values.get(name) is not None},
     )

@@ -142,20 +142,21 @@ def test_the_shell_script_is_one():
     assert (EXAMPLES / "llama_tools.sh").stat().st_mode & 0o111
 
 
-@pytest.mark.parametrize("name", ["load", "app"])
+@pytest.mark.parametrize("name", ["load", "app", "decisions"])
 def test_what_the_pages_show_runs(name, tmp_path):
     """As it stands there, on a calibrated file of the name that it uses."""
     stamp(tmp_path / "chat.calibrated.gguf")
     code = code_block(name)
     done = subprocess.run(
-        [sys.executable, "-c", code + ("" if name == "load" else "print(confidence.sum())\n")],
+        [sys.executable, "-c", code + ("print(confidence.sum())\n" if name == "app" else "")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"0\.\d+ \(" if name == "load" else r"^(1\.0|0\.999)", done.stdout)
+    shown = {"load": r"0\.\d+ \(", "app": r"^(1\.0|0\.999)", "decisions": r"^(Billing|Sales) 0\.\d+ \{'model'"}
+    assert re.search(shown[name], done.stdout)
 
 
 def test_the_typed_decisions_that_the_guide_shows_run(tmp_path):

@@ -205,7 +205,7 @@ def answer_question(
     if len(probs) > n:
         none = float(probs[n])
         if none > probs[:n].max():
-            doubts.append("none of the options is likelier than none of the above")
+            doubts.append("none of the above is likelier than every option")
             abstained = True
         probs = _probs(averaged[:n], used)
     index = int(probs.argmax())

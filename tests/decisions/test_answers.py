@@ -199,7 +199,7 @@ def test_none_of_the_above_is_reported_apart():
     found = answer(question, np.log([0.3, 0.1, 0.6]))
     assert found.none_of_the_above == pytest.approx(0.6) and found.abstained
     np.testing.assert_allclose(found.probs, [0.75, 0.25], rtol=1e-12)
-    assert found.doubts == ("none of the options is likelier than none of the above",)
+    assert found.doubts == ("none of the above is likelier than every option",)
     assert found.to_dict()["probabilities"].keys() == {"a", "b"}
     sure = answer(question, np.log([[0.5, 0.1, 0.4], [0.8, 0.1, 0.1]]))
     assert not sure.abstained and sure.none_of_the_above == pytest.approx(

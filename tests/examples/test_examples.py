@@ -155,7 +155,11 @@ def test_what_the_pages_show_runs(name, tmp_path):
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    shown = {"load": r"0\.\d+ \(", "app": r"^(1\.0|0\.999)", "decisions": r"^(Billing|Sales) 0\.\d+ \{'model'"}
+    shown = {
+        "load": r"0\.\d+ \(",
+        "app": r"^(1\.0|0\.999)",
+        "decisions": r"^(Billing|Sales) 0\.\d+ \{'model'",
+    }
     assert re.search(shown[name], done.stdout)
 
 

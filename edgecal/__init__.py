@@ -29,6 +29,7 @@ from edgecal.version import __version__
 if TYPE_CHECKING:
     from edgecal.api.capture import capture
     from edgecal.api.compare import compare
+    from edgecal.api.compare_requests import compare_requests
     from edgecal.api.doctor import doctor
     from edgecal.api.evaluate import evaluate
     from edgecal.api.evaluate_requests import evaluate_requests
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         PlanResult,
         ProjectionResult,
         QuestionsResult,
+        RequestCompareResult,
         RequestFitResult,
         ShowResult,
         StampResult,
@@ -96,6 +98,7 @@ __all__ = [
     "Question",
     "QuestionOptions",
     "QuestionsResult",
+    "RequestCompareResult",
     "RequestFitResult",
     "RunOptions",
     "Score",
@@ -109,6 +112,7 @@ __all__ = [
     "bake",
     "capture",
     "compare",
+    "compare_requests",
     "doctor",
     "evaluate",
     "evaluate_requests",

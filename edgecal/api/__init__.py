@@ -6,6 +6,7 @@ layer on top. Importing them loads no llama.cpp, numba or matplotlib.
 
 from edgecal.api.capture import capture
 from edgecal.api.compare import compare
+from edgecal.api.compare_requests import compare_requests
 from edgecal.api.doctor import doctor
 from edgecal.api.evaluate import evaluate
 from edgecal.api.evaluate_requests import evaluate_requests
@@ -32,6 +33,7 @@ __all__ = [
     "RunOptions",
     "capture",
     "compare",
+    "compare_requests",
     "doctor",
     "evaluate",
     "evaluate_requests",

@@ -9,9 +9,9 @@ from rich.text import Text
 from edgecal.cli.doctor import describe_error
 from edgecal.cli.stdio import printable
 from edgecal.report.text_tables import TextTable, describe_data, describe_prompting, list_tables
-from edgecal.results import FitResult, PlanResult, RequestFitResult
+from edgecal.results import FitResult, PlanResult, RequestCompareResult, RequestFitResult
 from edgecal.results.fitting import MAX_RATIO, BracketEnds, LabelVerdict
-from edgecal.results.judging import CompareResult, EvalResult, Judgement, RunCost, TemperatureUsed
+from edgecal.results.judging import CompareResult, EvalResult, Judgement, RunCost, Spread, TemperatureUsed
 
 __all__ = [
     "bracket_text",
@@ -19,6 +19,7 @@ __all__ = [
     "print_fit",
     "print_plain",
     "print_plan",
+    "print_request_comparison",
     "print_request_fit",
     "print_result",
     "terminal_width",
@@ -143,6 +144,39 @@ def print_request_fit(result: RequestFitResult) -> None:
     for sibling in result.siblings:
         facts.add_row("", f"{printable(sibling['path'])} ({sibling['how']})")
     print_plain(facts)
+
+
+def print_request_comparison(result: RequestCompareResult) -> None:
+    """Prints a comparison on requests: a table for each type."""
+    for group in result.groups:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in (f"{group['name']}, {group['n_questions']:,} questions", *_COMPARED, "temperature", ""):
+            table.add_column(name, no_wrap=True)
+        for row in group["rows"]:
+            told = row["withheld"] or (
+                f"not identified on {len(row['not_identified'])} splits"
+                if row["not_identified"]
+                else row["title"]
+            )
+            temperature = None if row["temperature"] is None else row["temperature"]["mean"]
+            cells = [_mean(row["figures"][name]) if row["withheld"] is None else "" for name in _COMPARED]
+            shown = "" if row["temperature"] is None else _number(temperature)
+            table.add_row(
+                row["name"], *cells, shown, Text(printable(told if told != row["name"] else ""), "dim")
+            )
+        print_plain(table)
+        print_plain("")
+    asked = f"readout {result.readout}, orders {result.orders}"
+    print_plain(Text(f"mean ± standard deviation over {result.n_splits} splits; {asked}", "dim"))
+
+
+_COMPARED = ("accuracy", "ece", "nll", "brier", "aurc")
+
+
+def _mean(spread: Spread) -> str:
+    if spread["mean"] is None or spread["sd"] is None:
+        return "none"
+    return f"{spread['mean']:.3f} ± {spread['sd']:.3f}"
 
 
 def _number(value: float | None) -> str:

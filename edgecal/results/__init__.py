@@ -9,7 +9,7 @@ from edgecal.results.judging import CompareResult, EvalResult
 from edgecal.results.labelling import LabelResult
 from edgecal.results.model_files import BakeResult, EditResult, ShowResult, StampResult, UnbakeResult
 from edgecal.results.questions import QuestionsResult
-from edgecal.results.requests import RequestFitResult
+from edgecal.results.requests import RequestCompareResult, RequestFitResult
 
 __all__ = [
     "BakeResult",
@@ -22,6 +22,7 @@ __all__ = [
     "PlanResult",
     "ProjectionResult",
     "QuestionsResult",
+    "RequestCompareResult",
     "RequestFitResult",
     "ShowResult",
     "StampResult",

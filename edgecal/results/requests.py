@@ -15,10 +15,18 @@ from edgecal.results.fitting import (
     SiblingFile,
     Variant,
 )
-from edgecal.results.printed import Count, Interval, NonNegative, Printed, Share, Temperature
+from edgecal.results.judging import MethodRow
+from edgecal.results.printed import Count, Interval, NonNegative, Printed, Seed, Share, Temperature
 from edgecal.results.questions import Skipped
 
-__all__ = ["FittedGroup", "NoulBias", "RequestFitResult", "RequestsRead"]
+__all__ = [
+    "ComparedGroup",
+    "FittedGroup",
+    "NoulBias",
+    "RequestCompareResult",
+    "RequestFitResult",
+    "RequestsRead",
+]
 
 
 class FittedGroup(TypedDict):
@@ -145,3 +153,41 @@ class RequestFitResult(Printed):
             for group in self.groups
             if group["settled"] and group["temperature"] is not None
         }
+
+
+class ComparedGroup(TypedDict):
+    """Ways of asking the questions of one type, and temperatures for them.
+
+    name: "choice", "score" or "noul".
+    n_questions: its questions with an answer.
+    rows: one for each way and each temperature.
+    """
+
+    name: str
+    n_questions: Count
+    rows: list[MethodRow]
+
+
+@dataclass(frozen=True)
+class RequestCompareResult(Printed):
+    """What label sums, orders and temperatures bring for typed questions.
+
+    Attributes
+    ----------
+    groups: the types that the requests hold.
+    readout, orders, prompt_sha256, requests, models, runtime: as in `RequestFitResult`.
+    n_splits, fit_share, seed: how each type's questions were divided into some to fit on and some to judge.
+    warnings: one line each.
+    """
+
+    groups: list[ComparedGroup]
+    readout: str
+    orders: str
+    prompt_sha256: str
+    requests: RequestsRead
+    n_splits: Count
+    fit_share: Share
+    seed: Seed
+    models: FitModels
+    runtime: Runtime
+    warnings: list[str]

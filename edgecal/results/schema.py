@@ -29,7 +29,7 @@ PRINTED: dict[str, tuple[type, ...]] = {
     "ask": (model_files.AnswerShown,),
     "bake": (model_files.BakeResult,),
     "cache": (model_files.CacheShown, model_files.CacheCleared),
-    "compare": (judging.CompareResult,),
+    "compare": (judging.CompareResult, requests.RequestCompareResult),
     "decide": (deciding.DecisionsShown, deciding.RefusalShown),
     "diff": (model_files.FilesCompared,),
     "doctor": (fitting.DoctorResult,),

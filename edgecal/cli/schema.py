@@ -15,7 +15,8 @@ def schema_command(command: str | None) -> None:
     """Print the JSON Schema (draft 2020-12) of what COMMAND prints with --json; of all commands by default.
 
     It gives the meaning, type and range of every key. For `edgecal questions` and `edgecal decide` it describes each
-    line; for `edgecal export`, the output of --to json. Later versions may add keys, but do not change these.
+    line; for `edgecal export`, the output of --to json, or of --to llama-decision with --json. Later versions may add
+    keys, but do not change these.
     """
     from edgecal.cli.stdio import printing
     from edgecal.results.schema import PRINTED, make_schema

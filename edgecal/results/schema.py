@@ -34,7 +34,7 @@ PRINTED: dict[str, tuple[type, ...]] = {
     "diff": (model_files.FilesCompared,),
     "doctor": (fitting.DoctorResult,),
     "eval": (judging.EvalResult,),
-    "export": (model_files.Sidecar,),
+    "export": (model_files.Sidecar, model_files.EditResult),
     "fit": (fitting.FitResult, fitting.PlanResult, requests.RequestFitResult),
     "label": (labelling.LabelResult,),
     "project": (fitting.ProjectionResult,),

@@ -1,5 +1,7 @@
 """`edgecal export --to llama-decision`: which keys it writes, what it refuses, and that strip restores the bytes."""
 
+import json
+
 import pytest
 from support.calibrated import CHAT, bake, stamp
 from support.chat_templates import CHATML, CHATML_ALWAYS_THINKING
@@ -215,5 +217,7 @@ def test_on_the_command_line(tmp_path, capsys):
     assert "temperature 1 is written" in shown.err and "+ tokenizer.chat_template.systemone" in shown.out
     template = read_header(path).get(TEMPLATE_KEY)
     assert template.count("</think>") == 1 and CHATML not in template
+    assert main([*command, "--in-place", "--unsettled", "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["in_place"] is True
     assert main(["strip", str(path), "--in-place", "-q"]) == 0
     assert path.read_bytes() == before

@@ -35,6 +35,7 @@ from edgecal.llama.model import Model  # noqa: E402
 from edgecal.llama.settings import CaptureSettings  # noqa: E402
 from edgecal.llama.tokenizer import Tokenizer  # noqa: E402
 from edgecal.metrics import compute_accuracy, compute_auroc, compute_ece, compute_nll, softmax_probs  # noqa: E402
+from edgecal.runtime import load  # noqa: E402
 
 # The task, how it is answered, and whether in all rotations of its options beside the order given and its reverse.
 RUNS = (
@@ -50,6 +51,7 @@ RUNS = (
     ("choice4-news-or-none", "labels", False),
     ("choice3-news-none-right", "labels", False),
 )
+TEXTS = ("choice2-sentiment", "choice4-news", "choice4-arc")
 MARGINS = (0.5, 1.0, 2.0, 3.0)
 TEMPERATURES = np.geomspace(0.1, 20, 150)
 
@@ -97,6 +99,17 @@ def measure(path: Path, task: str, readout: Any, rotations: bool, n: int) -> lis
                     "top": tokenizer.piece(int(logits.argmax())),
                     "n_tokens": len(resolved.tokens),
                 }
+    return rows
+
+
+def measure_texts(path: Path, task: str, n: int) -> list[Row]:
+    """For each question the probabilities by its options' own texts, in the order given."""
+    rows = []
+    with load(path) as model:
+        for body in make_requests(task, n):
+            request = parse_request(body)
+            (answer,) = model.decide(request.state, request.questions, readout="texts", orders=1).values()
+            rows.append({"answer": request.answers["q"], "probs": answer.probs, "mass": answer.label_mass})
     return rows
 
 
@@ -282,6 +295,38 @@ def scores_table(runs: Runs) -> Iterator[Cells]:
         yield [model, str(len(one.right)), f"{one.mass[:, 0].mean():.3f}", f"{one.flips:.2f}", *cells]
 
 
+def yes_table(runs: Runs) -> Iterator[Cells]:
+    """How well the probability of yes ranks, which no bias spoils."""
+    for (model, task, readout), rows in runs.items():
+        if task.startswith("noul"):
+            one = Asked(rows, "all", words=readout == "labels")
+            ranks = [
+                compute_auroc(
+                    softmax_probs(one.averaged(orders), np.full(len(rows) // 2, 2))[:, 0], one.right == 0
+                )
+                for orders in ([0], [0, 1])
+            ]
+            share = float(np.mean(one.z[:, 0].argmax(1) == 0))
+            by = "words" if readout == "labels" else "letters"
+            yield [model, task, by, f"{share:.2f}", *(f"{rank:.3f}" for rank in ranks)]
+
+
+def texts_table(runs: Runs) -> Iterator[Cells]:
+    """The options' own texts against their letters, on the same questions."""
+    for (model, task, readout), rows in runs.items():
+        if readout != "texts":
+            continue
+        right = np.array([row["answer"] for row in rows])
+        z = np.log(np.maximum(np.array([row["probs"] for row in rows]), 1e-300))
+        letters = Asked(runs[model, task, "labels"], "all", words=False)
+        n = min(len(right), len(letters.right))
+        assert (letters.right[:n] == right[:n]).all()
+        hits = [(one[:n].argmax(1) == right[:n]).astype(float) for one in (letters.averaged([0, 1]), z)]
+        cells = [with_error(each) for each in hits] + [with_error(hits[1] - hits[0])]
+        losses = [figures(one[:n], right[:n])[0] for one in (letters.averaged([0, 1]), z)]
+        yield [model, task, str(n), *cells, *(f"{loss:.3f}" for loss in losses)]
+
+
 def none_table(runs: Runs) -> Iterator[Cells]:
     """How often "none of the above" is likelier than every option, where it is right and where it is not."""
     for model in dict.fromkeys(model for model, _, _ in runs):
@@ -334,7 +379,7 @@ def tables(runs: Runs) -> str:
             *table(
                 "model | task | answered by | n | bare: mass | right | NLL | with a space: mass | right | NLL | "
                 "all forms: mass | right | NLL",
-                forms_table(runs),
+                forms_table(by_label(runs)),
             ),
             "### Orders",
             "",
@@ -344,14 +389,14 @@ def tables(runs: Runs) -> str:
             *table(
                 "model | task | answered by | flips | 1: right | NLL | ECE | 2: right | NLL | ECE | all: right | NLL | "
                 "ECE",
-                orders_table(runs),
+                orders_table(by_label(runs)),
             ),
             '"auto": orders used of 4, and the share of answers that differ from all orders\', by `order_margin`.',
             "",
             *table(
                 "model | task | median margin after 1 order, nats | "
                 + " | ".join(f"{margin:g}" for margin in MARGINS),
-                auto_table(runs),
+                auto_table(by_label(runs)),
             ),
             "### Alone and together",
             "",
@@ -361,7 +406,15 @@ def tables(runs: Runs) -> str:
             *table(
                 "model | task | bare label, 1 order | T | forms | 2 orders | forms, T | forms, 2 orders | "
                 "forms, 2 orders, T",
-                together_table(runs),
+                together_table(by_label(runs)),
+            ),
+            "### Yes and no",
+            "",
+            "How well the probability of yes ranks (AUROC), which a preference for yes or no does not spoil.",
+            "",
+            *table(
+                "model | task | answered by | says yes, 1 order | AUROC, 1 order | AUROC, 2 orders",
+                yes_table(by_label(runs)),
             ),
             "### Scores",
             "",
@@ -370,7 +423,15 @@ def tables(runs: Runs) -> str:
             "",
             *table(
                 "model | n | label mass | flips | levels upwards | downwards | both",
-                scores_table(runs),
+                scores_table(by_label(runs)),
+            ),
+            "### The options' own texts",
+            "",
+            'The readout "texts" in one order, against letters in two.',
+            "",
+            *table(
+                "model | task | n | letters: right | texts: right | change | letters: NLL | texts: NLL",
+                texts_table(runs),
             ),
             "### None of the above",
             "",
@@ -387,6 +448,10 @@ def tables(runs: Runs) -> str:
     )
 
 
+def by_label(runs: Runs) -> Runs:
+    return {key: rows for key, rows in runs.items() if key[2] != "texts"}
+
+
 def gather(names: Sequence[str], paths: dict[str, Path], keep: Path, n: int) -> Runs:
     """What was kept, and what was not is run."""
     runs: Runs = {}
@@ -401,6 +466,12 @@ def gather(names: Sequence[str], paths: dict[str, Path], keep: Path, n: int) -> 
                 say(f"{name} {task} {readout}: {time.monotonic() - started:.0f} s")
             if file.exists():
                 runs[name, task, readout] = json.loads(file.read_text("utf-8"))
+        for task in TEXTS:
+            file = keep / f"{name}.{task}.texts.json"
+            if not file.exists() and n:
+                file.write_text(json.dumps(measure_texts(paths[name], task, n)), encoding="utf-8")
+            if file.exists():
+                runs[name, task, "texts"] = json.loads(file.read_text("utf-8"))
     return runs
 
 

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+import tracemalloc
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -13,7 +15,7 @@ from support.edits import refused
 
 from edgecal.decisions import parse_request
 from edgecal.results.schema import make_schema
-from edgecal.runtime import load
+from edgecal.runtime import load, request_lines
 from edgecal.runtime.request_lines import read_batches
 
 NOUL = {"type": "noul", "instructions": "Is the ball red?"}
@@ -171,12 +173,15 @@ def test_what_is_refused(run, tmp_path, monkeypatch, arguments, told):
 def test_a_pipe_gets_each_answer_before_the_next_request():
     command = [sys.executable, "-m", "edgecal", "decide", str(CHAT), "-", "-q", *QUICK]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        timer = threading.Timer(90, process.kill)  # instead of waiting for ever
+        timer.start()
         for at in (0, 1, 3):
             process.stdin.write(json.dumps(body(at) | {"model": f"m{at}"}).encode() + b"\n")
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["model"] == f"m{at}"
         process.stdin.close()
         assert process.wait(30) == 0
+        timer.cancel()
 
 
 def test_an_abort_of_llama_cpp_is_one_line(run, tmp_path):
@@ -224,16 +229,17 @@ def test_a_first_line_that_is_cut_off_costs_itself(tmp_path):
     assert [isinstance(line.request, Exception) for line in found] == [True, False, False]
 
 
-def test_a_line_that_is_far_too_long_is_not_kept(tmp_path):
+def test_a_line_that_is_far_too_long_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(request_lines, "_MOST_BYTES", 2 << 20)
     path = tmp_path / "r.jsonl"
-    with path.open("w") as file:
-        file.write(json.dumps(body(0)) + "\n{")
-        for _ in range(80):
-            file.write("x" * (1 << 20))
-        file.write("}\n" + json.dumps(body(1)))
+    path.write_text(json.dumps(body(0)) + "\n{" + "x" * (24 << 20) + "}\n" + json.dumps(body(1)))
+    tracemalloc.start()
     found = read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     assert [isinstance(line.request, Exception) for line in found] == [False, True, False]
-    assert "line 2: the request: has more than 64 MiB" in str(found[1].request)
+    assert "line 2: the request: has more than 2 MiB" in str(found[1].request)
+    assert peak < 12 << 20
 
 
 def test_twenty_thousand_requests_are_read_quickly(tmp_path):

@@ -231,6 +231,10 @@ def test_what_does_not(options):
     assert not found.abstained and not found.doubts
 
 
+def test_a_probability_at_the_threshold_is_enough():
+    assert not answer(Noul("?"), [2.0, 2.0], min_confidence=0.5).abstained
+
+
 def test_doubt_of_the_temperature_abstains_from_nothing():
     found = answer(Noul("?"), [1.0, 0.0], UsedTemperature(2.0, False, doubt="unsettled"))
     assert (found.settled, found.abstained, found.doubts) == (False, False, ("unsettled",))

@@ -151,9 +151,9 @@ def plan_capture(
     return CapturePlan(tuple(contexts), sum(map(len, prompts)), count_distinct(prompts))
 
 
-def decode_width(settings: CaptureSettings, *, is_wide: bool) -> int:
-    """Returns the most rows of a decode; `is_wide` as for `plan_capture`."""
-    return settings.n_ubatch if is_wide or not settings.share else min(settings.n_ubatch, _WIDTH)
+def decode_width(settings: CaptureSettings, *, is_wide: bool, most: int = _WIDTH) -> int:
+    """Returns the most rows of a decode: `most` at most unless `is_wide`, which is as for `plan_capture`."""
+    return settings.n_ubatch if is_wide or not settings.share else min(settings.n_ubatch, most)
 
 
 def cache_size(length: int) -> int:

@@ -53,6 +53,10 @@ __all__ = ["OnLogits", "ResidentContext"]
 Tokens = NDArray[np.int32]
 OnLogits = Callable[[int, NDArray[np.float32]], None]
 
+# Most rows of a decode. States are longer than what prompts of a capture share, and wide decodes suit them better
+# (docs/log.md).
+_WIDTH = 192
+
 # Most states in memory unless more are pinned, and prefixes that prompts share below them: a question in several
 # orders begins with the same instructions.
 _MOST_STATES = 3
@@ -89,7 +93,8 @@ class ResidentContext:
         self._model, self._settings, self._params = model, settings, params
         self.n_ctx = min(n_ctx, model.n_ctx_train)
         is_wide = model.n_expert > 0 or settings.flash_attn
-        self._room = Room(model.n_ctx_train, model.can_rewind, decode_width(settings, is_wide=is_wide))
+        width = decode_width(settings, is_wide=is_wide, most=_WIDTH)
+        self._room = Room(model.n_ctx_train, model.can_rewind, width)
         self.is_exact = settings.is_exact and (model.n_expert == 0 or steady_experts())
         self._may_share = family_of(model.architecture).may_share
         self._memory: _Memory | None = None

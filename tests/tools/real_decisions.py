@@ -79,7 +79,7 @@ def measure(path: Path, task: str, readout: Any, rotations: bool, n: int) -> lis
             for order in (given, given[::-1], *turned):
                 prompt = prompting.render(request.state, question, order, f"request {at}").prompt
                 labels = prompt.labels or ()
-                forms = tuple(forms_of(label, "labels") for label in labels)
+                forms = tuple(forms_of(label, labels, "labels") for label in labels)
                 prompt = type(prompt)(**{**vars(prompt), "label_forms": forms})
                 asked.append((at, request.answers.get("q"), order, labels, tokenizer.resolve(prompt)))
         rows: list[Row] = [{} for _ in asked]
@@ -253,6 +253,22 @@ def auto_table(runs: Runs) -> Iterator[Cells]:
         yield [model, task, f"{np.median(first[:, -1] - first[:, -2]):.2f}", *cells]
 
 
+def second_table(runs: Runs) -> Iterator[Cells]:
+    """The reverse order against half a turn, as the second of two."""
+    for (model, task, _), rows in runs.items():
+        one = Asked(rows, "all", words=False)
+        if len(one.orders) <= 2:
+            continue
+        half = one.orders.index(
+            one.orders[0][len(one.orders[0]) // 2 :] + one.orders[0][: len(one.orders[0]) // 2]
+        )
+        asked = [one.averaged(orders) for orders in ([0, 1], [0, half])]
+        hits = [(z.argmax(1) == one.right).astype(float) for z in asked]
+        losses = [nll_each(z, one.right) for z in asked]
+        cells = [f"{hits[0].mean():.3f}", f"{hits[1].mean():.3f}", with_error(hits[1] - hits[0])]
+        yield [model, task, *cells, with_error(losses[1] - losses[0])]
+
+
 def together_table(runs: Runs) -> Iterator[Cells]:
     """What each part brings alone and together: NLL, ECE."""
     for (model, task, readout), rows in runs.items():
@@ -397,6 +413,12 @@ def tables(runs: Runs) -> str:
                 "model | task | median margin after 1 order, nats | "
                 + " | ".join(f"{margin:g}" for margin in MARGINS),
                 auto_table(by_label(runs)),
+            ),
+            "The second of two orders: half a turn in place of the reverse.",
+            "",
+            *table(
+                "model | task | reverse: right | half a turn: right | change | change of the NLL",
+                second_table(by_label(runs)),
             ),
             "### Alone and together",
             "",

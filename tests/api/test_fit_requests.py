@@ -288,7 +288,7 @@ def test_what_cannot_be_asked_for(options, message):
 def test_decide_divides_what_the_fit_saw(tmp_path, orders):
     fit(orders=orders, output=OutputOptions(tmp_path / "out.gguf"))
     _, found = merged(REQUESTS[:4], orders)
-    by_source = {one.source: (at, one.n_options) for at, one in enumerate(found.asked)}
+    by_source = {one.question.source: (at, one.n_options) for at, one in enumerate(found.asked)}
     temperature = read_temperatures(read_header(tmp_path / "out.gguf")).find("choice", 4).temperature
     with edgecal.load(tmp_path / "out.gguf", n_threads=1, n_ctx=1024) as model:
         for number, request in enumerate(REQUESTS[:4], start=1):

@@ -15,9 +15,9 @@ __all__ = ["DEFAULT_ORDERS", "DEFAULT_ORDER_MARGIN", "Orders", "is_decided", "li
 # How many orders; "all" is every rotation; "auto" stops early; "choices" is 2, but 1 for yes and no.
 Orders = int | Literal["choices", "all", "auto"]
 
-# Reversing the options moves a choice's letters to other options, and averaging makes up for a preferred letter. The
-# words yes and no stay with their meaning, so that nothing is made up for, and "no or yes" made every model that was
-# measured say "no" more often (docs/real.md, "Typed decisions").
+# Another order moves a choice's letters to other options, and averaging makes up for a preferred letter. The words yes
+# and no stay with their meaning, so that nothing is made up for, and averaging "no or yes" in made the NLL worse on 7
+# of 8 pairs of model and task (docs/real.md, "Typed decisions").
 DEFAULT_ORDERS: Orders = "choices"
 
 # By how many nats a further order is assumed to be able to speak against the answer.
@@ -46,22 +46,19 @@ def parse_orders(value: object) -> Orders:
 def list_orders(kind: QuestionType, n: int, orders: Orders) -> list[tuple[int, ...]]:
     """The orders in which n options are shown; each holds the option's index for every place.
 
-    The first is always the order given. With 2 the second is the reverse. With more, or with "all" and "auto", they are
-    evenly spaced rotations, at most n of them; the levels of a score keep their sequence, so they have no orders but
-    these two. With "choices" there are two, but one of a noul, and so it is with "auto".
+    They are evenly spaced rotations, at most n of them, of which the first is the order given: with 2 the second is
+    half a turn. The levels of a score keep their sequence, so their second and last order is the reverse. With
+    "choices" there are two, but one of a noul; with "auto" there are all, but one of a noul.
     """
     given = tuple(range(n))
-    reverse = given[::-1]
     if orders in ("choices", "auto") and kind == "noul":
         return [given]
     if orders == "choices":
         orders = 2
     most = 2 if kind == "score" else n
     count = min(orders, most) if isinstance(orders, int) else most
-    if count == 1:
-        return [given]
-    if count == 2:
-        return [given, reverse]
+    if kind == "score":
+        return [given, given[::-1]][:count]
     shifts = [n * at // count for at in range(count)]
     return [given[shift:] + given[:shift] for shift in shifts]
 

@@ -18,8 +18,9 @@ def test_each_order_holds_every_option_once(n, orders):
     assert all(sorted(order) == list(range(n)) for order in found)
 
 
-def test_the_second_order_is_the_reverse():
-    assert list_orders("choice", 4, 2) == [(0, 1, 2, 3), (3, 2, 1, 0)]
+def test_the_second_order_is_half_a_turn():
+    assert list_orders("choice", 4, 2) == [(0, 1, 2, 3), (2, 3, 0, 1)]
+    assert list_orders("choice", 3, 2) == [(0, 1, 2), (1, 2, 0)]
     assert list_orders("noul", 2, "all") == [(0, 1), (1, 0)]
 
 

@@ -48,6 +48,7 @@ def fit_requests(
     *,
     method: Method | str = "dual-align",
     decisions: DecisionOptions | None = None,
+    shots: int | None = None,
     limit: int | None = None,
     seed: int = 0,
     strict: bool = False,
@@ -67,6 +68,8 @@ def fit_requests(
     method: "dual-align", "daca", "naive" or "process"; a `Method` also says which variant.
     decisions: how questions are asked: readout ("labels" or "letters"), orders and templates. What it leaves open is
         as the chat model's file says, else the default. The base model is asked in plain text.
+    shots: worked examples that the base model is shown before each question, 0 to 4; None is 4. See
+        `edgecal.api.yardstick`.
     limit: draw this many questions, by `seed`; None takes all.
     seed: of that draw, of the resamples and of the folds of labels.
     strict: a request that breaks the format's rules, or a question that does not fit a model, is an error.
@@ -87,6 +90,7 @@ def fit_requests(
         `result` what would have been returned.
     OutputError: the file could not be written; what was there is intact.
     """
+    from edgecal.api.yardstick import DEFAULT_SHOTS, YardstickPrompting
     from edgecal.calibration import Method
     from edgecal.decisions import DecisionOptions, DecisionPrompting
     from edgecal.pair.run import RunOptions
@@ -118,8 +122,11 @@ def fit_requests(
         )
     prompting = DecisionPrompting.for_file(way, chat_shards.header)
     read = read_requests(requests, strict=strict)
-    plain = DecisionPrompting(way.template, readout=prompting.readout, two_letter=prompting.two_letter)
-    promptings = {"base": plain, "chat": prompting}
+    used = DEFAULT_SHOTS if shots is None else shots
+    promptings: dict[str, DecisionPrompting] = {
+        "base": YardstickPrompting(prompting, way.template, used),
+        "chat": prompting,
+    }
     drawn, skipped = ask(read.questions, promptings, way, limit=limit, seed=seed, strict=strict)
     named = [path for path in (way.template, way.chat_template) if isinstance(path, (str, Path))]
     inputs = [*base_shards.paths, *request_files(requests), *(Path(path) for path in named if _is_file(path))]
@@ -153,6 +160,7 @@ def fit_requests(
         variant=chosen.variant,
         readout=str(way.readout),
         orders=str(way.orders),
+        shots=used,
         prompt_sha256=prompting.sha256,
         requests={
             "files": list(read.files),

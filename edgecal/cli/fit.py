@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgecal.cli.options import (
     anchored_options,
@@ -113,7 +114,8 @@ def fit_command(
     With --requests the file gets a temperature for each type of question (choice, score, noul) and number of options,
     fitted on unlabelled requests after the label sums and the average over orders that `edgecal decide` uses; only
     those that are settled, and the others are named. --template is then that of the questions, and CHAT is asked by its
-    own chat template if it has one (--chat-template none: in plain text).
+    own chat template if it has one (--chat-template none: in plain text). BASE is shown 4
+    worked examples of edgecal's own before each question, or --shots of them.
 
     \b
     Exit codes: 0 done, 2 bad input, 3 model or native failure, 4 not identified, unsettled or
@@ -179,7 +181,7 @@ def fit_command(
 
 # The options that say nothing about requests.
 _NOT_FOR_REQUESTS = (
-    "data", "format", "mapping", "subjects", "shots", "shots_from", "labels", "anchor", "tolerance", "run_all",
+    "data", "format", "mapping", "subjects", "shots_from", "labels", "anchor", "tolerance", "run_all",
     "only_plan", "no_sampling_key",
 )  # fmt: skip
 
@@ -202,12 +204,16 @@ def _fit_requests(
 
     try:
         with show_progress(quiet=quiet) as on_progress:
+            is_given = (
+                click.get_current_context().get_parameter_source("shots") is ParameterSource.COMMANDLINE
+            )
             result = api.fit_requests(
                 base,
                 chat,
                 list(requests),
                 method=gather_method(values),
                 decisions=gather_decisions(values),
+                shots=values["shots"] if is_given else None,
                 limit=values["limit"],
                 seed=values["seed"],
                 strict=values["strict"],

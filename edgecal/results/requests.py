@@ -118,6 +118,7 @@ class RequestFitResult(Printed):
     variant: the method's options.
     readout: how answers were read: "labels" or "letters".
     orders: in how many orders the options were shown: a number, "choices", "all" or "auto".
+    shots: worked examples that the base model was shown before each question.
     prompt_sha256: hash of the template and the chat model's chat template.
     requests: what was read.
     output: the file that was written, or None.
@@ -135,6 +136,7 @@ class RequestFitResult(Printed):
     variant: Variant
     readout: str
     orders: str
+    shots: Count
     prompt_sha256: str
     requests: RequestsRead
     output: str | None

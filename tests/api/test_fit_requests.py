@@ -38,7 +38,8 @@ def use_one_cache(one_cache, _own_cache, monkeypatch):
 
 def fit(requests=REQUESTS, *, orders=2, readout="labels", **options):
     how = DecisionOptions(readout=readout, orders=orders, template=TEMPLATE)
-    common = {"method": "daca", "decisions": how, "n_bootstrap": 40, "run": ONE_THREAD}
+    # Without examples both models are asked the same, so that 2 is right exactly.
+    common = {"method": "daca", "decisions": how, "shots": 0, "n_bootstrap": 40, "run": ONE_THREAD}
     return edgecal.fit_requests(BASE, sharp_chat(), requests, **(common | options))
 
 
@@ -271,6 +272,7 @@ def test_a_limit_draws_by_the_seed():
         ({"method": "vanilla"}, "expected one of dual-align, daca"),
         ({"readout": "texts"}, 'the readout "texts" has none'),
         ({"orders": 0}, "orders is 0"),
+        ({"shots": 5}, "worked examples must be 0 to 4"),
         ({"limit": 0}, "limit of questions must be at least 1"),
         ({"seed": -1}, "the seed is -1"),
         ({"n_bootstrap": 5}, "at least 20 resamples"),

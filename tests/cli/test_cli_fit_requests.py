@@ -11,7 +11,7 @@ from edgecal.gguf.header import read_header
 from edgecal.results.schema import make_schema
 from edgecal.stamping.decision_record import read_decisions
 
-OPTIONS = ["--method", "daca", "--template", TEMPLATE, "--bootstrap", "40", "-t", "1"]
+OPTIONS = ["--method", "daca", "--shots", "0", "--template", TEMPLATE, "--bootstrap", "40", "-t", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,6 @@ def test_nothing_settled_is_exit_code_4(here, fit):
     "options",
     [
         ["--data", "x"],
-        ["--shots", "2"],
         ["--labels", "x"],
         ["--anchor"],
         ["--all"],

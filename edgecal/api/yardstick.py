@@ -74,5 +74,6 @@ class YardstickPrompting(DecisionPrompting):
                 text=self._before + (prompt.text or ""),
                 data=tuple((start + n, stop + n) for start, stop in prompt.data),
                 label_forms=tuple(forms_of(label, labels, "labels") for label in labels),
+                labels_alone=False,
             ),
         )

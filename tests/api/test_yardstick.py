@@ -30,7 +30,8 @@ def test_bare_letters_are_read_in_all_forms():
     made = YardstickPrompting(letters, None, 1)
     assert "Answer: B\n\n" in made.render("s", Noul("So?"), (0, 1)).prompt.text
     assert " A" in made.render("s", QUESTION, (0, 1)).prompt.label_forms[0]
-    assert len(letters.render("s", QUESTION, (0, 1)).prompt.label_forms[0]) == 1
+    assert letters.render("s", QUESTION, (0, 1)).prompt.labels_alone
+    assert not made.render("s", QUESTION, (0, 1)).prompt.labels_alone
 
 
 def test_examples_follow_the_users_template():

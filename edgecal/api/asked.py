@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import Prompt
 
-__all__ = ["Asked", "ask", "average", "average_all", "count_orders", "find_rows", "run_fitting"]
+__all__ = [
+    "Asked",
+    "ask",
+    "average",
+    "average_all",
+    "count_orders",
+    "find_rows",
+    "run_fitting",
+    "tell_skipped",
+]
 
 Result = TypeVar("Result")
 
@@ -173,6 +182,14 @@ def run_fitting(
         run(fitting),
         [SkippedRow(asked[at].question.source, misfits[at]) for at in sorted(misfits)],
     )
+
+
+def tell_skipped(rows: Sequence[SkippedRow]) -> list[str]:
+    """One line for each row, which names its place once."""
+    return [
+        f"skipped: {row.reason if row.reason.startswith(row.where) else f'{row.where}: {row.reason}'}"
+        for row in rows
+    ]
 
 
 def average(orders: Sequence[Sequence[int]], by_place: NDArray[Any]) -> NDArray[np.float64]:

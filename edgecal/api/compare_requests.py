@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecal.api.asked import Asked, ask, average_all, find_rows, run_fitting
+from edgecal.api.asked import Asked, ask, average_all, find_rows, run_fitting, tell_skipped
 from edgecal.api.fit import on_bytes
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.provenance import describe_run, describe_runtime, files_sha256
@@ -171,7 +171,7 @@ def compare_requests(
             dict.fromkeys(
                 [
                     *read.warnings(),
-                    *(f"skipped: {row.where}: {row.reason}" for row in [*unlabelled, *unasked, *misfits]),
+                    *tell_skipped([*unlabelled, *unasked, *misfits]),
                     *few,
                     *captured.warnings(yardstick=False),
                 ]

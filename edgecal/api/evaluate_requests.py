@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgecal.api.asked import Asked, ask, average, average_all, find_rows, run_fitting
+from edgecal.api.asked import Asked, ask, average, average_all, find_rows, run_fitting, tell_skipped
 from edgecal.api.evaluate import LEVEL, check_bootstrap, describe_bootstrap
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.provenance import describe_model, describe_runtime, model_name
@@ -222,7 +222,7 @@ def evaluate_requests(
                     *([] if temperature is not None else doubts_of_groups(shards.header)),
                     *(one.doubt for one in used if has_any and one.doubt is not None),
                     *read.warnings(),
-                    *(f"skipped: {row.where}: {row.reason}" for row in [*unlabelled, *unasked, *misfits]),
+                    *tell_skipped([*unlabelled, *unasked, *misfits]),
                     *([] if chat is None or chat.warning is None else [chat.warning]),
                     *warn_of_mass("the model", seen, prompts, divided=baked is not None),
                 ]

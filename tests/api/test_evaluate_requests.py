@@ -166,6 +166,8 @@ def test_a_question_that_does_not_fit_the_model_costs_itself(path):
     long = {"state": "word " * 5000, "questions": {"q": QUESTIONS[0]}}
     result = judge(path, [long, *REQUESTS])
     assert (result.data["n_questions"], result.data["n_skipped"]) == (60, 1)
+    (told,) = [text for text in result.warnings if text.startswith("skipped: ")]
+    assert told.startswith("skipped: request 1, question 'q': ") and told.count("request 1") == 1
     with pytest.raises(InputError, match="context"):
         judge(path, [long, *REQUESTS], strict=True)
 

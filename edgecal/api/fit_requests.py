@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgecal.data import SkippedRow
     from edgecal.decisions import DecisionOptions
     from edgecal.gguf.shards import ShardSet
+    from edgecal.pair.model_capture import ModelCapture
     from edgecal.pair.pair_capture import PairCapture
     from edgecal.pair.run import RunOptions
     from edgecal.results.requests import FittedGroup, NoulBias
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["fit_requests"]
 
 _SHOWN_SKIPPED = 20
+_SAMPLE = 64  # questions that tell whether the base model needs worked examples
 _METHODS = ("dual-align", "daca", "naive", "process")
 _ADVICE = "another base model may settle it; --unsettled writes it all the same, marked so"
 _MASS_ADVICE = "try another --readout or --template, or another base model"
@@ -68,8 +70,8 @@ def fit_requests(
     method: "dual-align", "daca", "naive" or "process"; a `Method` also says which variant.
     decisions: how questions are asked: readout ("labels" or "letters"), orders and templates. What it leaves open is
         as the chat model's file says, else the default. The base model is asked in plain text.
-    shots: worked examples that the base model is shown before each question, 0 to 4; None is 4. See
-        `edgecal.api.yardstick`.
+    shots: worked examples that the base model is shown before each question, 0 to 4; None: 4 if it has too little of
+        its probability on the labels without them, else 0. See `edgecal.api.yardstick`.
     limit: draw this many questions, by `seed`; None takes all.
     seed: of that draw, of the resamples and of the folds of labels.
     strict: a request that breaks the format's rules, or a question that does not fit a model, is an error.
@@ -90,7 +92,7 @@ def fit_requests(
         `result` what would have been returned.
     OutputError: the file could not be written; what was there is intact.
     """
-    from edgecal.api.yardstick import DEFAULT_SHOTS, YardstickPrompting
+    from edgecal.api.yardstick import MAX_SHOTS, YardstickPrompting
     from edgecal.calibration import Method
     from edgecal.decisions import DecisionOptions, DecisionPrompting
     from edgecal.pair.run import RunOptions
@@ -122,17 +124,23 @@ def fit_requests(
         )
     prompting = DecisionPrompting.for_file(way, chat_shards.header)
     read = read_requests(requests, strict=strict)
-    used = DEFAULT_SHOTS if shots is None else shots
-    promptings: dict[str, DecisionPrompting] = {
-        "base": YardstickPrompting(prompting, way.template, used),
-        "chat": prompting,
-    }
-    drawn, skipped = ask(read.questions, promptings, way, limit=limit, seed=seed, strict=strict)
+
+    def ask_with(n_shots: int) -> tuple[list[Asked], list[SkippedRow]]:
+        yardstick = YardstickPrompting(prompting, way.template, n_shots)
+        promptings = {"base": yardstick, "chat": prompting}
+        return ask(read.questions, promptings, way, limit=limit, seed=seed, strict=strict)
+
+    drawn, skipped = ask_with(shots or 0)
     named = [path for path in (way.template, way.chat_template) if isinstance(path, (str, Path))]
     inputs = [*base_shards.paths, *request_files(requests), *(Path(path) for path in named if _is_file(path))]
     plan = plan_file(chat_shards, output, inputs)
     if plan is not None:  # refuses a file whose keys cannot be replaced now rather than after the run
         decision_edits(chat_shards.header, DecisionRecord(), force_baked=output.force_baked)
+    if shots is None:
+        used = 0 if _is_yardstick(drawn, base_shards, chosen, options, on_progress) else MAX_SHOTS
+        drawn, skipped = ask_with(used) if used else (drawn, skipped)
+    else:
+        used = shots
     asked, captured, misfits = _run(
         drawn, base_shards, chat_shards, chosen, options, strict=strict, on_progress=on_progress
     )
@@ -208,6 +216,32 @@ def fit_requests(
         on_progress=on_bytes(on_progress, "write"),
     )
     return replace(result, output=str(plan.path), siblings=siblings)
+
+
+def _is_yardstick(
+    asked: Sequence[Asked],
+    base: ShardSet,
+    method: Method,
+    options: RunOptions,
+    on_progress: OnProgress | None,
+) -> bool:
+    """Whether the base model, without examples, puts enough of its probability on the labels of some questions."""
+    from edgecal.calibration import doubt_mass
+    from edgecal.pair.run import capture_model
+
+    def capture(those: Sequence[Asked]) -> ModelCapture:
+        return capture_model(
+            str(base.path),
+            "base",
+            [one.prompts["base"][0] for one in those],
+            layers=method.needs_layers,  # so that the run takes them from the cache
+            options=options,
+            on_progress=on_observe(on_progress),
+        )
+
+    paths = {"base": str(base.path)}
+    _, seen, _ = run_fitting(asked[:_SAMPLE], capture, paths, strict=False, options=options)
+    return not doubt_mass(float(seen.choice_mass.mean()))
 
 
 def _run(

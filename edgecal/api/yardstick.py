@@ -1,9 +1,10 @@
-"""How a fit of requests asks the base model: in plain text, after a few worked examples.
+"""How a fit of requests asks the base model: in plain text, where need be after a few worked examples.
 
-A base model that is asked out of the blue mostly goes on with something else than a label, and is no yardstick then
-(docs/log.md): Gemma 3 270M has 0.16 to 0.23 of its probability on the labels, after two examples 0.90 to 0.93. The
-examples are fixed, of other matters, and show each answer as often. The labels are always summed over their forms, also
-where the chat model's bare letters alone are read, since plain text goes on with a space before the letter.
+Many base models that are asked out of the blue go on with something else than a label, and are no yardstick then: Gemma
+3 270M has 0.16 to 0.23 of its probability on the labels, after two examples 0.90 to 0.93. A model that answers without
+them is better asked without. The examples are fixed, of other matters, and show yes as often as no. The labels are
+always summed over their forms, also where the chat model's bare letters alone are read, since plain text goes on with a
+space before the letter.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from edgecal.decisions import Choice, DecisionPrompt, DecisionPrompting, Noul, Q
 from edgecal.decisions.labels import forms_of
 from edgecal.errors import InputError
 
-__all__ = ["DEFAULT_SHOTS", "MAX_SHOTS", "YardstickPrompting"]
+__all__ = ["MAX_SHOTS", "YardstickPrompting"]
 
 # State, question, and index of the right option.
 _WORKED: Final[tuple[tuple[str, Question, int], ...]] = (
@@ -34,7 +35,6 @@ _WORKED: Final[tuple[tuple[str, Question, int], ...]] = (
     ),
 )
 MAX_SHOTS: Final = len(_WORKED)
-DEFAULT_SHOTS: Final = MAX_SHOTS
 
 
 class YardstickPrompting(DecisionPrompting):

@@ -115,7 +115,7 @@ def fit_command(
     fitted on unlabelled requests after the label sums and the average over orders that `edgecal decide` uses; only
     those that are settled, and the others are named. --template is then that of the questions, and CHAT is asked by its
     own chat template if it has one (--chat-template none: in plain text). BASE is shown 4
-    worked examples of edgecal's own before each question, or --shots of them.
+    worked examples of edgecal's own before each question if it does not answer by the labels without; or --shots.
 
     \b
     Exit codes: 0 done, 2 bad input, 3 model or native failure, 4 not identified, unsettled or

@@ -126,7 +126,8 @@ def print_request_fit(result: RequestFitResult) -> None:
     facts.add_row(
         "asked", f"{result.requests['n_questions']:,} questions of {result.requests['n_requests']:,} requests"
     )
-    facts.add_row("", f"readout {result.readout}, orders {result.orders}")
+    shown = f", the base model after {result.shots} worked examples" if result.shots else ""
+    facts.add_row("", f"readout {result.readout}, orders {result.orders}{shown}")
     if result.requests["n_skipped"]:
         facts.add_row("skipped", f"{result.requests['n_skipped']:,}")
     if (bias := result.noul_bias) is not None:

@@ -286,6 +286,18 @@ def test_what_cannot_be_asked_for(options, message):
         fit(**options)
 
 
+@pytest.mark.parametrize(("kind", "shots"), [("which", 0), ("so", 4)])
+def test_the_base_model_is_shown_examples_where_it_needs_them(kind, shots):
+    requests = [{**one, "questions": {kind: one["questions"][kind]}} for one in REQUESTS]
+    try:
+        by_itself = fit(requests, shots=None)
+    except UnsettledError as error:
+        by_itself = error.result
+    assert by_itself.shots == shots
+    if not shots:
+        assert by_itself.groups == fit(requests).groups
+
+
 @pytest.mark.parametrize("orders", [2, "auto"])
 def test_decide_divides_what_the_fit_saw(tmp_path, orders):
     fit(orders=orders, output=OutputOptions(tmp_path / "out.gguf"))

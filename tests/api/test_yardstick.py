@@ -3,7 +3,7 @@
 import pytest
 
 from edgecal import Choice, InputError, Noul
-from edgecal.api.yardstick import DEFAULT_SHOTS, YardstickPrompting
+from edgecal.api.yardstick import MAX_SHOTS, YardstickPrompting
 from edgecal.decisions import DecisionPrompting
 
 QUESTION = Choice("Which?", {"x": "why", "y": None})
@@ -12,7 +12,7 @@ QUESTION = Choice("Which?", {"x": "why", "y": None})
 def test_examples_stand_before_the_plain_prompt():
     plain = DecisionPrompting()
     bare = plain.render("The state.", QUESTION, (1, 0), "f").prompt
-    for shots in range(DEFAULT_SHOTS + 1):
+    for shots in range(MAX_SHOTS + 1):
         made = YardstickPrompting(plain, None, shots).render("The state.", QUESTION, (1, 0), "f")
         before = made.prompt.text.removesuffix(bare.text)
         assert before + bare.text == made.prompt.text and before.count("Answer:") == shots

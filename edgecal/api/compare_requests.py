@@ -45,6 +45,7 @@ def compare_requests(
     limit: int | None = None,
     seed: int = 0,
     strict: bool = False,
+    shots: int | None = None,
     run: RunOptions | None = None,
     on_progress: OnProgress | None = None,
 ) -> RequestCompareResult:
@@ -52,8 +53,8 @@ def compare_requests(
 
     Parameters
     ----------
-    base, chat, requests, decisions, limit, seed, strict, run, on_progress: as in `fit_requests`; of the questions those
-        with an "answer" are used, each asked in at least two orders.
+    base, chat, requests, decisions, limit, seed, strict, shots, run, on_progress: as in `fit_requests`; questions with
+        an "answer" are used, each asked in at least two orders.
     method: "dual-align", "daca", "naive" or "process", beside "daca" and supervised scaling ("ts").
     n_splits, fit_share: as in `compare`: temperatures are fitted on a share of a type's questions and judged on the
         rest; nothing but "ts" sees an answer.
@@ -63,6 +64,7 @@ def compare_requests(
     InputError: a file, a request or an option is wrong, or no question has an answer; nothing was run.
     ModelError: a model could not be run.
     """
+    from edgecal.api.yardstick import DEFAULT_SHOTS, YardstickPrompting
     from edgecal.calibration import Method
     from edgecal.data import SkippedRow
     from edgecal.decisions import TYPES, DecisionOptions, DecisionPrompting
@@ -94,7 +96,6 @@ def compare_requests(
     if way.readout == "texts":
         raise InputError('labels are compared, and the readout "texts" has none; use "labels" or "letters"')
     prompting = DecisionPrompting.for_file(way, chat_shards.header)
-    plain = DecisionPrompting(way.template, readout=prompting.readout, two_letter=prompting.two_letter)
     read = read_requests(requests, strict=strict)
     labelled = [one for one in read.questions if one.answer is not None]
     unlabelled = [
@@ -102,7 +103,10 @@ def compare_requests(
     ]
     if not labelled or (strict and unlabelled):
         raise InputError(f'{unlabelled[0].where}: there is no "answer", and judging needs one')
-    promptings = {"base": plain, "chat": prompting}
+    promptings: dict[str, DecisionPrompting] = {
+        "base": YardstickPrompting(prompting, way.template, DEFAULT_SHOTS if shots is None else shots),
+        "chat": prompting,
+    }
     asked, unasked = ask(labelled, promptings, way, limit=limit, seed=seed, strict=strict, least_orders=2)
     paths = {"base": str(base_shards.path), "chat": str(chat_shards.path)}
     asked, (captured, no_layers), misfits = run_fitting(
@@ -214,7 +218,7 @@ def _capture_bare(
     found: dict[str, NDArray[np.float32] | str] = {}
     for kind in dict.fromkeys(one.kind for one in asked):
         prompts = [
-            replace(prompt, label_forms=tuple((label,) for label in prompt.labels or ()), source="")
+            replace(prompt, labels_alone=True, source="")
             for one in asked
             if one.kind == kind
             for prompt in one.prompts["chat"]

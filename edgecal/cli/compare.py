@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgecal.cli.options import (
     bootstrap_option,
@@ -21,7 +22,7 @@ from edgecal.cli.result_forms import choose_form, showing_options
 __all__ = ["compare_command"]
 
 _NOT_FOR_REQUESTS = (
-    "data", "format", "mapping", "subjects", "shots", "shots_from", "effect_sample", "permutations", "verbalized",
+    "data", "format", "mapping", "subjects", "shots_from", "effect_sample", "permutations", "verbalized",
     "projection", "bootstrap", "as_csv", "as_markdown", "report",
 )  # fmt: skip
 
@@ -124,6 +125,7 @@ def _compare_requests(base: str, chat: str, form: str, values: dict[str, Any]) -
     from edgecal.cli.stdio import printing
     from edgecal.cli.tables import print_request_comparison
 
+    is_given = click.get_current_context().get_parameter_source("shots") is ParameterSource.COMMANDLINE
     with show_progress(quiet=values["quiet"]) as on_progress:
         result = api.compare_requests(
             base,
@@ -136,6 +138,7 @@ def _compare_requests(base: str, chat: str, form: str, values: dict[str, Any]) -
             limit=values["limit"],
             seed=values["seed"],
             strict=values["strict"],
+            shots=values["shots"] if is_given else None,
             run=gather_run(values),
             on_progress=on_progress,
         )

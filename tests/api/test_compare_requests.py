@@ -40,7 +40,7 @@ def compare(requests, *, orders=2, **options):
         BASE,
         sharp_chat(),
         requests,
-        **({"decisions": how, "run": ONE_THREAD, "n_splits": 2, "fit_share": 0.6} | options),
+        **({"decisions": how, "run": ONE_THREAD, "n_splits": 2, "fit_share": 0.6, "shots": 0} | options),
     )
 
 
@@ -52,7 +52,7 @@ def rows(result, kind="choice"):
 def test_rows_are_ways_of_asking_and_temperatures():
     result = compare(labelled(4))
     found = rows(result)
-    assert found["bare"]["withheld"] is None and "not one token" in rows(result, "noul")["bare"]["withheld"]
+    assert found["bare"]["withheld"] is None and "several tokens" in rows(result, "noul")["bare"]["withheld"]
     assert list(found) == ["bare", "sums", "orders", "sums-orders", "decide", "dual-align", "daca", "ts"]
     assert [group["name"] for group in result.groups] == ["choice", "noul"]
     assert found["decide"]["figures"] == found["sums-orders"]["figures"] != found["sums"]["figures"]

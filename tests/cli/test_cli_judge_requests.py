@@ -54,7 +54,7 @@ def test_options_that_do_not_go_together(command, data):
     for options, words in (
         ((), "Missing option '--data' or '--requests'"),
         (("--requests", data, "--data", data), "--data does not go with --requests"),
-        (("--requests", data, "--shots", "2"), "--shots does not go with --requests"),
+        (("--requests", data, "--subject", "x"), "--subject does not go with --requests"),
         (("--data", data, "--orders", "2"), "--readout and --orders are for --requests"),
         (("--requests", data, "--orders", "0"), "orders is '0'"),
     ):

@@ -53,8 +53,9 @@ def compare_requests(
 
     Parameters
     ----------
-    base, chat, requests, decisions, limit, seed, strict, shots, run, on_progress: as in `fit_requests`; questions with
+    base, chat, requests, decisions, limit, seed, strict, run, on_progress: as in `fit_requests`; questions with
         an "answer" are used, each asked in at least two orders.
+    shots: as in `fit_requests`, but None is 4 in any case.
     method: "dual-align", "daca", "naive" or "process", beside "daca" and supervised scaling ("ts").
     n_splits, fit_share: as in `compare`: temperatures are fitted on a share of a type's questions and judged on the
         rest; nothing but "ts" sees an answer.
@@ -64,7 +65,7 @@ def compare_requests(
     InputError: a file, a request or an option is wrong, or no question has an answer; nothing was run.
     ModelError: a model could not be run.
     """
-    from edgecal.api.yardstick import DEFAULT_SHOTS, YardstickPrompting
+    from edgecal.api.yardstick import MAX_SHOTS, YardstickPrompting
     from edgecal.calibration import Method
     from edgecal.data import SkippedRow
     from edgecal.decisions import TYPES, DecisionOptions, DecisionPrompting
@@ -104,7 +105,7 @@ def compare_requests(
     if not labelled or (strict and unlabelled):
         raise InputError(f'{unlabelled[0].where}: there is no "answer", and judging needs one')
     promptings: dict[str, DecisionPrompting] = {
-        "base": YardstickPrompting(prompting, way.template, DEFAULT_SHOTS if shots is None else shots),
+        "base": YardstickPrompting(prompting, way.template, MAX_SHOTS if shots is None else shots),
         "chat": prompting,
     }
     asked, unasked = ask(labelled, promptings, way, limit=limit, seed=seed, strict=strict, least_orders=2)

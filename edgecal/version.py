@@ -1,3 +1,3 @@
 """edgecal's version, in a module of its own so that every part can name it without importing the whole package."""
 
-__version__ = "0.8.0"
+__version__ = "0.9.0"

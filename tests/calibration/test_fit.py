@@ -66,7 +66,7 @@ DATA = {
     "plain": make_choice_logits(120, 6, 4, seed=1, noise=0.9),
     "two layers, two choices": make_choice_logits(150, 2, 2, seed=2, noise=1.5),
     "26 choices": make_choice_logits(80, 3, (2, 26), seed=3, noise=1.0),
-    "255 choices, 66 layers": make_choice_logits(60, 66, (2, 255), seed=7, noise=0.3),
+    "255 choices, 66 layers": make_choice_logits(90, 66, (2, 255), seed=7, noise=0.3),
     "underconfident": make_choice_logits(120, 5, 3, seed=4, sharpness=0.3, noise=1.0),
     "outliers": outliers(5),
     "two camps": two_camps(6),

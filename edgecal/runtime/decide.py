@@ -12,6 +12,7 @@ mass is the probability of the tokens with which the options' texts begin.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
@@ -307,7 +308,7 @@ class _Asked:
         return is_decided(float(first - second), self.n_taken, len(self.orders), order_margin)
 
 
-class _Run:
+class _Run(ABC):
     """A question in one order, as one or several prompts, and what is read from their logits."""
 
     prompts: Sequence[Tokens]
@@ -316,10 +317,11 @@ class _Run:
         self.asked = asked
         self._tokenizer, self._baked, self._order = tokenizer, baked, prompt.order
 
+    @abstractmethod
     def read(self, at: int, logits: NDArray[np.float32]) -> None:
         """Takes what is needed of the logits, float32 [n_vocab], after the prompt `at`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """Called when all prompts have run."""
 
@@ -351,6 +353,9 @@ class _LabelsRun(_Run):
         labels = self._resolved.label_logits(original[tokens])
         mass = float(np.exp(log_softmax(original, 1.0)[tokens]).sum())
         self._give(labels, mass, self._tokenizer.likelier_mark(original, float(labels.max())))
+
+    def finish(self) -> None:
+        """Nothing is left to do: there is one prompt."""
 
 
 class _TextsRun(_Run):

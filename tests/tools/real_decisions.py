@@ -19,23 +19,22 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.real_models import MODELS, fetch, models_folder, post_trained  # noqa: E402
-from tools.real_requests import make_requests  # noqa: E402
+from tools.real_models import MODELS, fetch, models_folder, post_trained
+from tools.real_requests import make_requests
 
-from edgecal.decisions import DecisionOptions, DecisionPrompting, TypedTemperatures, parse_request  # noqa: E402
-from edgecal.decisions.answers import average_orders, label_logits  # noqa: E402
-from edgecal.decisions.labels import LETTERS, WORDS, forms_of  # noqa: E402
-from edgecal.decisions.orders import is_decided  # noqa: E402
-from edgecal.gguf.shards import find_shards  # noqa: E402
-from edgecal.llama.capture import capture  # noqa: E402
-from edgecal.llama.model import Model  # noqa: E402
-from edgecal.llama.settings import CaptureSettings  # noqa: E402
-from edgecal.llama.tokenizer import Tokenizer  # noqa: E402
-from edgecal.metrics import compute_accuracy, compute_auroc, compute_ece, compute_nll, softmax_probs  # noqa: E402
-from edgecal.runtime import load  # noqa: E402
+from edgecal.decisions import DecisionOptions, DecisionPrompting, TypedTemperatures, parse_request
+from edgecal.decisions.answers import average_orders, label_logits
+from edgecal.decisions.labels import LETTERS, WORDS, forms_of
+from edgecal.decisions.orders import is_decided
+from edgecal.gguf.shards import find_shards
+from edgecal.llama.capture import capture
+from edgecal.llama.model import Model
+from edgecal.llama.settings import CaptureSettings
+from edgecal.llama.tokenizer import Tokenizer
+from edgecal.metrics import compute_accuracy, compute_auroc, compute_ece, compute_nll, softmax_probs
+from edgecal.runtime import load
 
 # The task, how it is answered, and whether in all rotations of its options beside the order given and its reverse.
 RUNS = (

@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.real_models import MODELS, fetch, models_folder, post_trained, shared_folder  # noqa: E402
+from tools.real_models import MODELS, fetch, models_folder, post_trained, shared_folder
 
-import edgecal  # noqa: E402
-from edgecal.errors import EdgecalError, NotIdentifiedError  # noqa: E402
+import edgecal
+from edgecal.errors import EdgecalError, NotIdentifiedError
 
 N_SEEDS = 3
 BAKED = 2.5

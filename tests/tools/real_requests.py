@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.real_models import shared_folder  # noqa: E402
+from tools.real_models import shared_folder
 
 __all__ = ["TASKS", "make_requests"]
 

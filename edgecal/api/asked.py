@@ -17,25 +17,30 @@ from edgecal.errors import InputError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgecal.api.requests import AskedQuestion
+    from edgecal.api.requests import AskedQuestion, ReadRequests
     from edgecal.data import SkippedRow
     from edgecal.decisions import DecisionOptions, DecisionPrompting
     from edgecal.decisions.questions import QuestionType
     from edgecal.pair.run import RunOptions
     from edgecal.prompts import Prompt
+    from edgecal.results.requests import RequestsRead
 
 __all__ = [
     "Asked",
     "ask",
     "average",
     "average_all",
+    "compute_sha256",
     "count_orders",
+    "describe_requests",
     "find_rows",
     "run_fitting",
     "tell_skipped",
 ]
 
 Result = TypeVar("Result")
+
+_SHOWN_SKIPPED = 20
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,26 @@ def run_fitting(
         run(fitting),
         [SkippedRow(asked[at].question.source, misfits[at]) for at in sorted(misfits)],
     )
+
+
+def describe_requests(
+    read: ReadRequests, asked: Sequence[Asked], skipped: Sequence[SkippedRow], limit: int | None
+) -> RequestsRead:
+    """What was read and asked, for a result; of the skipped rows the first are shown."""
+    return {
+        "files": list(read.files),
+        "n_requests": len(read.requests),
+        "n_questions": len(asked),
+        "n_skipped": len(skipped),
+        "skipped": [{"where": row.where, "reason": row.reason} for row in skipped[:_SHOWN_SKIPPED]],
+        "limit": limit,
+        "sha256": compute_sha256(asked),
+    }
+
+
+def compute_sha256(asked: Sequence[Asked]) -> str:
+    """SHA-256 (hex) of all prompts of some questions, in their order."""
+    return hashlib.sha256(b"".join(one.digest for one in asked)).hexdigest()
 
 
 def tell_skipped(rows: Sequence[SkippedRow]) -> list[str]:

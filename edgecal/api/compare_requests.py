@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecal.api.asked import Asked, ask, average_all, find_rows, run_fitting, tell_skipped
+from edgecal.api.asked import Asked, ask, average_all, describe_requests, find_rows, run_fitting, tell_skipped
 from edgecal.api.fit import on_bytes
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.provenance import describe_run, describe_runtime, files_sha256
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from edgecal.results.requests import ComparedGroup
 
 __all__ = ["compare_requests"]
-
-_SHOWN_SKIPPED = 20
 
 
 def compare_requests(
@@ -152,15 +149,7 @@ def compare_requests(
         readout=str(way.readout),
         orders=str(way.orders),
         prompt_sha256=prompting.sha256,
-        requests={
-            "files": list(read.files),
-            "n_requests": len(read.requests),
-            "n_questions": len(asked),
-            "n_skipped": len(skipped),
-            "skipped": [{"where": row.where, "reason": row.reason} for row in skipped[:_SHOWN_SKIPPED]],
-            "limit": limit,
-            "sha256": hashlib.sha256(b"".join(one.digest for one in asked)).hexdigest(),
-        },
+        requests=describe_requests(read, asked, skipped, limit),
         n_splits=n_splits,
         fit_share=fit_share,
         seed=seed,

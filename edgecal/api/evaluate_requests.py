@@ -3,7 +3,6 @@ temperatures."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgecal.api.asked import Asked, ask, average, average_all, find_rows, run_fitting, tell_skipped
+from edgecal.api.asked import (
+    Asked,
+    ask,
+    average,
+    average_all,
+    compute_sha256,
+    find_rows,
+    run_fitting,
+    tell_skipped,
+)
 from edgecal.api.evaluate import LEVEL, check_bootstrap, describe_bootstrap
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.provenance import describe_model, describe_runtime, model_name
@@ -191,7 +199,7 @@ def evaluate_requests(
             "n_questions": len(asked),
             "n_skipped": len(skipped),
             "skipped": [{"where": row.where, "reason": row.reason} for row in skipped[:_SHOWN_SKIPPED]],
-            "sha256": hashlib.sha256(b"".join(one.digest for one in asked)).hexdigest(),
+            "sha256": compute_sha256(asked),
             "limit": limit,
             "seed": seed,
             "subjects": None,

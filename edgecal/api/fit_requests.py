@@ -6,7 +6,6 @@ every layer alike, and the fit sees the result: the logits that `decide` divides
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecal.api.asked import Asked, ask, average_all, find_rows, run_fitting
+from edgecal.api.asked import Asked, ask, average_all, describe_requests, find_rows, run_fitting
 from edgecal.api.fit import LEVEL, MIN_BOOTSTRAP, OutputOptions, on_bytes, open_pair, plan_file
 from edgecal.api.progress import OnProgress, Progress, on_observe
 from edgecal.api.provenance import describe_run, describe_runtime, files_sha256
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_requests"]
 
-_SHOWN_SKIPPED = 20
 _SAMPLE = 64  # questions that tell whether the base model needs worked examples
 _METHODS = ("dual-align", "daca", "naive", "process")
 _ADVICE = "another base model may settle it; --unsettled writes it all the same, marked so"
@@ -170,15 +168,7 @@ def fit_requests(
         orders=str(way.orders),
         shots=used,
         prompt_sha256=prompting.sha256,
-        requests={
-            "files": list(read.files),
-            "n_requests": len(read.requests),
-            "n_questions": len(asked),
-            "n_skipped": len(all_skipped),
-            "skipped": [{"where": row.where, "reason": row.reason} for row in all_skipped[:_SHOWN_SKIPPED]],
-            "limit": limit,
-            "sha256": hashlib.sha256(b"".join(one.digest for one in asked)).hexdigest(),
-        },
+        requests=describe_requests(read, asked, all_skipped, limit),
         output=None,
         siblings=[],
         bootstrap={"n": n_bootstrap, "level": LEVEL, "seed": seed, "share_at_bound": share_at_bound},

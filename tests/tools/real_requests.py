@@ -9,6 +9,7 @@ tasks rate sentiment, of which only two levels have labels.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import random
@@ -227,7 +228,11 @@ def make_requests(name: str, n: int | None = None) -> list[Request]:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in make_requests(task))
